@@ -1,0 +1,236 @@
+// Package dfs keeps one database in step with another.
+//
+// A [Pipeline] carries committed transactions from a [Source], through any
+// number of [Stage]s, to a [Sink]. Each transaction arrives whole, in commit
+// order and exactly once, however often the process, the network or either
+// database fails. A [Queue] between Source and Stages lets each side run at its
+// own pace.
+//
+// The guarantee rests on two rules. The pipeline numbers transactions densely:
+// 1, 2, 3. A Sink stores the number of the last transaction it applied in the
+// same atomic write as the transaction itself. To start, or to recover from any
+// failure, the pipeline asks the Sink where it stands and reads on from there.
+// There are no acknowledgements, and there is no second recovery path.
+//
+// This package holds the vocabulary and the engine, and imports only the
+// standard library. The stages live in packages of their own, which import dfs
+// and never each other: [github.com/dataflowsync/dfs/cdc] reads MySQL and
+// MariaDB, [github.com/dataflowsync/dfs/queue] keeps transactions in a file, and
+// [github.com/dataflowsync/dfs/sink] applies them to MySQL and MariaDB.
+package dfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// A Position is a place between two transactions in a source's log. Only the
+// source that made it can read it; everyone else stores and returns it. It is
+// text, and fit to be shown to people.
+type Position string
+
+// A Checkpoint says how far a sink has come. The zero Checkpoint is the start.
+type Checkpoint struct {
+	Seq uint64   // number of the last transaction applied
+	Pos Position // where the source goes on from
+}
+
+// A Transaction is what one commit did. It belongs to whoever holds it: a Stage
+// may rewrite it in place, and nobody may keep it after handing it on. The bytes
+// that its strings and slices point to are never written again, so these may be
+// kept, at the price of the block of memory that they are part of.
+//
+// A transaction too large to be held in memory travels as several parts, each a
+// Transaction with a Seq of its own. All but the last have More set. A pipeline
+// never starts, and a sink never commits, between two parts.
+type Transaction struct {
+	Checkpoint           // where a sink stands once it has applied this
+	ID         string    // the source's own name for it, such as a GTID; may be empty
+	Committed  time.Time // when the source committed it; zero if unknown
+	Snapshot   bool      // rows that were there already, not a commit
+	More       bool      // the transaction goes on in the next one
+
+	// Encoded holds the changes in the form in which the source logged them.
+	// Only the source that made it can read it: see Decoder. While it is not
+	// nil, Changes is empty.
+	Encoded []byte
+
+	Changes []Change
+}
+
+// Size returns roughly how many bytes of memory the transaction holds.
+func (tx *Transaction) Size() int {
+	n := 160 + len(tx.Pos) + len(tx.ID) + len(tx.Encoded)
+	for i := range tx.Changes {
+		c := &tx.Changes[i]
+		n += 112 + len(c.Query)
+		for _, r := range [2]Row{c.Before, c.After} {
+			n += valueSize * len(r)
+			for j := range r {
+				n += len(r[j].str)
+			}
+		}
+	}
+	return n
+}
+
+// Op is what a Change did.
+type Op uint8
+
+const (
+	Insert Op = iota + 1
+	Update
+	Delete
+	DDL // a statement that alters tables, in Change.Query
+)
+
+var opNames = [...]string{"none", "insert", "update", "delete", "ddl"}
+
+// String returns the name of the operation in lower case.
+func (o Op) String() string {
+	if int(o) < len(opNames) {
+		return opNames[o]
+	}
+	return fmt.Sprintf("op(%d)", uint8(o))
+}
+
+// A Change is one row inserted, updated or deleted, or one statement that
+// alters tables.
+type Change struct {
+	Op     Op
+	Table  *Table // for DDL, Columns may be empty, and Name if it is not known
+	Before Row    // nil for Insert
+	After  Row    // nil for Delete
+	Query  string // the statement, for DDL
+
+	// NoForeignKeys says that foreign keys must neither be checked nor acted
+	// upon when the row is applied: the source did not check them for this row,
+	// or it logs by itself what its foreign keys do to other rows.
+	NoForeignKeys bool
+}
+
+// A Source reads transactions from a log.
+type Source interface {
+	// Open returns the transactions that follow from, oldest first. For the
+	// zero Checkpoint it begins where its own options say; a first transaction
+	// without changes may then do no more than to fix that place.
+	Open(ctx context.Context, from Checkpoint) (Stream, error)
+}
+
+// A Stream is an open Source. It is not safe for concurrent use.
+type Stream interface {
+	// Next waits until a transaction is ready, fills batch with those that are,
+	// and reports how many. So a reader that falls behind gets larger batches.
+	// A batch ends early once its Size passes about a megabyte. The transactions
+	// belong to the caller. A source may leave Seq zero, and the pipeline will
+	// number the transaction; a queue must return the Seq it was given.
+	// After the last transaction Next returns 0 and io.EOF; most logs have no
+	// last. When ctx ends, Next returns its error soon.
+	Next(ctx context.Context, batch []*Transaction) (int, error)
+	Close() error
+}
+
+// A Decoder is a Source whose transactions travel encoded. Decode reads Encoded
+// into Changes and sets Encoded to nil, for each transaction of the batch that
+// has it set. The pipeline calls it after the queue, from several goroutines
+// with a different batch each. It needs no open Stream.
+type Decoder interface {
+	Source
+	Decode(ctx context.Context, batch []*Transaction) error
+}
+
+// A Stage rewrites transactions. It may add, change and remove their Changes,
+// but not reorder or drop a Transaction: one left empty still moves the
+// checkpoint. The same input must give the same output, since recovery may
+// repeat it. Process is called by one goroutine at a time.
+type Stage interface {
+	Process(ctx context.Context, batch []*Transaction) error
+}
+
+// StageFunc makes a Stage of a function.
+type StageFunc func(ctx context.Context, batch []*Transaction) error
+
+// Process calls f.
+func (f StageFunc) Process(ctx context.Context, batch []*Transaction) error { return f(ctx, batch) }
+
+// A Sink applies transactions. Its methods are called by one goroutine at a
+// time, except that two pipelines may fight for the same target.
+type Sink interface {
+	// Checkpoint reports the last transaction applied. It first drops the parts
+	// of a transaction that Apply was given without its end.
+	Checkpoint(ctx context.Context) (Checkpoint, error)
+
+	// Apply applies the batch in order, each transaction whole and together with
+	// its checkpoint; several may share one atomic write. If what it has applied
+	// does not end at batch[0].Seq-1, it applies nothing and returns ErrConflict.
+	// If it fails midway, what it has applied is a prefix of the batch, and
+	// Checkpoint tells how long.
+	//
+	// If the batch ends with a part (More), those parts stay unseen and without
+	// a checkpoint until a later Apply brings the last one.
+	Apply(ctx context.Context, batch []*Transaction) error
+}
+
+// A Trimmer is a Source that can forget what its reader no longer needs. The
+// pipeline calls Trim after each batch with the sink's checkpoint; Trim should
+// not wait for a disk.
+type Trimmer interface {
+	Trim(ctx context.Context, upTo Checkpoint) error
+}
+
+// A Queue is a Sink whose transactions can be read back. While one goroutine
+// applies, others may read.
+type Queue interface {
+	Sink
+	Source
+
+	// Reset makes the queue forget all it holds and stand at the given
+	// checkpoint, as if the transactions up to it had been applied and trimmed.
+	// The pipeline calls it when the sink is further than the queue: the queue
+	// was lost, or put back from an older copy.
+	Reset(ctx context.Context, at Checkpoint) error
+}
+
+var (
+	// ErrTransient marks an error that may pass. The pipeline waits and goes on
+	// from the sink's checkpoint. Any other error stops it.
+	ErrTransient = errors.New("dfs: transient")
+
+	// ErrConflict means that another pipeline moved the sink's checkpoint.
+	ErrConflict = errors.New("dfs: sink has another writer")
+
+	// ErrGap means that a source skipped or repeated a transaction, or that a
+	// queue no longer holds what its reader needs.
+	ErrGap = errors.New("dfs: gap in source")
+)
+
+// Transient marks err as one that may pass: errors.Is(err, ErrTransient) holds
+// for the result, which says and unwraps to the same as err. Only who knows the
+// cause of an error should mark it. Transient(nil) is nil.
+func Transient(err error) error {
+	if err == nil || errors.Is(err, ErrTransient) {
+		return err
+	}
+	return transientError{err}
+}
+
+type transientError struct{ error }
+
+func (e transientError) Unwrap() error        { return e.error }
+func (e transientError) Is(target error) bool { return target == ErrTransient }
+
+// An Error says where in a pipeline something failed.
+type Error struct {
+	Part string     // "source", "decode", "stage 2", "queue", "sink"
+	At   Checkpoint // the last transaction known to be good
+	Err  error
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("%s, after transaction %d: %v", e.Part, e.At.Seq, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
