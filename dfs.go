@@ -223,12 +223,16 @@ func (e transientError) Is(target error) bool { return target == ErrTransient }
 
 // An Error says where in a pipeline something failed.
 type Error struct {
-	Part string     // "source", "decode", "stage 2", "queue", "sink"
+	Part string     // "source", "decode", "stage 2", "queue", "sink", "reject"
 	At   Checkpoint // the last transaction known to be good
+	ID   string     // the source's name for the transaction to blame, if one is
 	Err  error
 }
 
 func (e *Error) Error() string {
+	if e.ID != "" {
+		return fmt.Sprintf("%s, transaction %d (%s): %v", e.Part, e.At.Seq+1, e.ID, e.Err)
+	}
 	return fmt.Sprintf("%s, after transaction %d: %v", e.Part, e.At.Seq, e.Err)
 }
 

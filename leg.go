@@ -1,0 +1,507 @@
+package dfs
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"sync"
+	"time"
+)
+
+// A leg carries transactions from src to dst until its context ends. While it
+// runs, three goroutines work at the same time: one reads ahead, one decodes and
+// processes, one applies.
+type leg struct {
+	p        *Pipeline
+	name     string // "capture" or "apply"
+	from, to string // what errors call src and dst
+	src      Source
+	dst      Sink
+	decoder  Decoder
+	stages   []Stage
+	st       *legStats
+	pausable bool
+	applied  func(at uint64) // told of progress; may be nil
+	ended    func(at uint64) // told of the end of src; may be nil
+	suspect  suspect         // written between sessions only
+}
+
+// A suspect tells how to go on after an error that stays. First the
+// transactions that failed together go one by one, so that those before the one
+// to blame are applied. Then that one is offered to Reject.
+type suspect struct {
+	until   uint64 // up to this Seq, transactions go one by one
+	refused uint64 // Seq of the first part of the one to blame, or 0
+	err     error  // why it was refused
+}
+
+// A blame is an error that ends a session, together with what to suspect.
+type blame struct {
+	error
+	suspect suspect
+}
+
+// run carries transactions, retrying, until ctx or src ends or an error stays.
+func (l *leg) run(ctx context.Context) error {
+	err := l.retry(ctx, func() (bool, error) { return l.session(ctx) })
+	l.st.update(func(s *Leg) { s.State, s.Err = Stopped, err })
+	return err
+}
+
+// retry calls f until it succeeds, ctx ends, or its error is not transient.
+func (l *leg) retry(ctx context.Context, f func() (progress bool, err error)) error {
+	wait := l.p.retryWait()
+	for {
+		l.st.update(func(s *Leg) { s.State = Starting })
+		progress, err := f()
+		if progress {
+			wait = l.p.retryWait()
+		}
+		var b *blame
+		switch {
+		case err == nil:
+			return nil
+		case errors.As(err, &b):
+			l.suspect = b.suspect
+			continue
+		case ctx.Err() != nil && (errors.Is(err, ErrTransient) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
+			return nil // a stop that was asked for
+		case !errors.Is(err, ErrTransient):
+			return err
+		}
+		l.p.logger().Warn("retrying", "leg", l.name, "err", err, "wait", wait)
+		l.st.update(func(s *Leg) { s.State, s.Err = Retrying, err; s.Retries++ })
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, time.Minute)
+	}
+}
+
+// session goes on from the sink's checkpoint. Starting, reconnecting and
+// recovering are all this. It returns nil when ctx or the stream has ended.
+func (l *leg) session(ctx context.Context) (progress bool, err error) {
+	at, err := l.dst.Checkpoint(ctx)
+	if err != nil {
+		return false, &Error{Part: l.to, At: at, Err: err}
+	}
+	stream, err := l.src.Open(ctx, at)
+	if err != nil {
+		return false, &Error{Part: l.from, At: at, Err: err}
+	}
+	defer stream.Close()
+	l.st.update(func(s *Leg) { s.State, s.Err, s.At, s.Read = Running, nil, at, at.Seq })
+	if l.applied != nil {
+		l.applied(at.Seq)
+	}
+
+	// Work in hand outlives ctx by StopTimeout, so that a stop does not cut a
+	// batch short.
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		t := time.AfterFunc(l.p.stopWait(), cancel)
+		context.AfterFunc(work, func() { t.Stop() })
+	})()
+
+	// An error ends what comes before it on the way of the data. What comes
+	// after finishes with what has passed already, so that all transactions
+	// before the faulty one are applied.
+	reading, stopReading := context.WithCancel(ctx)
+	defer stopReading()
+	processing, stopProcessing := context.WithCancel(ctx)
+	defer stopProcessing()
+	space := newRoom(l.p.readAhead())
+	r := &reader{leg: l, stream: stream, at: at, room: space, suspect: l.suspect}
+	a := &applier{leg: l, at: at, room: space}
+	read, ready := make(chan *chunk, 64), make(chan *chunk, 64)
+	var errs [3]error
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer close(read)
+		errs[2] = r.run(reading, read)
+	})
+	wg.Go(func() {
+		defer stopReading()
+		defer close(ready)
+		errs[1] = l.process(processing, work, at, read, ready)
+	})
+	wg.Go(func() {
+		defer stopReading()
+		defer stopProcessing()
+		errs[0] = a.run(ctx, work, ready)
+	})
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return a.progress, err
+		}
+	}
+	if l.ended != nil && r.eof && ctx.Err() == nil {
+		l.ended(a.at.Seq)
+	}
+	return a.progress, nil
+}
+
+// A chunk is a run of transactions on its way through the leg.
+type chunk struct {
+	txs     []*Transaction
+	first   uint64 // Seq of the first part of the transaction that txs[0] belongs to
+	size    int    // bytes as read
+	alone   bool   // it is one transaction, or part of one, and goes by itself
+	refused error  // not nil: it is to be offered to Reject
+
+	received, applied, rejected []tableCount
+}
+
+func (c *chunk) last() *Transaction { return c.txs[len(c.txs)-1] }
+
+// A reader fills chunks from a stream, as far as there is room.
+type reader struct {
+	*leg
+	stream  Stream
+	at      Checkpoint // of the last transaction read
+	first   uint64     // Seq of the first part, while the last has not been read
+	room    *room
+	suspect suspect
+	eof     bool
+}
+
+func (r *reader) run(ctx context.Context, to chan<- *chunk) error {
+	buf := make([]*Transaction, r.p.maxBatch())
+	for r.room.wait(ctx) {
+		n, err := r.stream.Next(ctx, buf)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == io.EOF && n == 0 && r.first == 0:
+			r.eof = true
+			return nil
+		case err == io.EOF && n == 0:
+			err = fmt.Errorf("%w: the log ends within transaction %d", ErrGap, r.first)
+			fallthrough
+		case err != nil && err != io.EOF:
+			return &Error{Part: r.from, At: r.at, Err: err}
+		}
+		txs := append(make([]*Transaction, 0, n), buf[:n]...)
+		clear(buf[:n])
+		for _, tx := range txs {
+			// Invariant I3: Seq is dense at every hand-over.
+			if want := r.at.Seq + 1; tx.Seq == 0 {
+				tx.Seq = want
+			} else if tx.Seq != want {
+				return &Error{Part: r.from, At: r.at, Err: fmt.Errorf("%w: got transaction %d", ErrGap, tx.Seq)}
+			}
+			r.at = tx.Checkpoint
+		}
+		r.st.update(func(s *Leg) { s.Read = r.at.Seq })
+		for len(txs) > 0 {
+			c := r.cut(&txs)
+			r.room.take(c.size)
+			select {
+			case to <- c:
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// cut makes a chunk of the first of txs, or of them all if none is suspect.
+func (r *reader) cut(txs *[]*Transaction) *chunk {
+	c := &chunk{txs: *txs, first: r.first}
+	refused := r.first != 0 && r.first == r.suspect.refused
+	if c.alone = refused || (*txs)[0].Seq <= r.suspect.until; c.alone {
+		c.txs = (*txs)[:1:1]
+	}
+	*txs = (*txs)[len(c.txs):]
+	for _, tx := range c.txs {
+		c.size += tx.Size()
+		if r.first == 0 {
+			r.first = tx.Seq
+		}
+		if c.first == 0 {
+			c.first = r.first
+		}
+		if !tx.More {
+			r.first = 0
+		}
+	}
+	if c.alone && c.first == r.suspect.refused {
+		c.refused = r.suspect.err
+	}
+	return c
+}
+
+// process decodes the chunks and runs them through the stages.
+func (l *leg) process(ctx, work context.Context, at Checkpoint, from <-chan *chunk, to chan<- *chunk) error {
+	for c := range from {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err := l.processOne(work, c); err != nil {
+			return l.blame(c, c.last().Seq, &Error{err.Part, at, c.id(), err.Err})
+		}
+		at = c.last().Checkpoint
+		select {
+		case to <- c:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
+}
+
+func (l *leg) processOne(ctx context.Context, c *chunk) *Error {
+	err := l.decode(ctx, c.txs)
+	if c.refused != nil {
+		return nil // Reject is given it as far as it could be decoded
+	}
+	if err != nil {
+		return &Error{Part: "decode", Err: err}
+	}
+	c.received = countRows(c.txs)
+	c.applied = c.received
+	for i, s := range l.stages {
+		if err := s.Process(ctx, c.txs); err != nil {
+			return &Error{Part: fmt.Sprintf("stage %d", i+1), Err: err}
+		}
+		c.applied = nil
+	}
+	if c.applied == nil {
+		c.applied = countRows(c.txs)
+	}
+	return nil
+}
+
+// id names the transaction of a chunk that holds no other.
+func (c *chunk) id() string {
+	if !c.alone {
+		return ""
+	}
+	return c.txs[0].ID
+}
+
+// decode decodes a batch, in parallel if it is large.
+func (l *leg) decode(ctx context.Context, batch []*Transaction) error {
+	if l.decoder == nil {
+		return nil
+	}
+	workers := min(runtime.GOMAXPROCS(0), len(batch)/64)
+	if workers < 2 {
+		return l.decoder.Decode(ctx, batch)
+	}
+	errs := make([]error, workers)
+	var wg sync.WaitGroup
+	for i := range workers {
+		part := batch[i*len(batch)/workers : (i+1)*len(batch)/workers]
+		wg.Go(func() { errs[i] = l.decoder.Decode(ctx, part) })
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err // the first in the order of the log
+		}
+	}
+	return nil
+}
+
+// blame decides what follows from an error in the transactions that begin with
+// those of c and end with the number last.
+func (l *leg) blame(c *chunk, last uint64, err *Error) error {
+	switch {
+	case errors.Is(err, ErrTransient), errors.Is(err, ErrConflict), errors.Is(err, ErrGap),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case !c.alone:
+		return &blame{err, suspect{until: last}}
+	case l.p.Reject != nil:
+		return &blame{err, suspect{until: last, refused: c.first, err: err}}
+	}
+	return err
+}
+
+// An applier gives chunks to the sink.
+type applier struct {
+	*leg
+	at       Checkpoint // of the last transaction applied, or part handed over
+	room     *room
+	progress bool
+}
+
+// run applies chunks, taking together those that are ready. So a slow sink gets
+// larger batches, and a fast one does not wait.
+func (a *applier) run(ctx, work context.Context, from <-chan *chunk) error {
+	var held *chunk // received, but not to go with those before it
+	for open := true; open || held != nil; {
+		c := held
+		if held = nil; c == nil {
+			select {
+			case c, open = <-from:
+				if !open {
+					continue
+				}
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		if !a.gate(ctx) {
+			return nil
+		}
+		chunks := []*chunk{c}
+		n, size, alone := len(c.txs), c.size, c.alone
+	gather:
+		for open && !alone && n < a.p.maxBatch() && size < a.p.readAhead()/2 {
+			select {
+			case c, open = <-from:
+				if !open {
+					break gather
+				}
+				if c.alone || n+len(c.txs) > a.p.maxBatch() {
+					held = c
+					break gather
+				}
+				chunks = append(chunks, c)
+				n, size = n+len(c.txs), size+c.size
+			default:
+				break gather
+			}
+		}
+		if err := a.apply(work, chunks, n, size); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+// gate waits while the pipeline is paused. It is false if ctx ends.
+func (a *applier) gate(ctx context.Context) bool {
+	for a.pausable {
+		paused := a.p.paused()
+		if paused == nil {
+			break
+		}
+		select {
+		case <-paused:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// apply applies n transactions of size bytes as one batch.
+func (a *applier) apply(ctx context.Context, chunks []*chunk, n, size int) error {
+	batch := make([]*Transaction, 0, n)
+	rows := 0
+	for _, c := range chunks {
+		if c.refused != nil {
+			if err := a.reject(ctx, c); err != nil {
+				return err
+			}
+		}
+		batch = append(batch, c.txs...)
+		rows += sum(c.applied)
+	}
+	// After Apply the batch is no longer ours to read.
+	last, from, name := *batch[n-1], a.at, chunks[0].id()
+	start := time.Now()
+	err := a.dst.Apply(ctx, batch)
+	if a.p.Observe != nil {
+		a.p.Observe(Batch{Leg: a.name, From: from, To: last.Checkpoint, Transactions: n, Rows: rows, Bytes: size,
+			Committed: last.Committed, Took: time.Since(start), Err: err})
+	}
+	if err != nil {
+		return a.blame(chunks[0], last.Seq, &Error{a.to, from, name, err})
+	}
+	a.at, a.progress = last.Checkpoint, true
+	a.room.give(size)
+	for _, c := range chunks {
+		a.st.count(c)
+	}
+	if last.More {
+		return nil
+	}
+	a.st.update(func(s *Leg) {
+		s.At, s.ID = last.Checkpoint, cmp.Or(last.ID, s.ID)
+		if !last.Committed.IsZero() {
+			s.Committed, s.Latency = last.Committed, time.Since(last.Committed)
+		}
+	})
+	if a.applied != nil {
+		a.applied(last.Seq)
+	}
+	if t, ok := a.src.(Trimmer); ok {
+		if err := t.Trim(ctx, last.Checkpoint); err != nil {
+			return &Error{Part: a.from, At: last.Checkpoint, Err: err}
+		}
+	}
+	return nil
+}
+
+// reject offers a refused transaction, or a part of one, to Reject, and empties
+// it, so that applying it steps over it.
+func (a *applier) reject(ctx context.Context, c *chunk) error {
+	tx := c.txs[0]
+	c.rejected = countRows(c.txs)
+	if err := a.p.Reject(ctx, tx, c.refused); err != nil {
+		return &Error{Part: "reject", At: a.at, ID: tx.ID, Err: err}
+	}
+	tx.Changes, tx.Encoded = nil, nil
+	c.received = c.rejected
+	if !tx.More {
+		a.st.update(func(s *Leg) { s.RejectedTransactions++ })
+	}
+	return nil
+}
+
+// A room bounds the bytes between one who takes and one who gives back.
+type room struct {
+	mu   sync.Mutex
+	free int
+	wake chan struct{}
+}
+
+func newRoom(n int) *room { return &room{free: n, wake: make(chan struct{}, 1)} }
+
+// wait waits until there is some room. It is false if ctx ends.
+func (r *room) wait(ctx context.Context) bool {
+	for {
+		r.mu.Lock()
+		free := r.free
+		r.mu.Unlock()
+		if free > 0 {
+			return ctx.Err() == nil
+		}
+		select {
+		case <-r.wake:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func (r *room) take(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.free -= n
+}
+
+func (r *room) give(n int) {
+	r.mu.Lock()
+	r.free += n
+	r.mu.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,247 @@
+package dfs
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// A Pipeline runs from its Source to its Sink. Set the fields, then call Run; do
+// not copy the Pipeline or change its fields after that. It closes nothing that
+// it did not open.
+//
+// If the Source is a Decoder, the pipeline decodes what it reads before the
+// first Stage, after the Queue if there is one. Only if there are no Stages and
+// the Sink is itself a Queue, transactions reach it still encoded; a pipeline
+// that reads them back begins with StageFunc(source.Decode).
+type Pipeline struct {
+	Source Source
+	Stages []Stage // in order
+	Sink   Sink
+
+	// Queue, if set, stands between Source and Stages, so that each side runs
+	// and recovers at its own pace. Without it, the source's own log is the
+	// only buffer.
+	Queue Queue
+
+	// MaxBatch limits the transactions given to one Apply. Default: 4096.
+	MaxBatch int
+
+	// ReadAhead limits the bytes of transactions that each side of the queue
+	// holds in memory, by Transaction.Size as they were read; decoded rows take
+	// about three times as much. One Apply is given up to half of it. It may be
+	// passed by what one Next returns. Default: 8 MiB.
+	ReadAhead int
+
+	// StopTimeout limits how long Run finishes work in hand once its context
+	// ends. Default: 10 seconds. Negative: not at all.
+	StopTimeout time.Duration
+
+	// RetryWait is the first wait after a transient error; it doubles up to a
+	// minute, and starts anew once a transaction has passed. Default: 100
+	// milliseconds.
+	RetryWait time.Duration
+
+	// Reject is asked about a transaction that a Stage, the decoder or the Sink
+	// refuses for good. If it returns nil, the sink steps over the transaction,
+	// and that step is itself committed. An error stops Run, or is retried if it
+	// is transient. The transaction is as it was before the Stages, decoded if
+	// that can be done; for a large one Reject is called for each of its parts.
+	// It may be called again for the same transaction after a crash.
+	// Default: Run stops, with all transactions before the refused one applied.
+	Reject func(ctx context.Context, tx *Transaction, err error) error
+
+	// Observe, if set, is told of each batch once it is stored or has failed. It
+	// is called on the path of the data and should return at once.
+	Observe func(Batch)
+
+	// Logger. Default: slog.Default().
+	Logger *slog.Logger
+
+	mu             sync.Mutex // guards what follows
+	running        bool
+	gate           chan struct{} // closed by Resume; nil unless paused
+	capture, apply legStats
+}
+
+// Run carries transactions until ctx ends, and then returns nil: a stop that was
+// asked for is no error. It also returns nil when the source has a last
+// transaction and the sink has applied it. A process may die at any time
+// instead; it loses nothing.
+//
+// Before anything else Run checks the fields and returns all that is wrong with
+// them. A Pipeline may run again after Run has returned, but not twice at once.
+func (p *Pipeline) Run(ctx context.Context) error {
+	if err := p.check(); err != nil {
+		return err
+	}
+	if !p.start() {
+		return errors.New("dfs: Pipeline is running already")
+	}
+	defer p.stop()
+
+	out := &leg{p: p, name: "apply", from: "source", to: "sink", src: p.Source, dst: p.Sink,
+		stages: p.Stages, st: &p.apply, pausable: true}
+	if d, ok := p.Source.(Decoder); ok {
+		if _, queue := p.Sink.(Queue); !queue || len(p.Stages) > 0 {
+			out.decoder = d
+		}
+	}
+	if p.Queue == nil {
+		return out.run(ctx)
+	}
+	out.from, out.src = "queue", p.Queue
+	in := &leg{p: p, name: "capture", from: "source", to: "queue", src: p.Source, dst: p.Queue, st: &p.capture}
+
+	if err := p.align(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	end := finish{done: cancel}
+	out.applied, in.ended = end.reached, end.set
+	var wg sync.WaitGroup
+	var errs [2]error
+	for i, l := range []*leg{in, out} {
+		wg.Go(func() {
+			if errs[i] = l.run(ctx); errs[i] != nil {
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs[:]...)
+}
+
+// A finish ends a pipeline with a queue once its source has ended and the sink
+// has applied all of it. A queue itself has no end.
+type finish struct {
+	mu      sync.Mutex
+	at, end uint64
+	ended   bool
+	done    func()
+}
+
+func (f *finish) reached(at uint64) { f.note(func() { f.at = at }) }
+func (f *finish) set(end uint64)    { f.note(func() { f.end, f.ended = end, true }) }
+
+func (f *finish) note(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+	if f.ended && f.at >= f.end {
+		f.done()
+	}
+}
+
+func (p *Pipeline) check() error {
+	var errs []error
+	fault := func(bad bool, format string, args ...any) {
+		if bad {
+			errs = append(errs, fmt.Errorf("dfs: Pipeline."+format, args...))
+		}
+	}
+	fault(p.Source == nil, "Source is nil; set where transactions come from")
+	fault(p.Sink == nil, "Sink is nil; set where transactions go to")
+	fault(p.Queue != nil && any(p.Queue) == any(p.Sink), "Queue and Sink are the same; leave Queue nil to fill the queue only")
+	fault(p.MaxBatch < 0, "MaxBatch is %d; use 0 for the default", p.MaxBatch)
+	fault(p.ReadAhead < 0, "ReadAhead is %d; use 0 for the default", p.ReadAhead)
+	fault(p.RetryWait < 0, "RetryWait is %v; use 0 for the default", p.RetryWait)
+	for i, s := range p.Stages {
+		fault(s == nil, "Stages[%d] is nil; leave it out", i)
+	}
+	return errors.Join(errs...)
+}
+
+func (p *Pipeline) maxBatch() int            { return cmp.Or(p.MaxBatch, 4096) }
+func (p *Pipeline) readAhead() int           { return cmp.Or(p.ReadAhead, 8<<20) }
+func (p *Pipeline) retryWait() time.Duration { return cmp.Or(p.RetryWait, 100*time.Millisecond) }
+func (p *Pipeline) stopWait() time.Duration  { return max(cmp.Or(p.StopTimeout, 10*time.Second), 0) }
+
+func (p *Pipeline) logger() *slog.Logger {
+	if p.Logger != nil {
+		return p.Logger
+	}
+	return slog.Default()
+}
+
+// align resets a queue that stands before its sink, because it was lost or put
+// back from an older copy, so that the source goes on from the sink's
+// checkpoint. While the sink cannot be asked, a queue that holds something is
+// used as it is: capture should not wait for the target. If it then turns out to
+// be behind, reading it fails.
+func (p *Pipeline) align(ctx context.Context) error {
+	l := &leg{p: p, name: "start", st: &p.apply}
+	return l.retry(ctx, func() (progress bool, err error) {
+		q, err := p.Queue.Checkpoint(ctx)
+		if err != nil {
+			return false, &Error{Part: "queue", At: q, Err: err}
+		}
+		s, err := p.Sink.Checkpoint(ctx)
+		if err != nil {
+			if q.Seq > 0 && errors.Is(err, ErrTransient) {
+				return false, nil
+			}
+			return false, &Error{Part: "sink", At: s, Err: err}
+		}
+		if q.Seq >= s.Seq {
+			return false, nil
+		}
+		if q.Seq > 0 {
+			p.logger().Warn("queue is older than the target; starting it anew", "queue", q.Seq, "target", s.Seq)
+		}
+		if err := p.Queue.Reset(ctx, s); err != nil {
+			return false, &Error{Part: "queue", At: q, Err: err}
+		}
+		return false, nil
+	})
+}
+
+func (p *Pipeline) start() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running {
+		return false
+	}
+	p.running = true
+	p.capture.reset()
+	p.apply.reset()
+	return true
+}
+
+func (p *Pipeline) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.running = false
+}
+
+// Pause makes the sink hold still after the batch in hand. Capture into the
+// queue goes on, if there is one. A paused pipeline still stops when its context
+// ends. Pausing twice is the same as once, and a pause outlives Run.
+func (p *Pipeline) Pause() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gate == nil {
+		p.gate = make(chan struct{})
+	}
+}
+
+// Resume ends a Pause.
+func (p *Pipeline) Resume() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gate != nil {
+		close(p.gate)
+		p.gate = nil
+	}
+}
+
+func (p *Pipeline) paused() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.gate
+}
