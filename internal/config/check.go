@@ -1,0 +1,115 @@
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// check finds what is wrong with values that are well-formed each by itself,
+// and makes paths relative to the folder of the file.
+func (c *Config) check(d *decoder) {
+	dir := filepath.Dir(c.file)
+	if c.Name == "" {
+		c.Name = "dfs"
+	}
+	if d.lines["source"] == 0 {
+		d.fault(0, "source is missing; say which server to read from")
+	} else {
+		c.Source.check(d, "source", dir)
+	}
+	if d.lines["target"] == 0 {
+		d.fault(0, "target is missing; say which server to write to (a queue alone, without a target, cannot be run by this program)")
+	} else {
+		c.Target.check(d, "target", dir)
+	}
+
+	for i, p := range c.Source.Tables {
+		d.pattern(fmt.Sprintf("source.tables[%d]", i), p)
+	}
+	c.checkStart(d)
+	d.negative("source.max_part", c.Source.MaxPart < 0)
+	d.negative("source.buffer", c.Source.Buffer < 0)
+
+	if line := d.lines["queue"]; line > 0 && c.Queue.Path == "" && !d.faulty(line) && !d.faulty(d.lines["queue.path"]) {
+		d.fault(line, "queue.path is missing; name the file, or leave the whole queue out")
+	}
+	c.Queue.Path = resolve(dir, c.Queue.Path)
+	d.negative("queue.max_bytes", c.Queue.MaxBytes < 0)
+	d.negative("queue.keep", c.Queue.Keep < 0)
+
+	for i, r := range c.Target.Routes {
+		path := fmt.Sprintf("target.routes[%d]", i)
+		d.pattern(path+".from", r.From)
+		d.pattern(path+".to", r.To)
+	}
+	for i, p := range c.Target.Conflicts {
+		path := fmt.Sprintf("target.conflicts[%d]", i)
+		d.pattern(path+".tables", p.Tables)
+		d.oneOf(path+".policy", p.Policy, "error", "overwrite", "ignore")
+	}
+	d.oneOf("target.ddl", c.Target.DDL, "", "error", "ignore")
+	d.negative("target.max_rows", c.Target.MaxRows < 0)
+	d.negative("target.max_bytes", c.Target.MaxBytes < 0)
+
+	d.negative("pipeline.max_batch", c.Pipeline.MaxBatch < 0)
+	d.negative("pipeline.read_ahead", c.Pipeline.ReadAhead < 0)
+	d.negative("pipeline.retry_wait", c.Pipeline.RetryWait < 0)
+
+	d.oneOf("log.format", c.Log.Format, "", "text", "json")
+	d.oneOf("log.level", c.Log.Level, "", "debug", "info", "warn", "error")
+}
+
+func (c *Config) checkStart(d *decoder) {
+	mode, rest, _ := strings.Cut(c.Source.Start, ":")
+	switch {
+	case c.Source.Start == "", c.Source.Start == "now", c.Source.Start == "earliest":
+	case mode == "gtid" && rest != "":
+	case mode == "file" && strings.Count(rest, ":") == 1:
+	default:
+		d.fault(d.lines["source.start"], "source.start is %q; want now, earliest, gtid:SET or file:NAME:POSITION", d.texts["source.start"])
+	}
+}
+
+// pattern reports a pattern of tables that cannot match any.
+func (d *decoder) pattern(path, p string) {
+	line := d.line(path)
+	schema, table, ok := strings.Cut(p, ".")
+	if (!ok || schema == "" || table == "") && !d.faulty(line) {
+		d.fault(line, "%s is %q; want schema.table, such as \"shop.orders\" or \"shop.*\"", path, d.texts[path])
+	}
+}
+
+func (d *decoder) negative(path string, bad bool) {
+	if bad {
+		d.fault(d.lines[path], "%s is negative; leave it out for the default", path)
+	}
+}
+
+func (d *decoder) oneOf(path, value string, allowed ...string) {
+	line := d.line(path)
+	if slices.Contains(allowed, value) || d.faulty(line) {
+		return
+	}
+	named := slices.DeleteFunc(slices.Clone(allowed), func(s string) bool { return s == "" })
+	d.fault(line, "%s is %q; want %s or %s", path, d.texts[path],
+		strings.Join(named[:len(named)-1], ", "), named[len(named)-1])
+}
+
+// line returns the line of the value at path, or of what should hold it.
+func (d *decoder) line(path string) int {
+	for path != "" {
+		if n := d.lines[path]; n > 0 {
+			return n
+		}
+		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
+	}
+	return 0
+}
+
+// faulty reports whether the line has been found wrong already, so that one
+// mistake is not told twice.
+func (d *decoder) faulty(line int) bool {
+	return line > 0 && slices.ContainsFunc(d.faults, func(f Fault) bool { return f.Line == line })
+}

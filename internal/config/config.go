@@ -1,0 +1,169 @@
+// Package config reads the YAML file of the examples' binary.
+//
+// A file is decoded strictly. Every mistake in it is found in one pass and
+// reported with its line: keys that do not exist, with the one that was likely
+// meant; values of the wrong kind; environment variables that are not set.
+// Values that may hold a password are never part of a message.
+package config
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// A Config is what a file says. Fields left out of the file are zero, and zero
+// means the default of the Go option that the field stands for.
+type Config struct {
+	// Name is the pipeline's name: the key of its checkpoint on the target, and
+	// the name in logs. Default: "dfs".
+	Name string `yaml:"name"`
+
+	Source   Source   `yaml:"source"`
+	Queue    Queue    `yaml:"queue"`
+	Target   Target   `yaml:"target"`
+	Pipeline Pipeline `yaml:"pipeline"`
+	Log      Log      `yaml:"log"`
+
+	file  string
+	lines map[string]int // of each value, by its path: "source.tables[1]"
+}
+
+// A Server says how to reach a MySQL or MariaDB server: by a DSN, or by the
+// fields after it. A password given by itself may hold any character.
+type Server struct {
+	DSN      Secret `yaml:"dsn"`
+	Host     string `yaml:"host"`   // default: 127.0.0.1
+	Port     uint16 `yaml:"port"`   // default: 3306
+	Socket   string `yaml:"socket"` // instead of host and port
+	User     string `yaml:"user"`
+	Password Secret `yaml:"password"`
+	TLS      TLS    `yaml:"tls"`
+
+	info *serverInfo // a pointer, so that fmt does not print what it holds
+}
+
+// TLS says how a connection is encrypted: by a mode alone, or by files.
+type TLS struct {
+	// Mode is "false", "preferred", "skip-verify" or "true". Default: "false",
+	// or "true" if one of the files is given.
+	Mode string `yaml:",scalar"`
+
+	CA         string `yaml:"ca"`          // file of certificates to trust; default: the system's
+	Cert       string `yaml:"cert"`        // file of our own certificate
+	Key        string `yaml:"key"`         // file of its key
+	ServerName string `yaml:"server_name"` // default: the host
+}
+
+// Source is where transactions come from.
+type Source struct {
+	Server      `yaml:",inline"`
+	Tables      []string      `yaml:"tables"`
+	Start       string        `yaml:"start"`
+	ServerID    uint32        `yaml:"server_id"`
+	Heartbeat   time.Duration `yaml:"heartbeat"`
+	ReadTimeout time.Duration `yaml:"read_timeout"`
+	MaxPart     Size          `yaml:"max_part"`
+	Buffer      Size          `yaml:"buffer"`
+}
+
+// Queue is the file between source and target.
+type Queue struct {
+	Path     string        `yaml:"path"`
+	MaxBytes Size          `yaml:"max_bytes"`
+	Keep     Size          `yaml:"keep"`
+	KeepFor  time.Duration `yaml:"keep_for"`
+}
+
+// Target is where transactions go to.
+type Target struct {
+	Server    `yaml:",inline"`
+	Schema    string           `yaml:"checkpoint_schema"`
+	Routes    []Route          `yaml:"routes"`
+	Conflicts []ConflictPolicy `yaml:"conflicts"`
+	DDL       string           `yaml:"ddl"`
+	MaxRows   int              `yaml:"max_rows"`
+	MaxBytes  Size             `yaml:"max_bytes"`
+}
+
+// A Route sends the tables that match From to To.
+type Route struct {
+	From string `yaml:"from"`
+	To   string `yaml:"to"`
+}
+
+// A ConflictPolicy says what happens to rows that are not as the source had
+// them.
+type ConflictPolicy struct {
+	Tables string `yaml:"tables"`
+	Policy string `yaml:"policy"` // "error", "overwrite" or "ignore"
+}
+
+// Pipeline holds the engine's limits.
+type Pipeline struct {
+	MaxBatch    int           `yaml:"max_batch"`
+	ReadAhead   Size          `yaml:"read_ahead"`
+	StopTimeout time.Duration `yaml:"stop_timeout"`
+	RetryWait   time.Duration `yaml:"retry_wait"`
+}
+
+// Log says what is told on standard error.
+type Log struct {
+	Format string        `yaml:"format"` // "text" or "json"; default: text
+	Level  string        `yaml:"level"`  // "debug", "info", "warn" or "error"; default: info
+	Every  time.Duration `yaml:"every"`  // between two summaries; default: 10s; negative: none
+}
+
+// A Fault is one mistake in a file.
+type Fault struct {
+	File string
+	Line int // 0 if the mistake is no line's
+	Text string
+}
+
+// String returns "file:line: text".
+func (f Fault) String() string {
+	if f.Line == 0 {
+		return f.File + ": " + f.Text
+	}
+	return fmt.Sprintf("%s:%d: %s", f.File, f.Line, f.Text)
+}
+
+// An Error holds all the mistakes in a file, in the order of their lines.
+type Error struct{ Faults []Fault }
+
+// Error returns the mistakes, one a line.
+func (e *Error) Error() string {
+	lines := make([]string, len(e.Faults))
+	for i, f := range e.Faults {
+		lines[i] = f.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Load reads and checks the file. If anything is wrong with what it says, the
+// error is an *Error.
+func Load(file string) (*Config, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	return Parse(file, b, os.LookupEnv)
+}
+
+// Line returns the line of the value with the given path, such as
+// "source.tables[1]", or 0 if the file does not hold it.
+func (c *Config) Line(path string) int { return c.lines[path] }
+
+// Where returns "file:line" for the nearest value at or above the path that the
+// file holds.
+func (c *Config) Where(path string) string {
+	for path != "" {
+		if n := c.lines[path]; n > 0 {
+			return fmt.Sprintf("%s:%d", c.file, n)
+		}
+		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
+	}
+	return c.file
+}

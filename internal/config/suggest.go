@@ -1,0 +1,66 @@
+package config
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+func keys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// suggest says what may have been meant by an unknown key: a key of the same
+// mapping that is spelled much like it, or the same key in another place, or
+// else which keys there are.
+func suggest(key, path string, fields map[string]reflect.Value) string {
+	best, distance := "", 1+max(1, min(len(key)/3, 3))
+	for _, k := range keys(fields) {
+		if n := editDistance(normal(key), normal(k)); n < distance {
+			best, distance = k, n
+		}
+	}
+	if best != "" {
+		return "; did you mean " + best + "?"
+	}
+	var elsewhere []string
+	for section, v := range fieldsOf(reflect.ValueOf(&Config{}).Elem()) {
+		if section == key {
+			elsewhere = append(elsewhere, section+" at the left margin")
+		} else if v.Kind() == reflect.Struct && section != path {
+			if _, ok := fieldsOf(v)[key]; ok {
+				elsewhere = append(elsewhere, section+"."+key)
+			}
+		}
+	}
+	if len(elsewhere) > 0 {
+		slices.Sort(elsewhere)
+		return "; did you mean " + strings.Join(elsewhere, " or ") + "?"
+	}
+	return "; the keys here are " + strings.Join(keys(fields), ", ")
+}
+
+// normal makes maxBytes, max-bytes and max_bytes the same.
+func normal(key string) string {
+	return strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(key))
+}
+
+// editDistance counts the bytes to insert, remove or replace to make b of a.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
