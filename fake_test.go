@@ -27,6 +27,7 @@ type memLog struct {
 	closed bool // no more will come
 	trim   bool // Trim forgets
 	mutant string
+	long   bool // Next always fills its batch
 	resets int
 }
 
@@ -188,7 +189,7 @@ func (s *memStream) Next(ctx context.Context, batch []*Transaction) (int, error)
 			c.Seq = 0
 		}
 		batch[n] = &c
-		if l.rng.IntN(20) == 0 {
+		if !l.long && l.rng.IntN(20) == 0 {
 			return n + 1, nil
 		}
 	}

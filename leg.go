@@ -1,7 +1,6 @@
 package dfs
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +26,10 @@ type leg struct {
 	applied  func(at uint64) // told of progress; may be nil
 	ended    func(at uint64) // told of the end of src; may be nil
 	suspect  suspect         // written between sessions only
+
+	// ledger holds what the sink was given since its last known checkpoint. If
+	// Apply fails, the next checkpoint tells how much of it was applied.
+	ledger []entry
 }
 
 // A suspect tells how to go on after an error that stays. First the
@@ -95,7 +98,9 @@ func (l *leg) session(ctx context.Context) (progress bool, err error) {
 		return false, &Error{Part: l.from, At: at, Err: err}
 	}
 	defer stream.Close()
-	l.st.update(func(s *Leg) { s.State, s.Err, s.At, s.Read = Running, nil, at, at.Seq })
+	l.settle(at)
+	l.ledger = l.ledger[:0]
+	l.st.update(func(s *Leg) { s.State, s.Err, s.Read = Running, nil, at.Seq })
 	if l.applied != nil {
 		l.applied(at.Seq)
 	}
@@ -155,8 +160,8 @@ type chunk struct {
 	size    int    // bytes as read
 	alone   bool   // it is one transaction, or part of one, and goes by itself
 	refused error  // not nil: it is to be offered to Reject
-
-	received, applied, rejected []tableCount
+	rows    int    // after the stages
+	ledger  []entry
 }
 
 func (c *chunk) last() *Transaction { return c.txs[len(c.txs)-1] }
@@ -215,14 +220,16 @@ func (r *reader) run(ctx context.Context, to chan<- *chunk) error {
 
 // cut makes a chunk of the first of txs, or of them all if none is suspect.
 func (r *reader) cut(txs *[]*Transaction) *chunk {
-	c := &chunk{txs: *txs, first: r.first}
+	c := &chunk{txs: *txs, first: r.first, ledger: make([]entry, 0, 3*len(*txs))}
 	refused := r.first != 0 && r.first == r.suspect.refused
 	if c.alone = refused || (*txs)[0].Seq <= r.suspect.until; c.alone {
 		c.txs = (*txs)[:1:1]
 	}
 	*txs = (*txs)[len(c.txs):]
 	for _, tx := range c.txs {
-		c.size += tx.Size()
+		n := tx.Size()
+		c.size += n
+		c.ledger = append(c.ledger, entry{seq: tx.Seq, what: size, n: n, id: tx.ID, committed: tx.Committed})
 		if r.first == 0 {
 			r.first = tx.Seq
 		}
@@ -266,17 +273,13 @@ func (l *leg) processOne(ctx context.Context, c *chunk) *Error {
 	if err != nil {
 		return &Error{Part: "decode", Err: err}
 	}
-	c.received = countRows(c.txs)
-	c.applied = c.received
+	c.count(received)
 	for i, s := range l.stages {
 		if err := s.Process(ctx, c.txs); err != nil {
 			return &Error{Part: fmt.Sprintf("stage %d", i+1), Err: err}
 		}
-		c.applied = nil
 	}
-	if c.applied == nil {
-		c.applied = countRows(c.txs)
-	}
+	c.rows = c.count(applied)
 	return nil
 }
 
@@ -410,10 +413,18 @@ func (a *applier) apply(ctx context.Context, chunks []*chunk, n, size int) error
 			}
 		}
 		batch = append(batch, c.txs...)
-		rows += sum(c.applied)
+		rows += c.rows
+		a.ledger = append(a.ledger, c.ledger...)
 	}
 	// After Apply the batch is no longer ours to read.
 	last, from, name := *batch[n-1], a.at, chunks[0].id()
+	whole := from // the last transaction without More
+	for i := n - 1; i >= 0; i-- {
+		if !batch[i].More {
+			whole = batch[i].Checkpoint
+			break
+		}
+	}
 	start := time.Now()
 	err := a.dst.Apply(ctx, batch)
 	if a.p.Observe != nil {
@@ -425,24 +436,16 @@ func (a *applier) apply(ctx context.Context, chunks []*chunk, n, size int) error
 	}
 	a.at, a.progress = last.Checkpoint, true
 	a.room.give(size)
-	for _, c := range chunks {
-		a.st.count(c)
-	}
-	if last.More {
+	if whole == from {
 		return nil
 	}
-	a.st.update(func(s *Leg) {
-		s.At, s.ID = last.Checkpoint, cmp.Or(last.ID, s.ID)
-		if !last.Committed.IsZero() {
-			s.Committed, s.Latency = last.Committed, time.Since(last.Committed)
-		}
-	})
+	a.settle(whole)
 	if a.applied != nil {
-		a.applied(last.Seq)
+		a.applied(whole.Seq)
 	}
 	if t, ok := a.src.(Trimmer); ok {
-		if err := t.Trim(ctx, last.Checkpoint); err != nil {
-			return &Error{Part: a.from, At: last.Checkpoint, Err: err}
+		if err := t.Trim(ctx, whole); err != nil {
+			return &Error{Part: a.from, At: whole, Err: err}
 		}
 	}
 	return nil
@@ -452,14 +455,14 @@ func (a *applier) apply(ctx context.Context, chunks []*chunk, n, size int) error
 // it, so that applying it steps over it.
 func (a *applier) reject(ctx context.Context, c *chunk) error {
 	tx := c.txs[0]
-	c.rejected = countRows(c.txs)
+	c.count(received)
+	c.count(rejected)
 	if err := a.p.Reject(ctx, tx, c.refused); err != nil {
 		return &Error{Part: "reject", At: a.at, ID: tx.ID, Err: err}
 	}
 	tx.Changes, tx.Encoded = nil, nil
-	c.received = c.rejected
 	if !tx.More {
-		a.st.update(func(s *Leg) { s.RejectedTransactions++ })
+		c.ledger = append(c.ledger, entry{seq: tx.Seq, what: rejectedTransaction, n: 1})
 	}
 	return nil
 }

@@ -1,7 +1,7 @@
 package dfs
 
 import (
-	"maps"
+	"cmp"
 	"sync"
 	"time"
 )
@@ -121,13 +121,13 @@ func worse(a, b State) State {
 type legStats struct {
 	mu     sync.Mutex
 	leg    Leg
-	tables map[string]TableStats
+	tables map[string]*TableStats
 }
 
 func (st *legStats) reset() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.leg, st.tables = Leg{State: Starting}, make(map[string]TableStats)
+	st.leg, st.tables = Leg{State: Starting}, make(map[string]*TableStats)
 }
 
 func (st *legStats) update(f func(*Leg)) {
@@ -136,74 +136,103 @@ func (st *legStats) update(f func(*Leg)) {
 	f(&st.leg)
 }
 
-// count adds what an applied chunk counted.
-func (st *legStats) count(c *chunk) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	add := func(counts []tableCount, field func(*TableStats) *uint64, total *uint64) {
-		for _, n := range counts {
-			name := n.table.String()
-			t := st.tables[name]
-			*field(&t) += n.rows
-			st.tables[name] = t
-			*total += n.rows
-		}
-	}
-	add(c.received, func(t *TableStats) *uint64 { return &t.Received }, &st.leg.Received)
-	add(c.applied, func(t *TableStats) *uint64 { return &t.Applied }, &st.leg.Applied)
-	add(c.rejected, func(t *TableStats) *uint64 { return &t.Rejected }, &st.leg.Rejected)
-	st.leg.Transactions += uint64(len(c.txs))
-	st.leg.Bytes += uint64(c.size)
-}
-
 func (st *legStats) snapshot(tables map[string]TableStats) Leg {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if tables != nil {
-		maps.Copy(tables, st.tables)
+		for name, t := range st.tables {
+			tables[name] = *t
+		}
 	}
 	return st.leg
 }
 
-// A tableCount counts rows of a table.
-type tableCount struct {
-	table *Table
-	rows  uint64
+// An entry of a ledger counts something of one transaction, or part.
+type entry struct {
+	seq   uint64
+	table *Table // of rows
+	what  counted
+	n     int
+
+	id        string // of the transaction, with its size
+	committed time.Time
 }
 
-// countRows counts the rows of batch by table.
-func countRows(batch []*Transaction) []tableCount {
-	var counts []tableCount
-	last := -1
-	for _, tx := range batch {
+type counted uint8
+
+const (
+	size counted = iota // one for each transaction or part
+	received
+	applied
+	rejected
+	rejectedTransaction
+)
+
+// count enters the rows of the chunk into its ledger, and returns their number.
+func (c *chunk) count(what counted) (rows int) {
+	for _, tx := range c.txs {
+		open := -1 // the entry that the last row of tx went to
 		for i := range tx.Changes {
-			c := &tx.Changes[i]
-			if c.Op == DDL {
+			if tx.Changes[i].Op == DDL {
 				continue
 			}
-			if last < 0 || counts[last].table != c.Table {
-				last = -1
-				for j := range counts {
-					if counts[j].table == c.Table {
-						last = j
-						break
-					}
-				}
-				if last < 0 {
-					counts = append(counts, tableCount{table: c.Table})
-					last = len(counts) - 1
-				}
+			table := tx.Changes[i].Table
+			if open < 0 || c.ledger[open].table != table {
+				open = len(c.ledger)
+				c.ledger = append(c.ledger, entry{seq: tx.Seq, table: table, what: what})
 			}
-			counts[last].rows++
+			c.ledger[open].n++
+			rows++
 		}
 	}
-	return counts
+	return rows
 }
 
-func sum(counts []tableCount) int {
-	n := uint64(0)
-	for _, c := range counts {
-		n += c.rows
+// settle counts what the sink has applied, now that it stands at the given
+// checkpoint, and keeps in the ledger what it has not.
+func (l *leg) settle(at Checkpoint) {
+	l.st.mu.Lock()
+	defer l.st.mu.Unlock()
+	leg := &l.st.leg
+	leg.At = at
+	now := time.Now()
+	var table *Table
+	var t *TableStats
+	rest := l.ledger[:0]
+	for _, e := range l.ledger {
+		if e.seq > at.Seq {
+			rest = append(rest, e)
+			continue
+		}
+		if e.table != nil && e.table != table {
+			table = e.table
+			name := table.String()
+			if t = l.st.tables[name]; t == nil {
+				t = new(TableStats)
+				l.st.tables[name] = t
+			}
+		}
+		n := uint64(e.n)
+		switch e.what {
+		case size:
+			leg.Transactions++
+			leg.Bytes += n
+			leg.ID = cmp.Or(e.id, leg.ID)
+			if !e.committed.IsZero() {
+				leg.Committed, leg.Latency = e.committed, now.Sub(e.committed)
+			}
+		case received:
+			leg.Received += n
+			t.Received += n
+		case applied:
+			leg.Applied += n
+			t.Applied += n
+		case rejected:
+			leg.Rejected += n
+			t.Rejected += n
+		case rejectedTransaction:
+			leg.RejectedTransactions += n
+		}
 	}
-	return int(n)
+	l.ledger = rest
 }

@@ -1,0 +1,118 @@
+package dfs
+
+import (
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+var everyValue = Row{
+	NullValue(), AbsentValue(), IntValue(0), IntValue(math.MinInt64), IntValue(math.MaxInt64),
+	UintValue(math.MaxUint64), Float32Value(float32(math.Copysign(0, -1))), Float32Value(math.MaxFloat32),
+	FloatValue(math.SmallestNonzeroFloat64), FloatValue(-math.MaxFloat64), DecimalValue("-12.50"),
+	StringValue(""), StringValue("caf\xe9"), BytesValue([]byte{0, 1, 255}), BytesValue(nil), JSONValue(`{"a": 1.0}`),
+	DateValue(0, 0, 0), DateValue(9999, 12, 31), DateValue(2026, 0, 0),
+	DateTimeValue(2026, 11, 22, 23, 59, 59, 999999, 6), DateTimeValue(0, 0, 0, 0, 0, 0, 0, 0),
+	TimeValue(-(838*time.Hour + 59*time.Minute + 59*time.Second), 0), TimeValue(-500*time.Millisecond, 3),
+	TimestampValue(time.Unix(1, 500_000_000), 1), TimestampValue(time.Time{}, 0),
+}
+
+var everyTable = &Table{Schema: "s`", Name: "t.x", Key: []int{1, 0}, Columns: []Column{
+	{Name: "a", Type: "int", Nullable: true},
+	{Name: "b", Type: "enum", Charset: "latin1", Collation: "latin1_swedish_ci", Members: []string{"", "x,y", "ü"}},
+}}
+
+func everyChange() []Change {
+	short := Row{IntValue(1), IntValue(2)}
+	return []Change{
+		{Op: Insert, Table: everyTable, After: everyValue},
+		{Op: Update, Table: everyTable, Before: short, After: Row{}, NoForeignKeys: true},
+		{Op: Delete, Table: numbers, Before: short},
+		{Op: DDL, Query: "drop table x"},
+		{Op: DDL, Table: &Table{Schema: "s"}, Query: "drop table y"},
+	}
+}
+
+func TestChangesComeBackAsTheyWere(t *testing.T) {
+	want := everyChange()
+	got, err := ParseChanges(AppendChanges(nil, want))
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	require.Same(t, got[0].Table, got[1].Table, "a table is written once")
+
+	got, err = ParseChanges(AppendChanges(nil, nil))
+	require.NoError(t, err)
+	require.Empty(t, got)
+}
+
+func TestParseChangesSurvivesDamage(t *testing.T) {
+	whole := AppendChanges(nil, everyChange())
+	for n := range whole {
+		_, err := ParseChanges(whole[:n])
+		require.Error(t, err, "cut at %d", n)
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 20_000 {
+		b := append([]byte(nil), whole...)
+		b[rng.IntN(len(b))] = byte(rng.Uint32())
+		changes, err := ParseChanges(b) // may be right by chance, but must not panic
+		if err == nil {
+			AppendChanges(nil, changes)
+		}
+	}
+	whole[0] = 99
+	_, err := ParseChanges(whole)
+	require.ErrorContains(t, err, "version 99")
+}
+
+func FuzzParseChanges(f *testing.F) {
+	f.Add(AppendChanges(nil, everyChange()))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		changes, err := ParseChanges(b)
+		if err != nil {
+			return
+		}
+		again, err := ParseChanges(AppendChanges(nil, changes))
+		require.NoError(t, err)
+		require.Equal(t, len(changes), len(again))
+	})
+}
+
+func TestValuesPrintAsMySQLPrintsThem(t *testing.T) {
+	var got []string
+	for _, v := range everyValue {
+		got = append(got, v.String())
+	}
+	require.Equal(t, []string{
+		"NULL", "ABSENT", "0", "-9223372036854775808", "9223372036854775807",
+		"18446744073709551615", "-0", "3.4028235e+38",
+		"5e-324", "-1.7976931348623157e+308", "-12.50",
+		"", "caf\xe9", "\x00\x01\xff", "", `{"a": 1.0}`,
+		"0000-00-00", "9999-12-31", "2026-00-00",
+		"2026-11-22 23:59:59.999999", "0000-00-00 00:00:00",
+		"-838:59:59", "-00:00:00.500",
+		"1970-01-01 00:00:01.5", "0000-00-00 00:00:00",
+	}, got)
+}
+
+func TestTemporalValuesConvert(t *testing.T) {
+	at := time.Date(2026, 2, 3, 4, 5, 6, 789_000_000, time.UTC)
+	require.Equal(t, at, TimestampValue(at, 3).Time())
+	require.Equal(t, at, DateTimeValue(2026, 2, 3, 4, 5, 6, 789_000, 3).Time())
+	require.Equal(t, -90*time.Minute, TimeValue(-90*time.Minute, 0).Duration())
+	require.True(t, DateValue(2026, 0, 1).Time().IsZero())
+	require.True(t, TimestampValue(time.Time{}, 0).Time().IsZero())
+	require.Equal(t, DateValue(2026, 2, 3), DateValue(2026, 2, 3), "values compare by ==")
+}
+
+func TestColumnsAreFoundInAnyLetterCase(t *testing.T) {
+	require.Equal(t, 1, everyTable.Column("B"))
+	require.Equal(t, -1, everyTable.Column("c"))
+	require.Equal(t, "s`.t.x", everyTable.String())
+	require.Equal(t, "insert update delete ddl op(9)",
+		strings.Join([]string{Insert.String(), Update.String(), Delete.String(), DDL.String(), Op(9).String()}, " "))
+}

@@ -1,0 +1,408 @@
+package dfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// refuse is a stage that refuses the transactions with the given names.
+func refuse(ids ...string) Stage {
+	return StageFunc(func(_ context.Context, batch []*Transaction) error {
+		for _, tx := range batch {
+			if slices.Contains(ids, tx.ID) {
+				return errors.New("bad row")
+			}
+		}
+		return nil
+	})
+}
+
+func TestRejectStepsOverExactlyTheRefusedTransaction(t *testing.T) {
+	for seed := range uint64(50) {
+		synctest.Test(t, func(t *testing.T) {
+			src, dst := newLog(seed, 0), newLog(seed+1, 0)
+			for i := 1; i <= 100; i++ {
+				more := i == 40 || i == 41 // 40 to 42 are one transaction
+				src.append(Transaction{ID: fmt.Sprint("t", i), More: more, Changes: insert(int64(i))})
+			}
+			src.fail, dst.fail, src.closed = 0.1, 0.1, true
+			rejected := map[string]int64{}
+			p := &Pipeline{Source: encoded{src}, Stages: []Stage{refuse("t41", "t77"), double}, Sink: dst, Logger: discard,
+				Reject: func(_ context.Context, tx *Transaction, err error) error {
+					require.ErrorContains(t, err, "bad row")
+					rejected[tx.ID] = tx.Changes[0].After[0].Int()
+					return nil
+				}}
+			require.NoError(t, p.Run(t.Context()))
+			require.Equal(t, map[string]int64{"t40": 40, "t41": 41, "t42": 42, "t77": 77}, rejected)
+			require.Equal(t, 100, dst.len())
+			for i, tx := range dst.txs {
+				if _, gone := rejected[fmt.Sprint("t", i+1)]; gone {
+					require.Empty(t, tx.Changes)
+				} else {
+					require.Equal(t, int64(2*(i+1)), tx.Changes[0].After[0].Int())
+				}
+			}
+		})
+	}
+}
+
+func TestRejectedRowsAreCounted(t *testing.T) {
+	src, dst := filled(1, 100, 0), newLog(2, 0)
+	src.closed = true
+	src.txs[49].More, src.txs[48].More = false, false
+	p := &Pipeline{Source: src, Stages: []Stage{refuse("t50")}, Sink: dst, Logger: discard,
+		Reject: func(context.Context, *Transaction, error) error { return nil }}
+	require.NoError(t, p.Run(t.Context()))
+	s := p.Stats()
+	// Invariant I5: nothing is skipped in silence.
+	require.Equal(t, TableStats{Received: 100, Applied: 99, Rejected: 1}, s.Tables["test.numbers"])
+	require.EqualValues(t, 100, s.Apply.Received)
+	require.EqualValues(t, 1, s.Apply.RejectedTransactions)
+}
+
+func TestAnErrorThatStaysStopsExactlyAtItsTransaction(t *testing.T) {
+	src, dst := filled(1, 100, 0), newLog(2, 0)
+	src.txs[75].More = false
+	p := &Pipeline{Source: src, Stages: []Stage{refuse("t77")}, Sink: dst, Logger: discard}
+	err := p.Run(t.Context())
+	var e *Error
+	require.ErrorAs(t, err, &e)
+	require.Equal(t, "stage 1", e.Part)
+	require.Equal(t, "t77", e.ID)
+	require.EqualValues(t, 76, e.At.Seq)
+	require.Equal(t, "stage 1, transaction 77 (t77): bad row", err.Error())
+	require.Equal(t, 76, dst.len(), "those before it are applied")
+	require.Equal(t, err, p.Stats().Apply.Err)
+}
+
+func TestASourceErrorLeavesWhatWasReadBeforeItApplied(t *testing.T) {
+	src, dst := filled(1, 100, 0), newLog(2, 0)
+	src.txs[98].More = false
+	err := (&Pipeline{Source: gap{src, 100}, Sink: dst, Logger: discard}).Run(t.Context())
+	require.ErrorIs(t, err, ErrGap)
+	require.Equal(t, 99, dst.len())
+}
+
+// A gap is a source that skips a number.
+type gap struct {
+	*memLog
+	seq uint64
+}
+
+func (g gap) Open(ctx context.Context, from Checkpoint) (Stream, error) {
+	s, err := g.memLog.Open(ctx, from)
+	return gapStream{s, g.seq}, err
+}
+
+type gapStream struct {
+	Stream
+	seq uint64
+}
+
+func (s gapStream) Next(ctx context.Context, batch []*Transaction) (int, error) {
+	n, err := s.Stream.Next(ctx, batch)
+	for _, tx := range batch[:n] {
+		if tx.Seq >= s.seq {
+			tx.Seq++
+		}
+	}
+	return n, err
+}
+
+func TestRunEndsWithTheSource(t *testing.T) {
+	for _, queue := range []Queue{nil, newLog(3, 0.1)} {
+		synctest.Test(t, func(t *testing.T) {
+			src, dst := filled(1, 1000, 0.1), newLog(2, 0.1)
+			if queue != nil {
+				queue = newLog(3, 0.1) // its condition belongs to this bubble
+			}
+			src.closed = true
+			p := &Pipeline{Source: src, Queue: queue, Stages: []Stage{double}, Sink: dst, MaxBatch: 10, Logger: discard}
+			require.NoError(t, p.Run(t.Context()))
+			require.NoError(t, dst.verify(1000))
+			require.Equal(t, Stopped, p.Stats().State)
+		})
+	}
+}
+
+func TestALogThatEndsWithinATransactionIsAGap(t *testing.T) {
+	src, dst := newLog(1, 0), newLog(2, 0)
+	src.append(Transaction{Changes: insert(1)})
+	src.append(Transaction{Changes: insert(2), More: true})
+	src.closed = true
+	err := (&Pipeline{Source: src, Sink: dst, Logger: discard}).Run(t.Context())
+	require.ErrorIs(t, err, ErrGap)
+	require.Equal(t, 1, dst.len())
+}
+
+// A blockedSink holds each Apply until released.
+type blockedSink struct {
+	*memLog
+	entered chan int
+	release chan struct{}
+}
+
+func (s *blockedSink) Apply(ctx context.Context, batch []*Transaction) error {
+	s.entered <- len(batch)
+	select {
+	case <-s.release:
+	case <-ctx.Done():
+		return Transient(ctx.Err())
+	}
+	return s.memLog.Apply(ctx, batch)
+}
+
+func blocked() *blockedSink {
+	return &blockedSink{newLog(2, 0), make(chan int, 1000), make(chan struct{})}
+}
+
+func TestReadAheadOverlapsApplyAndIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, dst := filled(1, 100_000, 0), blocked()
+		size := src.txs[0].Size()
+		p := &Pipeline{Source: src, Stages: []Stage{double}, Sink: dst, MaxBatch: 100, ReadAhead: 1000 * size, Logger: discard}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- p.Run(ctx) }()
+		<-dst.entered
+		synctest.Wait() // all goroutines are blocked: the sink by us, the reader by its bound
+		read := p.Stats().Apply.Read
+		require.Greater(t, read, uint64(900), "reads on while the sink applies")
+		require.Less(t, read, uint64(1200), "but not without bound")
+		dst.release <- struct{}{}
+		n := <-dst.entered
+		require.Greater(t, n, 25, "a slow sink gets batches of several chunks")
+		require.LessOrEqual(t, n, 100)
+		cancel()
+		close(dst.release)
+		require.NoError(t, <-done)
+	})
+}
+
+func TestPauseHoldsTheSinkAndNotTheCapture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, queue, dst := filled(1, 1000, 0), newLog(3, 0), newLog(2, 0)
+		p := &Pipeline{Source: src, Queue: queue, Stages: []Stage{double}, Sink: dst, Logger: discard}
+		p.Pause()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- p.Run(ctx) }()
+		synctest.Wait()
+		s := p.Stats()
+		require.Equal(t, Paused, s.State)
+		require.EqualValues(t, 1000, s.Capture.At.Seq)
+		require.Zero(t, dst.len())
+		p.Resume()
+		synctest.Wait()
+		require.NoError(t, dst.verify(1000))
+		require.Equal(t, Running, p.Stats().State)
+		require.Zero(t, p.Stats().Lag)
+		p.Pause()
+		src.append(Transaction{Changes: insert(1001)})
+		synctest.Wait()
+		require.Equal(t, 1000, dst.len())
+		cancel() // a paused pipeline stops when asked to
+		require.NoError(t, <-done)
+	})
+}
+
+func TestStopFinishesTheBatchInHand(t *testing.T) {
+	for _, timeout := range []time.Duration{0, 3 * time.Second, -1} {
+		synctest.Test(t, func(t *testing.T) {
+			src, dst := filled(1, 50, 0), blocked()
+			p := &Pipeline{Source: src, Stages: []Stage{double}, Sink: dst, Logger: discard, StopTimeout: timeout}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- p.Run(ctx) }()
+			n := <-dst.entered
+			start := time.Now()
+			cancel()
+			if timeout == 0 {
+				time.Sleep(5 * time.Second)
+				close(dst.release)
+				require.NoError(t, <-done)
+				require.Equal(t, n, dst.len()+len(dst.parts))
+				return
+			}
+			require.NoError(t, <-done, "a stop that was asked for is no error")
+			require.Equal(t, max(timeout, 0), time.Since(start))
+			require.Zero(t, dst.len())
+		})
+	}
+}
+
+func TestALostQueueStartsAtTheSink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, dst := filled(1, 300, 0), newLog(2, 0)
+		src.txs[99].More, src.txs[199].More = false, false
+		all := src.txs
+		src.txs, src.closed = all[:100:100], true
+		run := func(queue *memLog) error {
+			return (&Pipeline{Source: src, Queue: queue, Stages: []Stage{double}, Sink: dst, Logger: discard}).Run(t.Context())
+		}
+		old := newLog(3, 0)
+		require.NoError(t, run(old))
+		src.txs = all[:200:200]
+		lost := newLog(4, 0)
+		require.NoError(t, run(lost))
+		require.Equal(t, 1, lost.resets)
+		require.EqualValues(t, 101, lost.txs[0].Seq)
+		src.txs = all
+		require.NoError(t, run(old)) // put back from an older copy
+		require.Equal(t, 1, old.resets)
+		require.NoError(t, dst.verify(300))
+	})
+}
+
+// A deadSink cannot be reached.
+type deadSink struct{ *memLog }
+
+func (deadSink) Checkpoint(context.Context) (Checkpoint, error) {
+	return Checkpoint{}, Transient(errors.New("no route"))
+}
+
+func TestCaptureDoesNotWaitForTheTarget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, queue := filled(1, 100, 0), filled(1, 10, 0)
+		src.txs[9].More, queue.txs[9].More = false, false
+		p := &Pipeline{Source: src, Queue: queue, Sink: deadSink{newLog(2, 0)}, Logger: discard}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		done := make(chan error)
+		go func() { done <- p.Run(ctx) }()
+		time.Sleep(time.Minute)
+		require.EqualValues(t, 100, p.Stats().Capture.At.Seq)
+		require.Equal(t, Retrying, p.Stats().State)
+		require.ErrorContains(t, p.Stats().Apply.Err, "no route")
+		require.NoError(t, <-done)
+		n := p.Stats().Apply.Retries
+		require.Greater(t, n, uint64(60), "it never gives up")
+		require.Less(t, n, uint64(80), "the wait doubles up to a minute")
+	})
+}
+
+func TestRunReturnsAllFaultsAtOnce(t *testing.T) {
+	err := (&Pipeline{MaxBatch: -1, ReadAhead: -2, RetryWait: -3, Stages: []Stage{nil}}).Run(t.Context())
+	for _, want := range []string{"Source is nil", "Sink is nil", "MaxBatch is -1", "ReadAhead is -2", "RetryWait is -3ns", "Stages[0] is nil"} {
+		require.ErrorContains(t, err, want)
+	}
+	l := newLog(1, 0)
+	require.ErrorContains(t, (&Pipeline{Source: l, Queue: l, Sink: l}).Run(t.Context()), "Queue and Sink are the same")
+}
+
+func TestRunTwiceAtOnceIsAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &Pipeline{Source: newLog(1, 0), Sink: newLog(2, 0), Logger: discard}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { require.NoError(t, p.Run(ctx)) })
+		synctest.Wait()
+		require.ErrorContains(t, p.Run(ctx), "running already")
+		cancel()
+		wg.Wait()
+		require.NoError(t, p.Run(ctx), "but it may run again")
+	})
+}
+
+func TestObserveSeesEachBatchOnceInOrder(t *testing.T) {
+	src, queue, dst := filled(1, 1000, 0), newLog(3, 0), newLog(2, 0)
+	src.closed = true
+	var mu sync.Mutex
+	at, rows := map[string]uint64{}, 0
+	p := &Pipeline{Source: encoded{src}, Queue: queue, Sink: dst, MaxBatch: 64, Logger: discard, Stages: []Stage{double},
+		Observe: func(b Batch) {
+			mu.Lock()
+			defer mu.Unlock()
+			require.NoError(t, b.Err)
+			require.Equal(t, at[b.Leg], b.From.Seq)
+			require.EqualValues(t, b.Transactions, b.To.Seq-b.From.Seq)
+			at[b.Leg] = b.To.Seq
+			rows += b.Rows
+		}}
+	require.NoError(t, p.Run(t.Context()))
+	require.Equal(t, map[string]uint64{"capture": 1000, "apply": 1000}, at)
+	require.Equal(t, 1000, rows)
+}
+
+// A queue may be filled by one pipeline and emptied by another.
+func TestTwoPipelinesShareAQueueOfEncodedTransactions(t *testing.T) {
+	src, queue, dst := encoded{filled(1, 100, 0)}, newLog(3, 0), newLog(2, 0)
+	src.closed = true
+	require.NoError(t, (&Pipeline{Source: src, Sink: queue, Logger: discard}).Run(t.Context()))
+	require.NotNil(t, queue.txs[0].Encoded)
+	queue.closed = true
+	stages := []Stage{StageFunc(src.Decode), double}
+	require.NoError(t, (&Pipeline{Source: queue, Stages: stages, Sink: dst, Logger: discard}).Run(t.Context()))
+	require.NoError(t, dst.verify(100))
+}
+
+// slowDecoder counts the goroutines that decode at the same time.
+type slowDecoder struct {
+	encoded
+	now, most atomic.Int32
+}
+
+func (d *slowDecoder) Decode(ctx context.Context, batch []*Transaction) error {
+	n := d.now.Add(1)
+	defer d.now.Add(-1)
+	for old := d.most.Load(); n > old && !d.most.CompareAndSwap(old, n); old = d.most.Load() {
+	}
+	time.Sleep(time.Second)
+	return d.encoded.Decode(ctx, batch)
+}
+
+func TestLargeBatchesAreDecodedInParallel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, dst := &slowDecoder{encoded: encoded{filled(1, 5000, 0)}}, newLog(2, 0)
+		src.closed, src.long = true, true
+		require.NoError(t, (&Pipeline{Source: src, Stages: []Stage{double}, Sink: dst, Logger: discard}).Run(t.Context()))
+		require.NoError(t, dst.verify(5000))
+		require.Greater(t, src.most.Load(), int32(1))
+	})
+}
+
+func BenchmarkPipeline(b *testing.B) {
+	const n = 100_000
+	for _, size := range []int{1, 100, 4096} {
+		b.Run(fmt.Sprint("batch=", size), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				src, dst := filled(1, n, 0), newLog(2, 0)
+				src.closed = true
+				b.StartTimer()
+				p := &Pipeline{Source: src, Sink: dst, MaxBatch: size, Logger: discard}
+				if err := p.Run(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/tx")
+		})
+	}
+}
+
+func TestCountersAreExactUnderFaults(t *testing.T) {
+	for seed := range uint64(100) {
+		synctest.Test(t, func(t *testing.T) {
+			src, dst := filled(seed, 300, 0.1), newLog(seed+1, 0.2)
+			src.closed = true
+			p := &Pipeline{Source: encoded{src}, Stages: []Stage{double}, Sink: dst, MaxBatch: 20, Logger: discard}
+			require.NoError(t, p.Run(t.Context()))
+			s := p.Stats()
+			require.Equal(t, TableStats{Received: 300, Applied: 300}, s.Tables["test.numbers"], "seed %d", seed)
+			require.EqualValues(t, 300, s.Apply.Transactions)
+			require.Equal(t, "t300", s.Apply.ID)
+			require.EqualValues(t, 300, s.Apply.At.Seq)
+		})
+	}
+}
