@@ -1,0 +1,51 @@
+# "make" lists the targets. Nothing here needs Docker. The servers that tests and
+# the demo use are fetched once into a cache by scripts/servers.sh.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+export CGO_ENABLED ?= 0
+
+# GOTEST is the one way in which tests are run: no cached results, and a report
+# that fails on a skipped test.
+GOTEST  = go test -json -count=1 -timeout 20m
+REPORT  = go run ./internal/testreport
+
+.PHONY: help build demo test check bench soak servers fuzz clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+build: ## compile the example programs into bin/
+	go build -trimpath -o bin/ ./examples/...
+
+demo: ## see it work: two MySQL servers, a shop under load, a kill -9, the verdict (about a minute)
+	@go run ./internal/demo $(ARGS)
+
+test: servers ## run all tests against real servers; a skipped test fails
+	$(GOTEST) ./... | $(REPORT)
+
+check: ## format, vet, staticcheck, go.mod, and the short tests under the race detector
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go tool staticcheck ./...
+	go mod tidy -diff
+	CGO_ENABLED=1 $(GOTEST) -race -short ./... | $(REPORT) -short
+
+bench: ## measure against the native replica and mysqlbinlog (ARGS="..." passes flags, SCALE=1 is full size)
+	@go run ./internal/bench $(ARGS)
+
+soak: ## random faults under load until told to stop (ARGS="-duration 1h")
+	@go run ./internal/soak $(ARGS)
+
+servers: ## fetch the servers that the tests need
+	@scripts/servers.sh
+
+fuzz: ## run each fuzz target for 30 seconds
+	@go list -f '{{if .TestGoFiles}}{{.Dir}}{{end}}{{if .XTestGoFiles}} {{.Dir}}{{end}}' ./... | tr ' ' '\n' | sort -u | while read -r dir; do \
+	  [ -n "$$dir" ] || continue; \
+	  for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' "$$dir"/*_test.go | cut -c6-); do \
+	    echo "$$target"; (cd "$$dir" && go test -run '^$$' -fuzz "^$$target\$$" -fuzztime 30s .); \
+	  done; done
+
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,104 @@
+// Command testreport reads the output of "go test -json" from standard input
+// and prints what a person wants to know of it: a line for each package, and all
+// that a failing test has said.
+//
+// It exits with 1 if a test has failed, and also if one was skipped or none has
+// run: a test that needs a server must find it, and a suite that tests nothing
+// must not pass. With -short, for the output of "go test -short", tests may be
+// skipped.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+func main() {
+	short := flag.Bool("short", false, "tests may be skipped")
+	flag.Parse()
+	if !report(os.Stdin, os.Stdout, *short) {
+		os.Exit(1)
+	}
+}
+
+// An event is what cmd/test2json writes. ImportPath is set in place of Package
+// where a package does not build.
+type event struct {
+	Action, Package, ImportPath, Test, Output string
+	Elapsed                                   float64
+}
+
+// report copies r to w, condensed, and reports whether tests ran and all passed,
+// or were skipped where that is allowed.
+func report(r io.Reader, w io.Writer, short bool) bool {
+	var passed, failed, skipped, broken int
+	output := make(map[string]*strings.Builder) // by package and test
+	in := bufio.NewScanner(r)
+	in.Buffer(nil, 16<<20)
+	for in.Scan() {
+		var e event
+		if json.Unmarshal(in.Bytes(), &e) != nil {
+			fmt.Fprintln(w, in.Text()) // the go command's own words
+			continue
+		}
+		name := e.Package + " " + e.Test
+		said := output[name]
+		if said == nil {
+			said = new(strings.Builder)
+			output[name] = said
+		}
+		switch e.Action {
+		case "output":
+			said.WriteString(e.Output)
+			continue
+		case "build-output":
+			fmt.Fprint(w, e.Output)
+			continue
+		case "build-fail":
+			broken++
+			continue
+		case "pass", "fail", "skip":
+		default:
+			continue
+		}
+		delete(output, name)
+		switch {
+		case e.Test == "" && e.Action == "skip": // no test files
+		case e.Test == "":
+			fmt.Fprintf(w, "%-4s  %-50s %7.1fs\n", e.Action, e.Package, e.Elapsed)
+			if e.Action == "fail" {
+				// What belongs to no test, such as a panic or a time-out.
+				fmt.Fprint(w, said)
+				broken++
+			}
+		case e.Action == "pass":
+			passed++
+		case e.Action == "fail":
+			failed++
+			fmt.Fprintf(w, "%s %s\n%s", e.Package, e.Test, said)
+		case e.Action == "skip":
+			skipped++
+			if short {
+				continue
+			}
+			fmt.Fprintf(w, "skipped: %s %s\n%s", e.Package, e.Test, said)
+		}
+	}
+	if err := in.Err(); err != nil {
+		fmt.Fprintln(w, "read test output:", err)
+		broken++
+	}
+	fmt.Fprintf(w, "tests: %d passed, %d failed, %d skipped\n", passed, failed, skipped)
+	switch {
+	case skipped > 0 && !short:
+		fmt.Fprintln(w, "a skipped test counts as failed: it has not shown what it is there to show")
+	case passed == 0:
+		fmt.Fprintln(w, "no test ran")
+	}
+	return passed > 0 && failed+broken == 0 && (short || skipped == 0)
+}

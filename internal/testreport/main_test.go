@@ -1,0 +1,78 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func run(lines ...string) (string, bool) {
+	var out strings.Builder
+	ok := report(strings.NewReader(strings.Join(lines, "\n")), &out, false)
+	return out.String(), ok
+}
+
+const (
+	pass    = `{"Action":"pass","Package":"a","Test":"TestA","Elapsed":0.1}`
+	done    = `{"Action":"pass","Package":"a","Elapsed":0.2}`
+	noFiles = `{"Action":"skip","Package":"b","Elapsed":0}`
+)
+
+func TestAllPassed(t *testing.T) {
+	out, ok := run(pass, done, noFiles)
+	require.True(t, ok)
+	require.Contains(t, out, "tests: 1 passed, 0 failed, 0 skipped\n")
+}
+
+func TestASkippedTestFails(t *testing.T) {
+	out, ok := run(pass,
+		`{"Action":"output","Package":"a","Test":"TestB","Output":"no server here\n"}`,
+		`{"Action":"skip","Package":"a","Test":"TestB"}`, done)
+	require.False(t, ok)
+	require.Contains(t, out, "skipped: a TestB\nno server here\n")
+}
+
+func TestASkippedTestPassesInAShortRun(t *testing.T) {
+	var out strings.Builder
+	skip := `{"Action":"skip","Package":"a","Test":"TestB"}`
+	require.True(t, report(strings.NewReader(pass+"\n"+skip+"\n"+done), &out, true))
+	require.False(t, report(strings.NewReader(skip+"\n"+done), &out, true))
+}
+
+func TestNoTestFails(t *testing.T) {
+	out, ok := run(noFiles)
+	require.False(t, ok)
+	require.Contains(t, out, "no test ran")
+}
+
+func TestAFailedTestIsShown(t *testing.T) {
+	out, ok := run(pass,
+		`{"Action":"output","Package":"a","Test":"TestB","Output":"want 1, got 2\n"}`,
+		`{"Action":"fail","Package":"a","Test":"TestB"}`,
+		`{"Action":"fail","Package":"a"}`)
+	require.False(t, ok)
+	require.Contains(t, out, "a TestB\nwant 1, got 2\n")
+}
+
+func TestAPackageThatDoesNotBuildFails(t *testing.T) {
+	out, ok := run(pass, done,
+		`{"ImportPath":"c","Action":"build-output","Output":"c.go:1: syntax error\n"}`,
+		`{"ImportPath":"c","Action":"build-fail"}`)
+	require.False(t, ok)
+	require.Contains(t, out, "syntax error")
+}
+
+func TestAPanicOutsideOfTestsFails(t *testing.T) {
+	_, ok := run(pass, `{"Action":"output","Package":"a","Output":"panic: out of luck\n"}`,
+		`{"Action":"fail","Package":"a","Elapsed":0.2}`)
+	require.False(t, ok)
+}
+
+func Example() {
+	report(strings.NewReader(pass+"\n"+done+"\n"), os.Stdout, false)
+	// Output:
+	// pass  a                                                      0.2s
+	// tests: 1 passed, 0 failed, 0 skipped
+}
