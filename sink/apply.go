@@ -1,0 +1,326 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// errCount says that a statement did not match as many rows as it must.
+var errCount = errors.New("a statement found other rows than the source had")
+
+// stopError says at which transaction a run must stop.
+type stopError struct {
+	seq uint64
+	err error
+}
+
+func (e *stopError) Error() string { return e.err.Error() }
+func (e *stopError) Unwrap() error { return e.err }
+
+// apply applies a run of transactions, and commits it unless it is a run of
+// parts without an end.
+func (m *MySQL) apply(ctx context.Context, run []*dfs.Transaction, commit bool) error {
+	if len(run) == 0 {
+		return nil
+	}
+	last := run[len(run)-1]
+	move := last
+	if !commit {
+		move = nil
+	}
+	parts := m.open // what the open transaction holds must not be undone
+	list := items(run)
+	m.open = true
+	err := m.merged(ctx, list, func() { m.begin(move, parts) })
+	if err != nil && mayRetry(err) {
+		m.stats.fallbacks.Add(1)
+		m.log.Debug("applying a run in pieces", "from", run[0].Seq, "to", last.Seq, "cause", err)
+		if n := serverError(err); n == erBadField || n == erNoSuchTable {
+			m.forget()
+		}
+		if err = m.again(ctx, move, parts); err == nil {
+			err = m.pieces(ctx, list)
+		}
+	}
+	if err == nil {
+		m.at = last.Seq
+		if commit {
+			err = m.commit(ctx)
+		}
+	}
+	if err != nil {
+		return m.fail(ctx, run, parts, err)
+	}
+	m.count(run, list)
+	return nil
+}
+
+// begin puts in front of a run what opens its transaction and moves the
+// checkpoint, or what marks its place within the open one.
+func (m *MySQL) begin(move *dfs.Transaction, parts bool) {
+	w := &m.writer
+	if parts {
+		w.statement("SAVEPOINT dfs_part", uncounted)
+		if move == nil {
+			return
+		}
+	} else {
+		w.statement("BEGIN", uncounted)
+	}
+	w.separate()
+	w.b = m.appendMove(w.b, move)
+	w.want = append(w.want, fence)
+}
+
+// again undoes a run and begins it anew.
+func (m *MySQL) again(ctx context.Context, move *dfs.Transaction, parts bool) error {
+	sql := "SET foreign_key_checks=1; ROLLBACK"
+	if parts {
+		sql += " TO SAVEPOINT dfs_part"
+	}
+	if _, err := m.exec(ctx, []byte(sql)); err != nil {
+		return err
+	}
+	return m.merged(ctx, nil, func() { m.begin(move, parts) })
+}
+
+// commit ends the open transaction. If its reply is lost, the error is
+// transient, and the checkpoint tells how it ended.
+func (m *MySQL) commit(ctx context.Context) error {
+	if _, err := m.exec(ctx, []byte("COMMIT")); err != nil {
+		return fmt.Errorf("committing up to transaction %d: %w", m.at, err)
+	}
+	m.base, m.open = m.at, false
+	m.stats.commits.Add(1)
+	return nil
+}
+
+// fail undoes the open transaction and returns err as Apply's error. If err
+// names a transaction at which to stop, the ones before it are applied first.
+func (m *MySQL) fail(ctx context.Context, run []*dfs.Transaction, parts bool, err error) error {
+	if m.sess != nil {
+		if _, e := m.exec(ctx, []byte("SET foreign_key_checks=1; ROLLBACK")); e != nil {
+			m.drop()
+		}
+	}
+	m.open = false
+	m.at = m.base
+	var stop *stopError
+	if !errors.As(err, &stop) || errors.Is(err, dfs.ErrTransient) || ctx.Err() != nil {
+		return err
+	}
+	k := int(stop.seq - run[0].Seq)
+	for k > 0 && run[k-1].More {
+		k--
+	}
+	if !parts && k > 0 {
+		if e := m.apply(ctx, run[:k], true); e != nil {
+			return e
+		}
+	}
+	return stop.err
+}
+
+// count adds an applied run to the statistics.
+func (m *MySQL) count(run []*dfs.Transaction, list []item) {
+	var n [4]uint64
+	for i := range list {
+		n[list[i].c.Op]++
+	}
+	m.stats.inserts.Add(n[dfs.Insert])
+	m.stats.updates.Add(n[dfs.Update])
+	m.stats.deletes.Add(n[dfs.Delete])
+	for _, tx := range run {
+		if !tx.More {
+			m.stats.transactions.Add(1)
+		}
+	}
+}
+
+// exec executes statements that are not counted.
+func (m *MySQL) exec(ctx context.Context, sql []byte) ([]int64, error) {
+	if m.sess == nil {
+		return nil, dfs.Transient(errors.New("the connection to the target is lost"))
+	}
+	n, err := m.sess.exec(ctx, sql)
+	if err != nil {
+		return nil, classify(err)
+	}
+	return n, nil
+}
+
+// merged merges the changes and executes them, after what begin writes.
+func (m *MySQL) merged(ctx context.Context, list []item, begin func()) error {
+	m.merger.reset()
+	for i := range list {
+		mp, err := m.mapping(ctx, list[i].c.Table)
+		if err == nil {
+			err = m.merger.add(list[i].c, mp)
+		}
+		if err != nil {
+			if errors.Is(err, dfs.ErrTransient) {
+				return err
+			}
+			return &stopError{list[i].tx.Seq, fmt.Errorf("transaction %s: %w", txName(list[i].tx.Seq, list[i].tx.ID), err)}
+		}
+	}
+	p := &pipe{m: m, ctx: ctx}
+	w := &m.writer
+	w.reset()
+	w.send = p.send
+	if begin != nil {
+		begin()
+	}
+	for i := range m.merger.groups {
+		if err := w.group(&m.merger.groups[i]); err != nil {
+			return errors.Join(p.wait(), err)
+		}
+	}
+	if w.fkOff {
+		w.statement("SET foreign_key_checks=1", uncounted)
+	}
+	if err := p.wait(); err != nil {
+		return err
+	}
+	w.send = p.do // nothing is left to be built meanwhile
+	return w.flush()
+}
+
+// pipe executes packets one after the other while the next is being built.
+type pipe struct {
+	m    *MySQL
+	ctx  context.Context
+	done chan error // nil if none is under way
+}
+
+func (p *pipe) send(sql []byte, want []int64) error {
+	if err := p.wait(); err != nil {
+		return err
+	}
+	p.done = make(chan error, 1)
+	go func() { p.done <- p.do(sql, want) }()
+	return nil
+}
+
+// wait waits for the packet under way.
+func (p *pipe) wait() error {
+	if p.done == nil {
+		return nil
+	}
+	err := <-p.done
+	p.done = nil
+	return err
+}
+
+// do executes a packet and checks what each statement matched.
+func (p *pipe) do(sql []byte, want []int64) error {
+	got, err := p.m.exec(p.ctx, sql)
+	p.m.stats.statements.Add(uint64(len(want)))
+	if err != nil {
+		return err
+	}
+	if len(got) != len(want) {
+		return fmt.Errorf("the target answered %d statements with %d results", len(want), len(got))
+	}
+	for i, n := range want {
+		switch {
+		case n == fence && got[i] != 1:
+			return p.m.conflict("another pipeline of this name has moved the checkpoint, or taken it over")
+		case n >= 0 && got[i] != n:
+			return errCount
+		}
+	}
+	return nil
+}
+
+// mapping returns how rows of a source's table are written, and reads on first
+// use what the target says of its table.
+func (m *MySQL) mapping(ctx context.Context, src *dfs.Table) (*mapping, error) {
+	if mp := m.maps[src]; mp != nil {
+		return mp, nil
+	}
+	if src == nil {
+		return nil, errors.New("a change names no table")
+	}
+	if m.sess == nil {
+		return nil, dfs.Transient(errors.New("the connection to the target is lost"))
+	}
+	schema, name := target(m.routes, src.Schema, src.Name)
+	key := m.sess.tableKey(schema, name)
+	t := m.tables[key]
+	if t == nil {
+		var err error
+		if t, err = m.sess.loadTable(ctx, schema, name); err != nil {
+			return nil, fmt.Errorf("reading the target's table %s.%s: %w", schema, name, classify(err))
+		}
+		t.run = m.tableRun(key)
+		for _, keys := range [2][]foreignKey{t.parents, t.children} {
+			for i := range keys {
+				keys[i].run = m.tableRun(keys[i].other)
+			}
+		}
+		m.tables[key] = t
+	}
+	mp, err := newMapping(src, t)
+	if err != nil {
+		return nil, err
+	}
+	for _, old := range m.maps {
+		if old.to == t && sameTable(old.src, src) {
+			mp = old // so that their rows share statements
+			break
+		}
+	}
+	if len(m.maps) >= maxMaps {
+		clear(m.maps)
+	}
+	m.maps[src] = mp
+	return mp, nil
+}
+
+// maxMaps bounds what is kept of a source that makes ever new Tables.
+const maxMaps = 10000
+
+func (m *MySQL) tableRun(key string) *tableRun {
+	r := m.runs[key]
+	if r == nil {
+		r = new(tableRun)
+		m.runs[key] = r
+	}
+	return r
+}
+
+func (m *MySQL) policy(t *table) Policy {
+	for _, c := range m.conflicts {
+		if c.tables.match(t.schema, t.name) {
+			return c.policy
+		}
+	}
+	return PolicyError
+}
+
+// CheckTables reports all that keeps rows of the tables from being applied, as
+// one error: tables and columns that the target lacks, engines without
+// transactions. It reads the target anew.
+func (m *MySQL) CheckTables(ctx context.Context, tables []*dfs.Table) error {
+	if m.sess == nil {
+		s, err := openSession(ctx, m.connector)
+		if err != nil {
+			return err
+		}
+		m.use(s)
+	}
+	m.forget()
+	var errs []error
+	for _, t := range tables {
+		_, err := m.mapping(ctx, t)
+		if errors.Is(err, dfs.ErrTransient) || ctx.Err() != nil {
+			return err
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}

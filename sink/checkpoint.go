@@ -1,0 +1,197 @@
+package sink
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// The table of checkpoints has a row for each pipeline that writes to the
+// server. A transaction of the sink begins with a compare-and-set of this row:
+//
+//	UPDATE ... SET seq = new, pos = ... WHERE name = ? AND seq = old AND owner = me
+//
+// Invariant I1: the checkpoint moves only in the atomic write that applies its
+// transaction. That it comes first keeps a writer that lost its place from
+// writing at all, and makes two writers wait for each other at one row only.
+//
+// Owner is a token that each start of a pipeline makes anew. A start writes it
+// into the row, for which it waits until no transaction holds the row. So after
+// the start, no transaction begun before it can commit: its compare-and-set
+// finds another owner, or it has ended.
+
+const checkpointTable = "dfs_checkpoint"
+
+func (m *MySQL) createTableSQL() string {
+	return "CREATE TABLE IF NOT EXISTS " + m.cpTable + " (\n" +
+		"  name varchar(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY,\n" +
+		"  seq bigint unsigned NOT NULL COMMENT 'number of the last transaction applied',\n" +
+		"  pos mediumtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL COMMENT 'where the source goes on',\n" +
+		"  id varchar(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL COMMENT 'name of that transaction',\n" +
+		"  committed datetime(6) NULL COMMENT 'when the source committed it, UTC',\n" +
+		"  owner varchar(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'who may write',\n" +
+		"  updated datetime(6) NOT NULL COMMENT 'when this row was written, UTC'\n" +
+		") ENGINE=InnoDB"
+}
+
+// setUp makes sure of the checkpoint table and of the pipeline's row in it.
+func (m *MySQL) setUp(ctx context.Context, s *session) error {
+	where := string(appendQuoted([]byte(" WHERE name="), m.name))
+	rows, err := s.query(ctx, "SELECT seq FROM "+m.cpTable+where)
+	cure := func(err error) error {
+		return fmt.Errorf("preparing the checkpoint table: %w; as an administrator of the target run: "+
+			"CREATE DATABASE IF NOT EXISTS `%s`; %s; GRANT SELECT, INSERT, UPDATE ON %s TO the account of the DSN",
+			classify(err), m.schema, m.createTableSQL(), m.cpTable)
+	}
+	switch serverError(err) {
+	case erNoSuchTable, erBadDB:
+		schema := "CREATE DATABASE IF NOT EXISTS " + string(appendIdent(nil, m.schema))
+		if serverError(err) == erNoSuchTable {
+			schema = "DO 0"
+		}
+		if _, err := s.exec(ctx, []byte(schema+";"+m.createTableSQL())); err != nil {
+			return cure(err)
+		}
+	default:
+		if err != nil {
+			return cure(err)
+		}
+	}
+	if len(rows) > 0 {
+		return nil
+	}
+	b := append([]byte("INSERT IGNORE INTO "), m.cpTable...)
+	b = appendQuoted(append(b, " (name,seq,pos,id,owner,updated) VALUES ("...), m.name)
+	if _, err := s.exec(ctx, append(b, ",0,'','','',UTC_TIMESTAMP(6))"...)); err != nil {
+		return cure(err)
+	}
+	return nil
+}
+
+// claim makes this sink the owner of the checkpoint and returns it. The first
+// claim of a sink takes it from whoever has it. A later one does so only if
+// nobody else has taken it since, so that two pipelines do not take it from
+// each other for ever.
+func (m *MySQL) claim(ctx context.Context, s *session) (dfs.Checkpoint, error) {
+	where := string(appendQuoted([]byte(" WHERE name="), m.name))
+	for try := 0; ; try++ {
+		rows, err := s.query(ctx, "SELECT owner FROM "+m.cpTable+where)
+		if err != nil {
+			return dfs.Checkpoint{}, err
+		}
+		if len(rows) == 0 {
+			return dfs.Checkpoint{}, fmt.Errorf("%w: the row of %q in %s is gone; open the sink anew to begin from the start",
+				dfs.ErrConflict, m.name, m.cpTable)
+		}
+		old := rows[0][0].text
+		mine := strings.HasPrefix(old, m.instance)
+		if m.claimed && !mine {
+			return dfs.Checkpoint{}, m.conflict("another pipeline of this name has taken the checkpoint over")
+		}
+		// What a lost connection of our own has left need not be waited for.
+		if mine && old != m.owner || try > 0 {
+			s.killHolder(ctx, old)
+		}
+		owner := m.instance + token(4)
+		b := append([]byte("UPDATE "), m.cpTable...)
+		b = appendQuoted(append(b, " SET owner="...), owner)
+		b = append(b, where...)
+		b = appendQuoted(append(b, " AND owner="...), old)
+		n, err := s.exec(ctx, fmt.Appendf(nil, "SET innodb_lock_wait_timeout=1; %s", b))
+		if serverError(err) == erLockWait && try < 10 {
+			continue
+		}
+		if err != nil {
+			return dfs.Checkpoint{}, err
+		}
+		if n[1] != 1 {
+			continue // someone else came in between
+		}
+		m.owner, m.claimed = owner, true
+		break
+	}
+	if _, err := s.exec(ctx, fmt.Appendf(nil, "SET innodb_lock_wait_timeout=%d", lockWait)); err != nil {
+		return dfs.Checkpoint{}, err
+	}
+	s.hold(ctx, m.owner)
+	rows, err := s.query(ctx, "SELECT seq,pos,owner FROM "+m.cpTable+where)
+	if err != nil {
+		return dfs.Checkpoint{}, err
+	}
+	if len(rows) == 0 || rows[0][2].text != m.owner {
+		return dfs.Checkpoint{}, m.conflict("another pipeline of this name has taken the checkpoint over")
+	}
+	return dfs.Checkpoint{Seq: rows[0][0].uint(), Pos: dfs.Position(rows[0][1].text)}, nil
+}
+
+func (m *MySQL) conflict(why string) error {
+	return fmt.Errorf("%w: %s (row %q of %s): give each pipeline a Name of its own", dfs.ErrConflict, why, m.name, m.cpTable)
+}
+
+// hold takes a lock by the owner's name, by which killHolder finds the session.
+// Where such locks are not to be had, as under PXC's strict mode, a start after
+// a lost connection waits until the server notices the loss.
+func (s *session) hold(ctx context.Context, owner string) {
+	_, _ = s.query(ctx, "SELECT GET_LOCK('dfs."+owner+"',0)")
+}
+
+// killHolder ends the session that holds the owner's lock, if it is not this
+// one. A connection whose network died keeps its transaction, and with it the
+// lock of the checkpoint's row, until the server notices, which can take hours.
+// Everyone may kill sessions of his own account. Failing is no harm: then the
+// claim waits.
+func (s *session) killHolder(ctx context.Context, owner string) {
+	if owner == "" {
+		return
+	}
+	rows, err := s.query(ctx, string(appendQuoted([]byte("SELECT IS_USED_LOCK("), "dfs."+owner))+")")
+	if err != nil || rows[0][0].null || rows[0][0].uint() == s.id {
+		return
+	}
+	_, _ = s.exec(ctx, fmt.Appendf(nil, "KILL %d", rows[0][0].uint()))
+}
+
+// appendMove appends the compare-and-set from the checkpoint of the last commit
+// to tx. If tx is nil, it changes nothing, and only locks the row.
+func (m *MySQL) appendMove(b []byte, tx *dfs.Transaction) []byte {
+	b = append(append(b, "UPDATE "...), m.cpTable...)
+	if tx == nil {
+		b = append(b, " SET seq=seq"...)
+	} else {
+		b = fmt.Appendf(b, " SET seq=%d,pos=", tx.Seq)
+		b = appendQuoted(append(b, "_utf8mb4"...), string(tx.Pos))
+		b = appendQuoted(append(b, ",id=_utf8mb4"...), limit(tx.ID, 255))
+		b = append(b, ",committed="...)
+		if tx.Committed.IsZero() {
+			b = append(b, "NULL"...)
+		} else {
+			b = appendQuoted(b, tx.Committed.UTC().Format("2006-01-02 15:04:05.000000"))
+		}
+		b = append(b, ",updated=UTC_TIMESTAMP(6)"...)
+	}
+	b = appendQuoted(append(b, " WHERE name="...), m.name)
+	b = fmt.Appendf(b, " AND seq=%d AND owner=", m.base)
+	return appendQuoted(b, m.owner)
+}
+
+func limit(s string, n int) string {
+	if len(s) > n {
+		return strings.ToValidUTF8(s[:n], "")
+	}
+	return s
+}
+
+// token returns n random bytes in hexadecimal.
+func token(n int) string {
+	b := make([]byte, n)
+	rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}
+
+// closeWait is how long Close waits for the server.
+const closeWait = 5 * time.Second

@@ -1,0 +1,225 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// item is a change with the transaction that it is part of.
+type item struct {
+	c  *dfs.Change
+	tx *dfs.Transaction
+}
+
+func items(run []*dfs.Transaction) []item {
+	n := 0
+	for _, tx := range run {
+		n += len(tx.Changes)
+	}
+	out := make([]item, 0, n)
+	for _, tx := range run {
+		for i := range tx.Changes {
+			if tx.Changes[i].Op != dfs.DDL {
+				out = append(out, item{&tx.Changes[i], tx})
+			}
+		}
+	}
+	return out
+}
+
+// serialMost is the longest piece of a run that is applied one by one without
+// trying to merge it.
+const serialMost = 32
+
+// pieces applies a run that could not be merged as a whole, in halves of
+// halves. Only the pieces that cannot be merged are applied one by one, which
+// is exact by definition. The open transaction already holds what came before.
+// It takes at most a logarithm of the run's length as many statements more than
+// the merge of it all would have.
+func (m *MySQL) pieces(ctx context.Context, list []item) error {
+	if len(list) <= serialMost {
+		for _, it := range list {
+			if err := m.one(ctx, it); err != nil {
+				return &stopError{it.tx.Seq, err}
+			}
+		}
+		return nil
+	}
+	half := len(list) / 2
+	for _, part := range [2][]item{list[:half], list[half:]} {
+		if _, err := m.exec(ctx, []byte("SAVEPOINT dfs_piece")); err != nil {
+			return err
+		}
+		err := m.merged(ctx, part, nil)
+		if err == nil {
+			continue
+		}
+		if !mayRetry(err) {
+			return err
+		}
+		m.stats.fallbacks.Add(1)
+		if _, err := m.exec(ctx, []byte("SET foreign_key_checks=1; ROLLBACK TO SAVEPOINT dfs_piece")); err != nil {
+			return err
+		}
+		if err := m.pieces(ctx, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mayRetry reports whether applying the changes in pieces could help, or at
+// least tell which of them is at fault.
+func mayRetry(err error) bool {
+	return errors.Is(err, errCount) || serverError(err) != 0 && !errors.Is(err, dfs.ErrTransient)
+}
+
+// one applies a single change, and does what the table's policy says if it
+// conflicts with what the target holds.
+func (m *MySQL) one(ctx context.Context, it item) error {
+	mp, err := m.mapping(ctx, it.c.Table)
+	if err != nil {
+		return err
+	}
+	if err := mp.check(it.c); err != nil {
+		return err
+	}
+	g := &group{m: mp, op: it.c.Op, noFK: it.c.NoForeignKeys, serial: true}
+	r := &rowOp{it.c.Before, it.c.After}
+	if g.op == dfs.Update && mp.changed(nil, it.c).empty() {
+		return nil
+	}
+	m.stats.serial.Add(1)
+	if g.noFK {
+		if _, err := m.exec(ctx, []byte("SET foreign_key_checks=0")); err != nil {
+			return err
+		}
+	}
+	if err := m.oneRow(ctx, it, g, r); err != nil {
+		return err
+	}
+	if g.noFK {
+		_, err = m.exec(ctx, []byte("SET foreign_key_checks=1"))
+	}
+	return err
+}
+
+func (m *MySQL) oneRow(ctx context.Context, it item, g *group, r *rowOp) error {
+	n, err := m.row(ctx, g, r)
+	if err == nil && n == 1 {
+		return nil
+	}
+	if err != nil && !isConstraint(err) {
+		return fmt.Errorf("applying the %s of %s (%s) in transaction %s: %w",
+			g.op, g.m.to.key, g.m.describe(r), txName(it.tx.Seq, it.tx.ID), err)
+	}
+	conflict := &ConflictError{Table: g.m.to.key, Key: g.m.describe(r), Op: g.op, Seq: it.tx.Seq, ID: it.tx.ID, Err: err}
+	policy := m.policy(g.m.to)
+	m.stats.conflict(g.m.to.key, policy)
+	switch {
+	case policy == PolicyIgnore:
+		return nil
+	case policy == PolicyOverwrite && (err == nil || isDuplicate(err)):
+		return m.overwrite(ctx, g, r, conflict)
+	}
+	return conflict
+}
+
+// row executes the statement for a single row and returns how many rows it
+// matched.
+func (m *MySQL) row(ctx context.Context, g *group, r *rowOp) (int64, error) {
+	sql := g.m.appendSingle(nil, g, r)
+	if len(sql) > m.sess.srv.maxPacket {
+		return 0, &tooLargeError{len(sql), m.sess.srv.maxPacket}
+	}
+	n, err := m.exec(ctx, sql)
+	if err != nil {
+		return 0, err
+	}
+	return n[0], nil
+}
+
+// overwrite makes the row what the source has.
+func (m *MySQL) overwrite(ctx context.Context, g *group, r *rowOp, conflict *ConflictError) error {
+	if g.op == dfs.Delete {
+		return nil // it is gone already
+	}
+	mp := g.m
+	image := r.after
+	if g.op == dfs.Update {
+		image = overlay(r.before, r.after)
+	}
+	if mp.key == nil || mp.present(image) != nil {
+		return conflict // there is no telling which row, or what all of it is
+	}
+	// Away with every other row that holds one of its unique values.
+	for _, u := range mp.uniques {
+		b := append([]byte("DELETE FROM "), mp.to.ident()...)
+		b = append(b, " WHERE "...)
+		for _, i := range u {
+			b = append(appendIdent(b, mp.columns[i].name), '=')
+			b = append(mp.columns[i].appendKey(b, image[i]), " AND "...)
+		}
+		b = mp.appendWhere(append(b, "NOT ("...), image)
+		b = append(b, ')')
+		if g.op == dfs.Update {
+			b = mp.appendWhere(append(b, " AND NOT ("...), r.before)
+			b = append(b, ')')
+		}
+		if _, err := m.exec(ctx, b); err != nil {
+			conflict.Err = err
+			return conflict
+		}
+	}
+	// Then the row itself, under its old key, under its new key, or as new.
+	whole := newColset(len(image))
+	for i := range mp.columns {
+		if mp.columns[i].to >= 0 {
+			whole.add(i)
+		}
+	}
+	var tries []*group
+	var rows []*rowOp
+	if g.op == dfs.Update {
+		tries, rows = append(tries, &group{m: mp, op: dfs.Update, cols: whole}), append(rows, &rowOp{r.before, image})
+	}
+	tries, rows = append(tries, &group{m: mp, op: dfs.Update, cols: whole}), append(rows, &rowOp{image, image})
+	tries, rows = append(tries, &group{m: mp, op: dfs.Insert}), append(rows, &rowOp{nil, image})
+	for i := range tries {
+		n, err := m.row(ctx, tries[i], rows[i])
+		if err != nil && !isDuplicate(err) {
+			conflict.Err = err
+			return conflict
+		}
+		if err == nil && n > 0 {
+			if i == 0 || len(tries) == 2 || mp.sameKey(r.before, mp, image) {
+				return nil
+			}
+			// The row under the old key, if there is one, has become this.
+			_, err := m.row(ctx, &group{m: mp, op: dfs.Delete}, &rowOp{r.before, nil})
+			return err
+		}
+	}
+	return conflict
+}
+
+// describe names a row by its key, or by its first columns.
+func (m *mapping) describe(r *rowOp) string {
+	row := r.before
+	if row == nil {
+		row = r.after
+	}
+	cols := m.key
+	for i := 0; m.key == nil && i < len(row) && i < 4; i++ {
+		cols = append(cols, i)
+	}
+	var parts []string
+	for _, i := range cols {
+		parts = append(parts, m.src.Columns[i].Name+"="+show(row[i]))
+	}
+	return strings.Join(parts, ", ")
+}

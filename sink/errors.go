@@ -1,0 +1,162 @@
+package sink
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/dataflowsync/dfs"
+	"github.com/go-sql-driver/mysql"
+)
+
+// A ConflictError says that the target does not hold what the source had: an
+// insert found its row there already, an update or delete found none, or a
+// foreign key forbids the change.
+type ConflictError struct {
+	Table string // the target's table, "schema.name"
+	Key   string // the row's key, such as "id=5"
+	Op    dfs.Op
+	Seq   uint64 // the transaction's number
+	ID    string // the source's name for the transaction
+	Err   error  // the server's error; nil if no row was found
+}
+
+func (e *ConflictError) Error() string {
+	var what string
+	switch {
+	case e.Err != nil:
+		what = e.Err.Error()
+	default:
+		what = "no such row"
+	}
+	return fmt.Sprintf("conflict: %s of %s (%s) in transaction %s: %s; mend the row on the target, "+
+		"or set the table's conflict policy to overwrite or ignore", e.Op, e.Table, e.Key, txName(e.Seq, e.ID), what)
+}
+
+// Unwrap returns the server's error.
+func (e *ConflictError) Unwrap() error { return e.Err }
+
+func txName(seq uint64, id string) string {
+	if id == "" {
+		return fmt.Sprint(seq)
+	}
+	return fmt.Sprintf("%d (%s)", seq, id)
+}
+
+// Numbers of server errors that the code acts upon, from the server error
+// message references of MySQL 9.7 and MariaDB 10.11.
+const (
+	erDupEntry          = 1062
+	erBadDB             = 1049
+	erNoSuchTable       = 1146
+	erBadField          = 1054
+	erDBAccess          = 1044
+	erTableAccess       = 1142
+	erSpecificAccess    = 1227
+	erPacketTooLarge    = 1153
+	erLockWait          = 1205
+	erNoReferencedRow   = 1216
+	erRowIsReferenced   = 1217
+	erRowIsReferenced2  = 1451
+	erNoReferencedRow2  = 1452
+	erDupEntryWithKey   = 1586
+	erForeignDuplicate  = 1761
+	erForeignDuplicate2 = 1762
+	erDupUnknownKey     = 1859
+)
+
+// transientNumbers are the server errors that may pass by themselves. What it
+// takes to mend the others is known to people only.
+var transientNumbers = map[uint16]bool{
+	// The server has no room, no thread or no memory for now.
+	1021: true, // ER_DISK_FULL
+	1026: true, // ER_ERROR_ON_WRITE, such as errno 28
+	1037: true, // ER_OUTOFMEMORY
+	1038: true, // ER_OUT_OF_SORTMEMORY
+	1040: true, // ER_CON_COUNT_ERROR
+	1041: true, // ER_OUT_OF_RESOURCES
+	1114: true, // ER_RECORD_FILE_FULL
+	1135: true, // ER_CANT_CREATE_THREAD
+	1203: true, // ER_TOO_MANY_USER_CONNECTIONS
+	1206: true, // ER_LOCK_TABLE_FULL
+	1226: true, // ER_USER_LIMIT_REACHED, which is per hour
+	1637: true, // ER_TOO_MANY_CONCURRENT_TRXS
+
+	// Somebody else holds a lock, or ended our statement or connection.
+	1180: true, // ER_ERROR_DURING_COMMIT
+	1205: true, // ER_LOCK_WAIT_TIMEOUT
+	1213: true, // ER_LOCK_DEADLOCK
+	1317: true, // ER_QUERY_INTERRUPTED
+	1927: true, // MariaDB ER_CONNECTION_KILLED
+	1969: true, // MariaDB ER_STATEMENT_TIMEOUT
+	3024: true, // ER_QUERY_TIMEOUT
+	3169: true, // ER_SESSION_WAS_KILLED
+	4031: true, // ER_CLIENT_INTERACTION_TIMEOUT
+
+	// The server stops, starts or changes its part.
+	1047: true, // ER_UNKNOWN_COM_ERROR, as Galera says "not yet prepared"
+	1053: true, // ER_SERVER_SHUTDOWN
+	1079: true, // ER_SHUTDOWN_COMPLETE
+	1152: true, // ER_ABORTING_CONNECTION
+	1158: true, // ER_NET_READ_ERROR_FROM_PIPE and the like
+	1159: true,
+	1160: true,
+	1161: true,
+	1290: true, // ER_OPTION_PREVENTS_STATEMENT: --read-only
+	1792: true, // ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION
+	1836: true, // ER_READ_ONLY_MODE
+	2006: true, // CR_SERVER_GONE_ERROR
+	2013: true, // CR_SERVER_LOST
+	3032: true, // ER_SERVER_OFFLINE_MODE
+	3100: true, // ER_RUN_HOOK_ERROR: group replication has no quorum
+	3101: true, // ER_TRANSACTION_ROLLBACK_DURING_COMMIT
+}
+
+// classify marks err with dfs.Transient if it may pass.
+func classify(err error) error {
+	var server *mysql.MySQLError
+	var network net.Error
+	switch {
+	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.As(err, &server):
+		// 1030 is "Got error N from storage engine"; errno 28 is a full disk.
+		if transientNumbers[server.Number] || server.Number == 1030 && strings.Contains(server.Message, "error 28") {
+			return dfs.Transient(err)
+		}
+		return err
+	case errors.Is(err, driver.ErrBadConn), errors.Is(err, mysql.ErrInvalidConn), errors.Is(err, io.EOF),
+		errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &network):
+		return dfs.Transient(err)
+	}
+	return err
+}
+
+// serverError returns the number of a server's error, or 0.
+func serverError(err error) uint16 {
+	var server *mysql.MySQLError
+	if errors.As(err, &server) {
+		return server.Number
+	}
+	return 0
+}
+
+// isConstraint reports whether the target refuses a change because of the rows
+// that it holds.
+func isConstraint(err error) bool {
+	switch serverError(err) {
+	case erDupEntry, erDupEntryWithKey, erDupUnknownKey, erNoReferencedRow, erNoReferencedRow2,
+		erRowIsReferenced, erRowIsReferenced2, erForeignDuplicate, erForeignDuplicate2:
+		return true
+	}
+	return false
+}
+
+func isDuplicate(err error) bool {
+	n := serverError(err)
+	return n == erDupEntry || n == erDupEntryWithKey || n == erDupUnknownKey
+}

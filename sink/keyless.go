@@ -1,0 +1,53 @@
+package sink
+
+import (
+	"strings"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// appendWholeRow appends a comparison of every column with the row, for a table
+// in which nothing else tells rows apart. Together with LIMIT 1 it finds one of
+// the rows that are equal in everything, and it does not matter which.
+func (m *mapping) appendWholeRow(b []byte, row dfs.Row) []byte {
+	first := true
+	for i := range m.columns {
+		c := &m.columns[i]
+		if c.to < 0 || row[i].Kind() == dfs.Absent {
+			continue
+		}
+		if !first {
+			b = append(b, " AND "...)
+		}
+		first = false
+		b = c.appendEqual(b, &m.to.columns[c.to], row[i])
+	}
+	if first {
+		return append(b, "TRUE"...)
+	}
+	return b
+}
+
+// appendEqual appends a comparison that holds for no value but v.
+func (c *column) appendEqual(b []byte, tc *targetColumn, v dfs.Value) []byte {
+	switch {
+	case v.IsNull():
+		return append(appendIdent(b, c.name), " IS NULL"...)
+	case v.Kind() == dfs.String && tc.charset != "":
+		// The first comparison can use an index; the second tells apart what
+		// the collation does not, such as case and trailing spaces.
+		b = c.appendValue(append(appendIdent(b, c.name), '='), v)
+		b = append(appendIdent(append(b, " AND CAST("...), c.name), " AS BINARY)=CAST(CONVERT("...)
+		b = append(c.appendValue(b, v), " USING "...)
+		return append(append(b, tc.charset...), ") AS BINARY)"...)
+	case v.Kind() == dfs.JSON && strings.HasPrefix(tc.typ, "json"):
+		b = append(appendIdent(b, c.name), "=CAST("...)
+		return append(c.appendValue(b, v), " AS JSON)"...)
+	case isSpatial(tc.typ):
+		b = append(appendIdent(append(b, "CAST("...), c.name), " AS BINARY)="...)
+		return c.appendValue(b, v)
+	case c.members != nil:
+		return c.appendValue(append(appendIdent(b, c.name), '='), v)
+	}
+	return c.appendKey(append(appendIdent(b, c.name), '='), v)
+}

@@ -1,0 +1,287 @@
+package sink
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// mapping says how rows of one version of a source's table become rows of a
+// table of the target. Indexes in it are of the source's columns.
+type mapping struct {
+	src *dfs.Table
+	to  *table
+
+	columns []column // by the source's column; to < 0 if it is not written
+	key     []int    // what finds a row; nil if nothing does
+	keyName string   // the name of that index on the target
+	keyOrd  string   // what makes keys of two mappings comparable, see sameKeys
+
+	uniques  [][]int // the other unique keys that the source has all columns of
+	fkCols   colset  // columns that refer to parents
+	refCols  colset  // columns that children refer to
+	alwaysOn colset  // columns that each update writes
+	rowwise  colset  // columns that a derived table cannot carry
+
+	// ordered says that the bytes of a key do not tell whether the target
+	// finds two keys equal. So changes keep their order within the table.
+	ordered bool
+
+	insertHead string // "INSERT INTO `s`.`t` (`a`,`b`) VALUES "
+}
+
+// column is one column of a mapping.
+type column struct {
+	to    int // index in the target's table, or -1
+	name  string
+	intro string // before a literal of a String, "_utf8mb4"
+	inHex bool
+
+	// members are set if an ENUM or SET is written by name, since the target's
+	// type differs.
+	members []string
+	isSet   bool
+
+	// These stand around a derived table's column when it is compared with
+	// this one: a collation of its own would be an error, or stop the index
+	// from being used.
+	onBefore, onAfter string
+}
+
+// colset is a set of a table's columns.
+type colset []uint64
+
+func newColset(n int) colset         { return make(colset, (n+63)/64) }
+func (s colset) add(i int)           { s[i/64] |= 1 << (i % 64) }
+func (s colset) has(i int) bool      { return s[i/64]>>(i%64)&1 == 1 }
+func (s colset) equal(t colset) bool { return slices.Equal(s, t) }
+
+func (s colset) empty() bool {
+	for _, w := range s {
+		if w != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (s colset) union(t colset) {
+	for i := range s {
+		s[i] |= t[i]
+	}
+}
+
+func (s colset) within(t colset) bool {
+	for i := range s {
+		if s[i]&^t[i] != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (s colset) meets(t colset) bool {
+	for i := range s {
+		if s[i]&t[i] != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// newMapping checks that rows of src fit the target's table, and returns all
+// faults joined.
+func newMapping(src *dfs.Table, to *table) (*mapping, error) {
+	n := len(src.Columns)
+	m := &mapping{src: src, to: to, columns: make([]column, n),
+		fkCols: newColset(n), refCols: newColset(n), alwaysOn: newColset(n), rowwise: newColset(n)}
+	back := make([]int, len(to.columns)) // the source's column by the target's
+	for i := range back {
+		back[i] = -1
+	}
+	var errs []error
+	for i := range src.Columns {
+		sc, c := &src.Columns[i], &m.columns[i]
+		c.to = to.column(sc.Name)
+		if c.to < 0 {
+			errs = append(errs, fmt.Errorf("the target's table %s.%s has no column %s, which %s has: "+
+				"ALTER TABLE `%s`.`%s` ADD COLUMN `%s` %s, or drop the column on the way",
+				to.schema, to.name, sc.Name, src, to.schema, to.name, sc.Name, sc.Type))
+			continue
+		}
+		tc := &to.columns[c.to]
+		c.name = tc.name
+		if tc.generated {
+			c.to = -1
+			continue
+		}
+		if back[c.to] >= 0 {
+			errs = append(errs, fmt.Errorf("two columns of %s go into the column %s of %s.%s", src, tc.name, to.schema, to.name))
+			continue
+		}
+		back[c.to] = i
+		m.mapColumn(i, tc)
+	}
+	for j := range to.columns {
+		tc := &to.columns[j]
+		if back[j] < 0 && !tc.optional && !tc.generated {
+			errs = append(errs, fmt.Errorf("the column %s of the target's table %s.%s is NOT NULL without a default, and %s "+
+				"has no such column: ALTER TABLE `%s`.`%s` ALTER COLUMN `%s` SET DEFAULT ...",
+				tc.name, to.schema, to.name, src, to.schema, to.name, tc.name))
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	m.findKeys(back)
+	for _, fk := range to.parents {
+		m.mark(m.fkCols, back, fk.columns)
+	}
+	for _, fk := range to.children {
+		m.mark(m.refCols, back, fk.columns)
+	}
+	m.insertHead = m.insertInto(nil)
+	return m, nil
+}
+
+func (t *table) ident() []byte {
+	return appendIdent(append(appendIdent(nil, t.schema), '.'), t.name)
+}
+
+func (m *mapping) mark(s colset, back, columns []int) {
+	for _, j := range columns {
+		if j >= 0 && back[j] >= 0 {
+			s.add(back[j])
+		}
+	}
+}
+
+func (m *mapping) mapColumn(i int, tc *targetColumn) {
+	sc, c := &m.src.Columns[i], &m.columns[i]
+	charset := sc.Charset
+	if charset == "" {
+		charset = tc.charset
+	}
+	c.intro, c.inHex = introducer(charset)
+	if tc.charset != "" {
+		// Compared with a column, a derived table's column has a collation of
+		// equal weight: error 1267 "Illegal mix of collations" without this.
+		if c.intro == "_"+tc.charset {
+			c.onAfter = " COLLATE " + tc.collation
+		} else {
+			c.onBefore, c.onAfter = "CONVERT(", " USING "+tc.charset+") COLLATE "+tc.collation
+		}
+	}
+	if len(sc.Members) > 0 {
+		c.isSet = sc.Type == "set" || strings.HasPrefix(sc.Type, "set(")
+		if tc.typ != memberType(c.isSet, sc.Members) {
+			c.members = sc.Members
+		}
+	}
+	if tc.onUpdate {
+		m.alwaysOn.add(i)
+	}
+	if isSpatial(tc.typ) {
+		m.rowwise.add(i)
+	}
+}
+
+// memberType returns the type as information_schema shows it, in lower case.
+func memberType(isSet bool, members []string) string {
+	b := []byte("enum(")
+	if isSet {
+		b = []byte("set(")
+	}
+	for i, name := range members {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, '\'')
+		b = append(b, strings.ReplaceAll(strings.ToLower(name), "'", "''")...)
+		b = append(b, '\'')
+	}
+	return string(append(b, ')'))
+}
+
+func isSpatial(typ string) bool {
+	switch typ {
+	case "geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon",
+		"geometrycollection", "geomcollection":
+		return true
+	}
+	return false
+}
+
+// findKeys chooses what finds a row: the target's primary key, else a unique
+// key without NULL, if the source has all of its columns.
+func (m *mapping) findKeys(back []int) {
+	columns := func(target []int) []int {
+		var out []int
+		for _, j := range target {
+			if back[j] < 0 {
+				return nil
+			}
+			out = append(out, back[j])
+		}
+		return out
+	}
+	m.key, m.keyName = columns(m.to.primary), "PRIMARY"
+	for _, ix := range m.to.uniques {
+		cols := columns(ix.columns)
+		switch {
+		case ix.opaque || cols == nil:
+		case m.key == nil && !ix.nullable && !ix.prefixes:
+			m.key, m.keyName = cols, ix.name
+		default:
+			m.uniques = append(m.uniques, cols)
+		}
+	}
+	if m.key == nil {
+		m.ordered = true
+		return
+	}
+	var shape strings.Builder
+	for _, i := range m.key {
+		sc, tc := &m.src.Columns[i], &m.to.columns[m.columns[i].to]
+		class := keyClass(sc)
+		fmt.Fprintf(&shape, "%s %d,", class, m.columns[i].to)
+		// Invariant: unless ordered, two keys that the target finds equal are
+		// two images of one row of the source, or one of them was gone before
+		// the other came; see merge.go.
+		if class != keyClass(&dfs.Column{Type: tc.typ, Collation: tc.collation}) {
+			m.ordered = true
+		}
+	}
+	m.keyOrd = shape.String()
+}
+
+// sameTable reports whether rows of a and b are laid out alike.
+func sameTable(a, b *dfs.Table) bool {
+	return a.Schema == b.Schema && a.Name == b.Name && slices.EqualFunc(a.Columns, b.Columns, func(x, y dfs.Column) bool {
+		return x.Name == y.Name && x.Type == y.Type && x.Charset == y.Charset && x.Collation == y.Collation &&
+			slices.Equal(x.Members, y.Members)
+	})
+}
+
+// keyClass names what decides whether two values of a column are equal. Within
+// one class, equal values have equal bytes or are equal on both servers.
+func keyClass(c *dfs.Column) string {
+	base, _, _ := strings.Cut(c.Type, "(")
+	base, _, _ = strings.Cut(base, " ")
+	unsigned := strings.Contains(c.Type, "unsigned")
+	switch base {
+	case "tinyint", "smallint", "mediumint", "int", "integer", "bigint":
+		if unsigned {
+			return "uint"
+		}
+		return "int"
+	case "char", "varchar", "tinytext", "text", "mediumtext", "longtext":
+		return "text " + c.Collation
+	case "binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob":
+		return base
+	}
+	return c.Type
+}

@@ -1,0 +1,482 @@
+package sink
+
+import (
+	"fmt"
+	"hash/maphash"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// A run of changes is merged into groups: lists of rows of one table that one
+// kind of statement applies. The groups are executed in order, in one
+// transaction of the target. A change joins the latest group of its kind if
+// nothing after that group stands in its way, else it starts a new one at the
+// end.
+//
+// Why the outcome is that of applying the changes one by one, if no statement
+// fails and each finds as many rows as it must:
+//
+//  1. What an INSERT, UPDATE or DELETE by key does to its row follows from the
+//     change alone. So a row's last state follows from the order of the changes
+//     of this row only, and that order is kept: a change never joins a group
+//     before one that holds its key, before or after.
+//  2. Keys are compared by their bytes, which is finer than the server's
+//     collation. A source that compares as the target does has at no time two
+//     rows with equal keys. So if two keys differ in bytes and not for the
+//     server, then the row of the first was deleted or renamed before the
+//     second came. In the wrong order the second meets the first, and the
+//     server refuses it or finds no row. A table of which this is not known
+//     keeps its order (mapping.ordered).
+//  3. Other unique keys and foreign keys that refuse can make a statement fail,
+//     but do not change what it does. Their order is kept as well, so that this
+//     seldom happens.
+//  4. What a change does to other rows, by the action of a foreign key or by a
+//     trigger, is executed in its place: nothing moves across it.
+//
+// If a statement fails or counts wrong, the run is undone and applied in pieces
+// and at last one by one: see conflict.go.
+
+// group is changes of one kind, to be executed together.
+type group struct {
+	m      *mapping
+	op     dfs.Op
+	noFK   bool // with foreign_key_checks=0
+	serial bool // one statement for each row, in order
+	fixed  bool // nothing moves across it
+	cols   colset
+	rows   []rowOp
+}
+
+// rowOp is one row of a group. cols of a group, for an update, are the columns
+// that are written; for an insert, those that are present, nil meaning all.
+type rowOp struct{ before, after dfs.Row }
+
+// tableRun is what a run did so far to one table of the target. It exists also
+// for tables that are known only as the other side of a foreign key.
+type tableRun struct {
+	epoch   uint64 // the run that the rest is about
+	id      uint64
+	last    int // latest group that changes the table; -1 if none does
+	lastIns int // latest group that may give a child its parent
+	keyOrd  string
+	open    []int // groups of the table, ascending
+}
+
+// touch says which row last had a key.
+type touch struct{ group, row int32 }
+
+// merger builds the groups of one run after the other. It keeps its memory.
+type merger struct {
+	seed   maphash.Seed
+	epoch  uint64
+	ids    uint64
+	floor  int // the first group that a change may join
+	groups []group
+	touch  map[uint64]touch
+	marks  []mark
+	cols   colset
+
+	// broken names a rule to drop, for tests that must notice.
+	broken string
+}
+
+// mark is a key that the change at hand touches.
+type mark struct {
+	hash uint64
+	seen touch
+	ok   bool // seen is set
+}
+
+// maxLookBack is how many groups of its table a change tries to join.
+const maxLookBack = 16
+
+func newMerger() *merger {
+	return &merger{seed: maphash.MakeSeed(), touch: make(map[uint64]touch)}
+}
+
+// reset begins a run. The groups of the last one are no longer valid.
+func (g *merger) reset() {
+	g.epoch++
+	g.ids, g.floor = 0, 0
+	for i := range g.groups {
+		clear(g.groups[i].rows) // let go of the rows
+	}
+	g.groups = g.groups[:0]
+	clear(g.touch)
+}
+
+func (g *merger) run(r *tableRun) *tableRun {
+	if r.epoch != g.epoch {
+		g.ids++
+		*r = tableRun{epoch: g.epoch, id: g.ids, last: -1, lastIns: -1, open: r.open[:0]}
+	}
+	return r
+}
+
+// add puts a change into the run. The rows are kept until the next reset.
+func (g *merger) add(c *dfs.Change, m *mapping) error {
+	if err := m.check(c); err != nil {
+		return err
+	}
+	t := m.to
+	r := g.run(t.run)
+	keyChange := c.Op == dfs.Update && m.keyChanges(c)
+
+	var cols colset
+	switch c.Op {
+	case dfs.Update:
+		cols = m.changed(g.cols, c)
+		g.cols = cols
+		if cols.empty() {
+			return nil // the source changed only what the target does not have
+		}
+	case dfs.Insert:
+		cols = m.present(c.After)
+	}
+	movesChildren := c.Op == dfs.Delete && !m.refCols.empty() || c.Op == dfs.Update && cols.meets(m.refCols)
+	movesParents := c.Op == dfs.Insert && !m.fkCols.empty() || c.Op == dfs.Update && cols.meets(m.fkCols)
+	fixed := t.inPlace || movesChildren && !c.NoForeignKeys && t.cascades()
+	serial := fixed || keyChange || m.key == nil && c.Op != dfs.Insert || t.selfRef && c.Op == dfs.Delete
+
+	need := g.floor
+	if m.ordered || t.selfRef && !c.NoForeignKeys || r.keyOrd != m.keyOrd {
+		need = max(need, r.last)
+		r.keyOrd = m.keyOrd
+	}
+	if !c.NoForeignKeys && g.broken != "foreign keys" {
+		if movesParents {
+			for i := range t.parents {
+				need = max(need, g.run(t.parents[i].run).lastIns)
+			}
+		}
+		if movesChildren {
+			for i := range t.children {
+				need = max(need, g.run(t.children[i].run).last)
+			}
+		}
+	}
+
+	g.marks = g.marks[:0]
+	same := touch{group: -1}
+	if m.key != nil {
+		need, same = g.markKeys(c, m, r, keyChange, need)
+	}
+	if c.Op == dfs.Update && !serial && same.group >= 0 && int(same.group) >= need && g.fold(c, m, same) {
+		g.note(r, int(same.group), int(same.row), movesChildren || c.Op == dfs.Insert)
+		return nil
+	}
+	at, row := g.place(c, m, r, need, cols, serial, fixed, same)
+	g.note(r, at, row, movesChildren || c.Op == dfs.Insert)
+	return nil
+}
+
+// markKeys collects the keys that c touches, and returns the first group that
+// it may join because of them, and where its row was touched last.
+func (g *merger) markKeys(c *dfs.Change, m *mapping, r *tableRun, keyChange bool, need int) (int, touch) {
+	same := touch{group: -1}
+	base := r.id << 8
+	row := c.Before
+	if c.Op == dfs.Insert {
+		row = c.After
+	}
+	for pass := 0; ; pass++ {
+		h, _ := g.hash(base, row, m.key)
+		seen, ok := g.touch[h]
+		g.marks = append(g.marks, mark{h, seen, ok})
+		if ok && g.broken != "primary key" {
+			p := &g.groups[seen.group]
+			if o := &p.rows[seen.row]; m.sameKey(row, p.m, o.before) || m.sameKey(row, p.m, o.after) {
+				need = max(need, int(seen.group))
+				if pass == 0 {
+					same = seen
+				}
+			} else {
+				need = max(need, int(seen.group)+1) // another key of the same hash
+			}
+		}
+		if !keyChange || pass == 1 {
+			break
+		}
+		row = m.newKey(c)
+	}
+	for k, u := range m.uniques {
+		if c.Op == dfs.Update && !changes(c, u) {
+			continue
+		}
+		for _, row := range [2]dfs.Row{c.Before, c.After} {
+			h, ok := g.hash(base+uint64(k)+1, row, u)
+			if !ok {
+				continue
+			}
+			seen, ok := g.touch[h]
+			g.marks = append(g.marks, mark{h, seen, ok})
+			if !ok || g.broken == "unique keys" {
+				continue
+			}
+			// Within one group an update's rows are in no certain order, since
+			// two updates of a row become one. So the value must be free before.
+			if seen != same && c.Op == dfs.Update {
+				need = max(need, int(seen.group)+1)
+			}
+			need = max(need, int(seen.group))
+		}
+	}
+	return need, same
+}
+
+// fold makes an update part of the insert of the same row, if that stands in a
+// group which the update may join.
+func (g *merger) fold(c *dfs.Change, m *mapping, same touch) bool {
+	o := &g.groups[same.group]
+	if o.op != dfs.Insert || o.serial || o.m != m || o.noFK != c.NoForeignKeys || o.cols != nil {
+		return false
+	}
+	r := &o.rows[same.row]
+	r.after = overlay(r.after, c.After)
+	return true
+}
+
+// place puts c into the latest group of its kind that is not before need, or
+// into a new one, and returns the group and the row.
+func (g *merger) place(c *dfs.Change, m *mapping, r *tableRun, need int, cols colset, serial, fixed bool, same touch) (int, int) {
+	op := rowOp{c.Before, c.After}
+	if fixed {
+		if n := len(g.groups) - 1; n >= 0 {
+			if o := &g.groups[n]; o.fixed && o.m == m && o.op == c.Op && o.noFK == c.NoForeignKeys {
+				o.rows = append(o.rows, op)
+				return n, len(o.rows) - 1
+			}
+		}
+	} else {
+		for k, tries := len(r.open)-1, 0; k >= 0 && r.open[k] >= need && tries < maxLookBack; k, tries = k-1, tries+1 {
+			at := r.open[k]
+			o := &g.groups[at]
+			if o.m != m || o.op != c.Op || o.serial != serial || o.noFK != c.NoForeignKeys || o.fixed {
+				continue
+			}
+			again := int(same.group) == at && !serial
+			if !serial && !o.takes(c, cols, again) {
+				continue
+			}
+			if again {
+				x := &o.rows[same.row]
+				x.after = overlay(x.after, c.After)
+				return at, int(same.row)
+			}
+			o.rows = append(o.rows, op)
+			return at, len(o.rows) - 1
+		}
+	}
+	at := len(g.groups)
+	if at < cap(g.groups) {
+		g.groups = g.groups[:at+1]
+	} else {
+		g.groups = append(g.groups, group{})
+	}
+	o := &g.groups[at]
+	*o = group{m: m, op: c.Op, noFK: c.NoForeignKeys, serial: serial, fixed: fixed, rows: append(o.rows[:0], op)}
+	if !serial && cols != nil {
+		o.cols = append(colset(nil), cols...)
+		// A row that is updated now here, now there, would make a group each
+		// time. The wider set lets the next change join.
+		if c.Op == dfs.Update && same.group >= 0 {
+			if p := &g.groups[same.group]; p.m == m && p.op == dfs.Update && !p.serial && m.has(c.After, p.cols) {
+				o.cols.union(p.cols)
+			}
+		}
+	}
+	r.open = append(r.open, at)
+	if fixed {
+		g.floor = at + 1
+	}
+	return at, 0
+}
+
+// takes reports whether the group's set of columns suits the change. again says
+// that the row is there already, and keeps what the change leaves out.
+func (o *group) takes(c *dfs.Change, cols colset, again bool) bool {
+	switch c.Op {
+	case dfs.Insert:
+		return o.cols == nil && cols == nil || o.cols != nil && cols != nil && o.cols.equal(cols)
+	case dfs.Update:
+		return cols.within(o.cols) && (again || o.m.has(c.After, o.cols))
+	}
+	return true
+}
+
+// note records that group at touches the marked keys.
+func (g *merger) note(r *tableRun, at, row int, parent bool) {
+	for _, k := range g.marks {
+		g.touch[k.hash] = touch{int32(at), int32(row)}
+	}
+	r.last = max(r.last, at)
+	if parent {
+		r.lastIns = max(r.lastIns, at)
+	}
+}
+
+// hash returns a hash of a key's values, and whether they can be equal to
+// others: NULL never is.
+func (g *merger) hash(h uint64, row dfs.Row, cols []int) (uint64, bool) {
+	if row == nil {
+		return 0, false
+	}
+	for _, i := range cols {
+		v := row[i]
+		var x uint64
+		switch v.Kind() {
+		case dfs.Null, dfs.Absent:
+			return 0, false
+		case dfs.Int64, dfs.Uint64:
+			x = v.Uint()
+		case dfs.String, dfs.Bytes, dfs.Decimal:
+			x = maphash.String(g.seed, v.Text())
+		default:
+			x = maphash.Comparable(g.seed, v)
+		}
+		// The finaliser of MurmurHash3: each bit of the input moves half of
+		// the output's.
+		h ^= x + 0x9e3779b97f4a7c15 + h<<6 + h>>2
+		h ^= h >> 33
+		h *= 0xff51afd7ed558ccd
+		h ^= h >> 33
+		h *= 0xc4ceb9fe1a85ec53
+		h ^= h >> 33
+	}
+	return h, true
+}
+
+// check refuses a change that the sink cannot make sense of.
+func (m *mapping) check(c *dfs.Change) error {
+	n := len(m.columns)
+	before, after := c.Op != dfs.Insert, c.Op != dfs.Delete
+	if c.Op < dfs.Insert || c.Op > dfs.Delete || before && len(c.Before) != n || after && len(c.After) != n {
+		return fmt.Errorf("a change (%s) of %s does not have the %d columns of its table", c.Op, m.src, n)
+	}
+	row := c.Before
+	if !before {
+		row = c.After
+	}
+	for _, i := range m.key {
+		if row[i].Kind() == dfs.Absent {
+			return fmt.Errorf("a row image of %s lacks the column %s, which the target's %s.%s needs to find the row: "+
+				"set binlog_row_image=FULL on the source", m.src, m.columns[i].name, m.to.schema, m.to.name)
+		}
+	}
+	return nil
+}
+
+// keyChanges reports whether an update gives its row another key.
+func (m *mapping) keyChanges(c *dfs.Change) bool { return changes(c, m.key) }
+
+func changes(c *dfs.Change, cols []int) bool {
+	for _, i := range cols {
+		if c.After[i] != c.Before[i] && c.After[i].Kind() != dfs.Absent {
+			return true
+		}
+	}
+	return false
+}
+
+// newKey returns a row with the key that an update leaves.
+func (m *mapping) newKey(c *dfs.Change) dfs.Row {
+	for _, i := range m.key {
+		if c.After[i].Kind() == dfs.Absent {
+			return overlay(c.Before, c.After)
+		}
+	}
+	return c.After
+}
+
+// sameKey reports whether a row of m and one of om, which is of the same table
+// of the target, have keys of the same bytes.
+func (m *mapping) sameKey(a dfs.Row, om *mapping, b dfs.Row) bool {
+	if b == nil || len(m.key) != len(om.key) {
+		return false
+	}
+	for k, i := range m.key {
+		if a[i] != b[om.key[k]] {
+			return false
+		}
+	}
+	return true
+}
+
+// changed returns the columns that an update must write, in the memory of s.
+func (m *mapping) changed(s colset, c *dfs.Change) colset {
+	n := (len(m.columns) + 63) / 64
+	if cap(s) < n {
+		s = make(colset, n)
+	}
+	s = s[:n]
+	clear(s)
+	for i := range m.columns {
+		if m.columns[i].to >= 0 && c.After[i] != c.Before[i] && c.After[i].Kind() != dfs.Absent {
+			s.add(i)
+		}
+	}
+	if !s.empty() && !m.alwaysOn.empty() {
+		for i := range m.columns {
+			// Left out, the target would set it to the present time.
+			if m.alwaysOn.has(i) && c.After[i].Kind() != dfs.Absent {
+				s.add(i)
+			}
+		}
+	}
+	return s
+}
+
+// present returns the columns that an inserted row has, nil if it has all.
+func (m *mapping) present(row dfs.Row) colset {
+	for i := range row {
+		if row[i].Kind() != dfs.Absent {
+			continue
+		}
+		s := newColset(len(row))
+		for j := range row {
+			if row[j].Kind() != dfs.Absent {
+				s.add(j)
+			}
+		}
+		return s
+	}
+	return nil
+}
+
+// has reports whether the row holds a value for each column of s.
+func (m *mapping) has(row dfs.Row, s colset) bool {
+	for i := range row {
+		if row[i].Kind() == dfs.Absent && s.has(i) {
+			return false
+		}
+	}
+	return true
+}
+
+// cascades reports whether a foreign key acts on rows of other tables.
+func (t *table) cascades() bool {
+	for i := range t.children {
+		if t.children[i].acts {
+			return true
+		}
+	}
+	return false
+}
+
+// overlay returns row with the values that over has.
+func overlay(row, over dfs.Row) dfs.Row {
+	whole := true
+	for i := range over {
+		whole = whole && over[i].Kind() != dfs.Absent
+	}
+	if whole {
+		return over
+	}
+	out := append(dfs.Row(nil), row...)
+	for i := range over {
+		if over[i].Kind() != dfs.Absent {
+			out[i] = over[i]
+		}
+	}
+	return out
+}

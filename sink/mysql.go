@@ -1,0 +1,291 @@
+package sink
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// MySQLOptions refine a MySQL sink. The zero value of each field is the default.
+type MySQLOptions struct {
+	// Name tells apart the pipelines that write to one server: it is the key of
+	// the pipeline's checkpoint. At most 64 characters. Default: "dfs".
+	Name string
+
+	// Schema is the target's schema for the table dfs_checkpoint, both of which
+	// are created if missing. Default: "dfs".
+	Schema string
+
+	// Routes say which table of the target gets the rows of which table of the
+	// source; the first that matches counts. Default: the same name.
+	Routes []Route
+
+	// Conflicts set policies for conflicts by the target's table; the first
+	// that matches counts. Default: PolicyError.
+	Conflicts []ConflictRule
+
+	// DDL says what to do with statements that alter tables: PolicyError stops,
+	// PolicyIgnore counts and logs them. Default: PolicyError.
+	DDL Policy
+
+	// MaxRows is the most rows that a statement writes. Default: 1000.
+	MaxRows int
+
+	// MaxBytes is how much SQL goes to the server at once, and half of which
+	// the sink holds in memory; a row that needs more goes alone. It is cut to
+	// the server's max_allowed_packet. Default: 1 MiB.
+	MaxBytes int
+
+	// Logger gets what people should know. Default: slog.Default().
+	Logger *slog.Logger
+}
+
+// MySQL applies transactions to a MySQL or MariaDB server. It is a dfs.Sink.
+// But for Stats, its methods must be called by one goroutine at a time.
+type MySQL struct {
+	connector driver.Connector
+	name      string
+	schema    string
+	cpTable   string // quoted
+	routes    []route
+	conflicts []conflictRule
+	ddl       Policy
+	maxRows   int
+	maxBytes  int
+	log       *slog.Logger
+
+	instance string // begins each owner token of this sink
+	owner    string // the token in the checkpoint's row; see checkpoint.go
+	claimed  bool   // Checkpoint has succeeded once
+
+	// The connection, nil if it is lost. Then Checkpoint makes a new one.
+	sess *session
+	base uint64 // number of the last transaction committed
+	at   uint64 // number of the last transaction or part written
+	open bool   // a transaction of the target holds parts
+
+	tables map[string]*table    // by key
+	runs   map[string]*tableRun // by key of the table
+	maps   map[*dfs.Table]*mapping
+
+	merger *merger
+	writer writer
+	stats  stats
+}
+
+type conflictRule struct {
+	tables pattern
+	policy Policy
+}
+
+var _ dfs.Sink = (*MySQL)(nil)
+
+// OpenMySQL connects to the server that dsn names, in the form of
+// github.com/go-sql-driver/mysql, "user:password@tcp(host:3306)/", and makes
+// sure of the checkpoint table. It returns all faults in the options at once.
+func OpenMySQL(ctx context.Context, dsn string, opts *MySQLOptions) (*MySQL, error) {
+	if opts == nil {
+		opts = &MySQLOptions{}
+	}
+	m := &MySQL{
+		name: opts.Name, schema: opts.Schema, ddl: opts.DDL,
+		maxRows: opts.MaxRows, maxBytes: opts.MaxBytes, log: opts.Logger,
+		instance: token(12) + "-", merger: newMerger(), runs: make(map[string]*tableRun),
+	}
+	var errs []error
+	var err error
+	if m.connector, err = connector(dsn); err != nil {
+		errs = append(errs, err)
+	}
+	errs = append(errs, m.options(opts)...)
+	if len(errs) > 0 {
+		return nil, fmt.Errorf("opening the MySQL sink: %w", errors.Join(errs...))
+	}
+	m.cpTable = string(appendIdent(append(appendIdent(nil, m.schema), '.'), checkpointTable))
+	m.forget()
+	s, err := openSession(ctx, m.connector)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.setUp(ctx, s); err != nil {
+		s.close()
+		return nil, err
+	}
+	m.use(s)
+	return m, nil
+}
+
+func (m *MySQL) options(opts *MySQLOptions) (errs []error) {
+	if m.name == "" {
+		m.name = "dfs"
+	}
+	if m.schema == "" {
+		m.schema = "dfs"
+	}
+	if m.log == nil {
+		m.log = slog.Default()
+	}
+	if len([]rune(m.name)) > 64 {
+		errs = append(errs, fmt.Errorf("name %q: use at most 64 characters", m.name))
+	}
+	for _, r := range opts.Routes {
+		parsed, err := parseRoute(r)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		m.routes = append(m.routes, parsed)
+	}
+	for _, c := range opts.Conflicts {
+		p, err := parsePattern(c.Tables)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("conflict policy: %w", err))
+		}
+		switch c.Policy {
+		case PolicyError, PolicyOverwrite, PolicyIgnore:
+		default:
+			errs = append(errs, fmt.Errorf("conflict policy %q of %s: use error, overwrite or ignore", c.Policy, c.Tables))
+		}
+		m.conflicts = append(m.conflicts, conflictRule{p, c.Policy})
+	}
+	switch m.ddl {
+	case "":
+		m.ddl = PolicyError
+	case PolicyError, PolicyIgnore:
+	default:
+		errs = append(errs, fmt.Errorf("DDL policy %q: use error or ignore", m.ddl))
+	}
+	if m.maxRows == 0 {
+		m.maxRows = 1000
+	}
+	if m.maxBytes == 0 {
+		m.maxBytes = 1 << 20
+	}
+	if m.maxRows < 0 || m.maxRows > 65535 {
+		errs = append(errs, fmt.Errorf("MaxRows %d: use 1 to 65535", m.maxRows))
+	}
+	if m.maxBytes < 1024 || m.maxBytes > 64<<20 {
+		errs = append(errs, fmt.Errorf("MaxBytes %d: use 1 KiB to 64 MiB", m.maxBytes))
+	}
+	return errs
+}
+
+// use makes s the connection.
+func (m *MySQL) use(s *session) {
+	m.sess = s
+	m.writer.srv = s.srv
+	m.writer.maxRows = m.maxRows
+	m.writer.maxBytes = min(m.maxBytes, s.srv.maxPacket-1024)
+}
+
+// drop gives the connection up. The server then undoes what is not committed.
+func (m *MySQL) drop() {
+	if m.sess != nil {
+		m.sess.close()
+		m.sess = nil
+	}
+	m.open = false
+}
+
+// Close ends the connection. What was not committed is undone.
+func (m *MySQL) Close() error {
+	m.drop()
+	return nil
+}
+
+// forget makes the sink read anew what the target says of its tables.
+func (m *MySQL) forget() {
+	m.tables = make(map[string]*table)
+	m.maps = make(map[*dfs.Table]*mapping)
+}
+
+// Checkpoint reports the last transaction applied, drops parts of one whose end
+// did not come, and makes this sink the only one that may write under its name.
+// If another has taken its place since, it returns dfs.ErrConflict.
+func (m *MySQL) Checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
+	if m.sess != nil {
+		if _, err := m.sess.exec(ctx, []byte("ROLLBACK; SET foreign_key_checks=1")); err != nil {
+			m.drop()
+		}
+	}
+	m.open = false
+	if m.sess == nil {
+		s, err := openSession(ctx, m.connector)
+		if err != nil {
+			return dfs.Checkpoint{}, err
+		}
+		m.use(s)
+	}
+	at, err := m.claim(ctx, m.sess)
+	if err != nil {
+		m.drop()
+		return dfs.Checkpoint{}, fmt.Errorf("taking over the checkpoint %q: %w", m.name, classify(err))
+	}
+	m.base, m.at = at.Seq, at.Seq
+	return at, nil
+}
+
+// Apply applies the batch: see dfs.Sink. After an error, call Checkpoint. An
+// error marked as transient may leave the outcome open, as when the connection
+// is lost during a COMMIT; then too Checkpoint tells.
+func (m *MySQL) Apply(ctx context.Context, batch []*dfs.Transaction) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	if m.sess == nil || m.owner == "" {
+		if _, err := m.Checkpoint(ctx); err != nil {
+			return err
+		}
+	}
+	if batch[0].Seq != m.at+1 {
+		return m.conflict(fmt.Sprintf("transaction %d came, and the target stands at %d", batch[0].Seq, m.at))
+	}
+	whole := 0
+	for i, tx := range batch {
+		if tx.Seq != batch[0].Seq+uint64(i) {
+			return fmt.Errorf("transaction %d came after %d: %w", tx.Seq, batch[i-1].Seq, dfs.ErrGap)
+		}
+		if !tx.More {
+			whole = i + 1
+		}
+	}
+	ddlAt, ddl := m.findDDL(batch)
+	if ddl != nil {
+		// What came before is applied, whole transactions only.
+		for batch = batch[:ddlAt]; len(batch) > 0 && batch[len(batch)-1].More; {
+			batch = batch[:len(batch)-1]
+		}
+		whole = len(batch)
+	}
+	err := m.apply(ctx, batch[:whole], true)
+	if err == nil && whole < len(batch) {
+		err = m.apply(ctx, batch[whole:], false)
+	}
+	if err == nil {
+		err = ddl
+	}
+	return err
+}
+
+// findDDL returns the first statement that may not pass, and counts the others.
+func (m *MySQL) findDDL(batch []*dfs.Transaction) (int, error) {
+	for i, tx := range batch {
+		for j := range tx.Changes {
+			c := &tx.Changes[j]
+			if c.Op != dfs.DDL {
+				continue
+			}
+			if m.ddl == PolicyError {
+				return i, fmt.Errorf("transaction %s alters a table: %q; run what the target needs of it there, "+
+					"then go on with the DDL policy set to ignore", txName(tx.Seq, tx.ID), limit(c.Query, 400))
+			}
+			m.stats.ignoredDDL.Add(1)
+			m.log.Warn("statement skipped", "seq", tx.Seq, "id", tx.ID, "query", limit(c.Query, 400))
+			m.forget() // people alter the target at about this time
+		}
+	}
+	return 0, nil
+}

@@ -1,0 +1,212 @@
+package sink
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// table is what the target says of one of its tables.
+type table struct {
+	schema, name string
+	key          string // "schema.name", in lower case if the server folds names
+	engine       string
+	columns      []targetColumn
+	primary      []int   // the primary key's columns; nil if there is none
+	uniques      []index // the other unique keys
+
+	parents  []foreignKey // what its rows refer to
+	children []foreignKey // what refers to its rows
+
+	// inPlace says that changes of this table do more on the target than the
+	// row they name, by a trigger. So nothing may move across them.
+	inPlace bool
+	selfRef bool // a foreign key refers to the table itself
+
+	run *tableRun // what the present run did to the table, for merge.go
+}
+
+type targetColumn struct {
+	name               string
+	typ                string // "bigint(20) unsigned", in lower case
+	charset, collation string
+	nullable           bool
+	generated          bool
+	optional           bool // an INSERT may leave it out
+	onUpdate           bool // ON UPDATE CURRENT_TIMESTAMP
+}
+
+type index struct {
+	name     string
+	columns  []int
+	prefixes bool // over a part of a column only
+	nullable bool // one of its columns is
+	opaque   bool // over an expression
+}
+
+// foreignKey is one foreign key, seen from either side.
+type foreignKey struct {
+	other   string // key of the table on the other side
+	columns []int  // this side's columns
+	acts    bool   // ON DELETE or ON UPDATE does more than to refuse
+	run     *tableRun
+}
+
+func (t *table) column(name string) int {
+	for i := range t.columns {
+		if strings.EqualFold(t.columns[i].name, name) {
+			return i
+		}
+	}
+	return -1
+}
+
+func (s *session) tableKey(schema, name string) string {
+	key := schema + "." + name
+	if s.srv.lowerNames {
+		key = strings.ToLower(key)
+	}
+	return key
+}
+
+// loadTable reads what information_schema says of a table. It shows only what
+// the account may see: a foreign key of a table that it has no privilege on
+// stays unknown.
+func (s *session) loadTable(ctx context.Context, schema, name string) (*table, error) {
+	where := func(prefix string) string {
+		b := []byte(prefix + "TABLE_SCHEMA=")
+		b = append(appendQuoted(b, schema), " AND "+prefix+"TABLE_NAME="...)
+		return string(appendQuoted(b, name))
+	}
+	t := &table{schema: schema, name: name, key: s.tableKey(schema, name)}
+
+	rows, err := s.query(ctx, "SELECT t.TABLE_TYPE, t.ENGINE, e.TRANSACTIONS FROM information_schema.TABLES t "+
+		"LEFT JOIN information_schema.ENGINES e ON e.ENGINE=t.ENGINE WHERE "+where("t."))
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, fmt.Errorf("the target has no table %s.%s, or the account may not see it: "+
+			"create it, grant SELECT, INSERT, UPDATE, DELETE on it, or route the source's table elsewhere", schema, name)
+	}
+	if rows[0][0].text != "BASE TABLE" {
+		return nil, fmt.Errorf("the target's %s.%s is no table but a %s: route the source's table elsewhere",
+			schema, name, strings.ToLower(rows[0][0].text))
+	}
+	t.engine = rows[0][1].text
+	if rows[0][2].text != "YES" {
+		return nil, fmt.Errorf("the target's table %s.%s has the engine %s, which has no transactions, so that nothing "+
+			"could be applied exactly once: ALTER TABLE `%s`.`%s` ENGINE=InnoDB", schema, name, t.engine, schema, name)
+	}
+	if err := s.loadColumns(ctx, t, where("")); err != nil {
+		return nil, err
+	}
+	if err := s.loadKeys(ctx, t, where("")); err != nil {
+		return nil, err
+	}
+	if err := s.loadForeignKeys(ctx, t); err != nil {
+		return nil, err
+	}
+	b := appendQuoted([]byte("SELECT 1 FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA="), schema)
+	b = appendQuoted(append(b, " AND EVENT_OBJECT_TABLE="...), name)
+	rows, err = s.query(ctx, string(b)+" LIMIT 1")
+	t.inPlace = len(rows) > 0
+	return t, err
+}
+
+func (s *session) loadColumns(ctx context.Context, t *table, where string) error {
+	rows, err := s.query(ctx, "SELECT COLUMN_NAME, COLUMN_TYPE, CHARACTER_SET_NAME, COLLATION_NAME, IS_NULLABLE, "+
+		"COLUMN_DEFAULT IS NOT NULL, EXTRA FROM information_schema.COLUMNS WHERE "+where+" ORDER BY ORDINAL_POSITION")
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		// EXTRA is "VIRTUAL GENERATED", "STORED GENERATED", in MariaDB before
+		// 10.2 "PERSISTENT". "DEFAULT_GENERATED" is but a default.
+		extra := strings.ToUpper(r[6].text)
+		c := targetColumn{
+			name: r[0].text, typ: strings.ToLower(r[1].text), charset: r[2].text, collation: r[3].text,
+			nullable: r[4].text == "YES",
+			generated: strings.Contains(extra, "VIRTUAL") || strings.Contains(extra, "STORED GENERATED") ||
+				strings.Contains(extra, "PERSISTENT"),
+			onUpdate: strings.Contains(extra, "ON UPDATE"),
+		}
+		c.optional = c.nullable || r[5].text == "1" || strings.Contains(extra, "AUTO_INCREMENT") ||
+			strings.Contains(extra, "DEFAULT_GENERATED")
+		t.columns = append(t.columns, c)
+	}
+	return nil
+}
+
+func (s *session) loadKeys(ctx context.Context, t *table, where string) error {
+	rows, err := s.query(ctx, "SELECT INDEX_NAME, COLUMN_NAME, SUB_PART FROM information_schema.STATISTICS "+
+		"WHERE NON_UNIQUE=0 AND "+where+" ORDER BY INDEX_NAME, SEQ_IN_INDEX")
+	if err != nil {
+		return err
+	}
+	for i := 0; i < len(rows); {
+		name := rows[i][0].text
+		ix := index{name: name}
+		for ; i < len(rows) && rows[i][0].text == name; i++ {
+			at := -1
+			if !rows[i][1].null {
+				at = t.column(rows[i][1].text)
+			}
+			if at < 0 {
+				ix.opaque = true
+				continue
+			}
+			ix.columns = append(ix.columns, at)
+			ix.prefixes = ix.prefixes || !rows[i][2].null
+			ix.nullable = ix.nullable || t.columns[at].nullable
+		}
+		if name == "PRIMARY" && !ix.prefixes {
+			t.primary = ix.columns
+		} else {
+			t.uniques = append(t.uniques, ix)
+		}
+	}
+	return nil
+}
+
+func (s *session) loadForeignKeys(ctx context.Context, t *table) error {
+	const from = "SELECT k.CONSTRAINT_SCHEMA, k.CONSTRAINT_NAME, k.%s, k.%s, k.%s, c.DELETE_RULE, c.UPDATE_RULE " +
+		"FROM information_schema.KEY_COLUMN_USAGE k JOIN information_schema.REFERENTIAL_CONSTRAINTS c " +
+		"ON c.CONSTRAINT_SCHEMA=k.CONSTRAINT_SCHEMA AND c.CONSTRAINT_NAME=k.CONSTRAINT_NAME AND c.TABLE_NAME=k.TABLE_NAME " +
+		"WHERE k.%sTABLE_SCHEMA="
+	const order = " ORDER BY k.CONSTRAINT_SCHEMA, k.CONSTRAINT_NAME, k.ORDINAL_POSITION"
+	load := func(sql string) ([]foreignKey, error) {
+		rows, err := s.query(ctx, sql+order)
+		if err != nil {
+			return nil, err
+		}
+		var keys []foreignKey
+		for i := 0; i < len(rows); {
+			first := rows[i]
+			fk := foreignKey{other: s.tableKey(first[2].text, first[3].text)}
+			for _, rule := range first[5:7] {
+				fk.acts = fk.acts || rule.text != "RESTRICT" && rule.text != "NO ACTION"
+			}
+			for ; i < len(rows) && rows[i][0] == first[0] && rows[i][1] == first[1]; i++ {
+				fk.columns = append(fk.columns, t.column(rows[i][4].text))
+			}
+			keys = append(keys, fk)
+		}
+		return keys, nil
+	}
+	build := func(table1, table2, col, side string) string {
+		b := appendQuoted(fmt.Appendf(nil, from, table1, table2, col, side), t.schema)
+		return string(appendQuoted(append(b, " AND k."+side+"TABLE_NAME="...), t.name))
+	}
+	var err error
+	if t.parents, err = load(build("REFERENCED_TABLE_SCHEMA", "REFERENCED_TABLE_NAME", "COLUMN_NAME", "")); err != nil {
+		return err
+	}
+	if t.children, err = load(build("TABLE_SCHEMA", "TABLE_NAME", "REFERENCED_COLUMN_NAME", "REFERENCED_")); err != nil {
+		return err
+	}
+	for _, fk := range t.parents {
+		t.selfRef = t.selfRef || fk.other == t.key
+	}
+	return nil
+}

@@ -1,0 +1,168 @@
+package sink
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unsafe"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// sqlMode makes values arrive as sent: zero dates and the number zero in an
+// AUTO_INCREMENT column pass, and what does not fit is an error.
+const sqlMode = "NO_AUTO_VALUE_ON_ZERO,STRICT_ALL_TABLES,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION"
+
+// lockWait is how long a statement waits for a row lock before it fails with a
+// transient error. The server's own default is 50 s.
+const lockWait = 20
+
+// sessionSQL prepares a connection. Nothing in it outlives the session.
+//
+// FOREIGN_KEY_CHECKS is turned off for single groups of changes (see write.go).
+// SQL_AUTO_IS_NULL and SQL_SAFE_UPDATES, if the server sets them for all, would
+// change what a WHERE matches or refuse it.
+var sessionSQL = "SET NAMES utf8mb4, time_zone='+00:00', sql_mode='" + sqlMode + "', autocommit=1, " +
+	"foreign_key_checks=1, unique_checks=1, sql_auto_is_null=0, sql_safe_updates=0, sql_select_limit=DEFAULT, " +
+	fmt.Sprintf("innodb_lock_wait_timeout=%d, ", lockWait) + "max_error_count=8; " +
+	"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
+
+// server is what Open learned of the target.
+type server struct {
+	version     string
+	mariadb     bool
+	major       int
+	minor       int
+	maxPacket   int  // max_allowed_packet, in bytes
+	lowerNames  bool // lower_case_table_names is not 0
+	valuesRow   bool // VALUES ROW(...) makes a table: MySQL 8.0.19
+	rowInRanges bool // (a,b) IN ((1,2)) uses an index: MySQL 5.7.3
+}
+
+// session is one connection, used by one goroutine at a time. After a lost
+// connection or an ended context it is of no more use.
+type session struct {
+	conn driver.Conn
+	id   uint64 // CONNECTION_ID()
+	srv  server
+}
+
+// connector parses dsn and sets what the sink depends on.
+func connector(dsn string) (driver.Connector, error) {
+	cfg, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("reading the target's DSN, user:password@tcp(host:3306)/: %w", err)
+	}
+	cfg.ClientFoundRows = true // an UPDATE counts the rows it found, not those that changed
+	cfg.MultiStatements = true
+	cfg.MaxAllowedPacket = 0 // ask the server
+	cfg.ParseTime = false
+	cfg.Loc = time.UTC
+	if cfg.Timeout == 0 {
+		cfg.Timeout = 10 * time.Second
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = &mysql.NopLogger{}
+	}
+	return mysql.NewConnector(cfg)
+}
+
+func openSession(ctx context.Context, c driver.Connector) (*session, error) {
+	conn, err := c.Connect(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the target: %w", classify(err))
+	}
+	s := &session{conn: conn}
+	if err := s.prepare(ctx); err != nil {
+		s.close()
+		return nil, fmt.Errorf("preparing the session on the target: %w", classify(err))
+	}
+	return s, nil
+}
+
+func (s *session) prepare(ctx context.Context) error {
+	if _, err := s.exec(ctx, []byte(sessionSQL)); err != nil {
+		return err
+	}
+	rows, err := s.query(ctx, "SELECT CONNECTION_ID(), VERSION(), @@max_allowed_packet, @@lower_case_table_names")
+	if err != nil {
+		return err
+	}
+	r := rows[0]
+	s.id = r[0].uint()
+	s.srv.version = r[1].text
+	s.srv.maxPacket = int(r[2].uint())
+	s.srv.lowerNames = r[3].text != "0"
+	s.srv.mariadb = strings.Contains(s.srv.version, "MariaDB")
+	var patch int
+	if _, err := fmt.Sscanf(s.srv.version, "%d.%d.%d", &s.srv.major, &s.srv.minor, &patch); err != nil {
+		return fmt.Errorf("reading the server's version %q: %w", s.srv.version, err)
+	}
+	v := s.srv.major*10000 + s.srv.minor*100 + patch
+	s.srv.valuesRow = !s.srv.mariadb && v >= 80019
+	s.srv.rowInRanges = !s.srv.mariadb && v >= 50703
+	return nil
+}
+
+// exec runs statements separated by semicolons and returns how many rows each
+// of them matched. The server has done the statements before one that fails.
+func (s *session) exec(ctx context.Context, sql []byte) ([]int64, error) {
+	// The driver copies the statement before ExecContext returns.
+	q := unsafe.String(unsafe.SliceData(sql), len(sql))
+	r, err := s.conn.(driver.ExecerContext).ExecContext(ctx, q, nil)
+	if err != nil {
+		return nil, err
+	}
+	return r.(mysql.Result).AllRowsAffected(), nil
+}
+
+// cell is one column of a query's result.
+type cell struct {
+	text string
+	null bool
+}
+
+func (c cell) uint() (n uint64) {
+	for _, d := range []byte(c.text) {
+		n = n*10 + uint64(d-'0')
+	}
+	return n
+}
+
+// query returns all rows of a small result.
+func (s *session) query(ctx context.Context, sql string) ([][]cell, error) {
+	rows, err := s.conn.(driver.QueryerContext).QueryContext(ctx, sql, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out [][]cell
+	vals := make([]driver.Value, len(rows.Columns()))
+	for {
+		err := rows.Next(vals)
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		r := make([]cell, len(vals))
+		for i, v := range vals {
+			switch v := v.(type) {
+			case nil:
+				r[i].null = true
+			case []byte:
+				r[i].text = string(v)
+			default:
+				r[i].text = fmt.Sprint(v)
+			}
+		}
+		out = append(out, r)
+	}
+}
+
+func (s *session) close() { s.conn.Close() }

@@ -1,0 +1,74 @@
+package sink
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// Stats counts what a MySQL sink has done since Open.
+type Stats struct {
+	Commits      uint64 // transactions of the target
+	Transactions uint64 // transactions of the source, applied
+	Statements   uint64 // statements that write rows, sent to the target
+
+	Inserts, Updates, Deletes uint64 // rows of the source, applied
+
+	// Fallbacks counts the runs, and pieces of runs, that the target refused
+	// when merged. If it grows as fast as Commits, merging does not pay: look
+	// for keys that the target compares other than the source does, and for
+	// conflicts.
+	Fallbacks uint64
+	Serial    uint64 // changes applied one by one because of that
+
+	IgnoredDDL uint64 // statements skipped under PolicyIgnore
+
+	Conflicts []ConflictCount // by table and policy
+}
+
+// ConflictCount says how often a policy was needed.
+type ConflictCount struct {
+	Table  string // the target's, "schema.name"
+	Policy Policy
+	Count  uint64
+}
+
+type stats struct {
+	commits, transactions, statements atomic.Uint64
+	inserts, updates, deletes         atomic.Uint64
+	fallbacks, serial, ignoredDDL     atomic.Uint64
+
+	mu        sync.Mutex
+	conflicts map[ConflictCount]uint64 // with Count zero
+}
+
+func (s *stats) conflict(table string, p Policy) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conflicts == nil {
+		s.conflicts = make(map[ConflictCount]uint64)
+	}
+	s.conflicts[ConflictCount{Table: table, Policy: p}]++
+}
+
+// Stats returns the counts so far. It may be called at any time, from any
+// goroutine.
+func (m *MySQL) Stats() Stats {
+	s := &m.stats
+	out := Stats{
+		Commits: s.commits.Load(), Transactions: s.transactions.Load(), Statements: s.statements.Load(),
+		Inserts: s.inserts.Load(), Updates: s.updates.Load(), Deletes: s.deletes.Load(),
+		Fallbacks: s.fallbacks.Load(), Serial: s.serial.Load(), IgnoredDDL: s.ignoredDDL.Load(),
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c, n := range s.conflicts {
+		c.Count = n
+		out.Conflicts = append(out.Conflicts, c)
+	}
+	slices.SortFunc(out.Conflicts, func(a, b ConflictCount) int {
+		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.Policy, b.Policy))
+	})
+	return out
+}

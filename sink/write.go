@@ -1,0 +1,373 @@
+package sink
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// writer turns groups into statements, and statements into packets: texts of
+// several statements that go to the server at once. It has two buffers, so that
+// it can fill one while the server works on the other.
+type writer struct {
+	srv      server
+	maxRows  int // rows for one statement
+	maxBytes int // bytes for one packet, unless a single row needs more
+
+	b     []byte
+	spare []byte
+	want  []int64
+	fkOff bool
+
+	// send executes a packet. It may return before that is done, but not
+	// before the packet sent last is. Each statement must match as many rows
+	// as want says; any number if negative.
+	send func(sql []byte, want []int64) error
+}
+
+const (
+	uncounted = -1 // a statement may match any number of rows
+	fence     = -2 // it is the compare-and-set of the checkpoint
+)
+
+// reset forgets what was not sent.
+func (w *writer) reset() {
+	w.b, w.want, w.fkOff = w.b[:0], nil, false
+}
+
+// statement adds a whole statement.
+func (w *writer) statement(sql string, want int64) {
+	w.separate()
+	w.b = append(w.b, sql...)
+	w.want = append(w.want, want)
+}
+
+func (w *writer) separate() {
+	if len(w.b) > 0 {
+		w.b = append(w.b, ';')
+	}
+}
+
+// flush sends what there is.
+func (w *writer) flush() error {
+	if len(w.b) == 0 {
+		return nil
+	}
+	if len(w.b) > w.srv.maxPacket {
+		return &tooLargeError{len(w.b), w.srv.maxPacket}
+	}
+	sql, want := w.b, w.want
+	w.b, w.spare, w.want = w.spare[:0], sql, nil
+	return w.send(sql, want)
+}
+
+// tooLargeError says that one row alone is more than the server takes.
+type tooLargeError struct{ size, limit int }
+
+func (e *tooLargeError) Error() string {
+	return fmt.Sprintf("a row needs a statement of %d bytes, and the target's max_allowed_packet is %d: "+
+		"SET GLOBAL max_allowed_packet=%d on the target, and in its configuration", e.size, e.limit, roundUp(e.size))
+}
+
+// roundUp returns the next power of two, since max_allowed_packet counts in
+// steps of 1024 and ends at 1 GiB.
+func roundUp(n int) int {
+	size := 1 << 20
+	for size < n {
+		size <<= 1
+	}
+	return min(size, 1<<30)
+}
+
+// group adds the statements for a group.
+func (w *writer) group(g *group) error {
+	if g.noFK != w.fkOff {
+		w.fkOff = g.noFK
+		sql := "SET foreign_key_checks=1"
+		if g.noFK {
+			sql = "SET foreign_key_checks=0"
+		}
+		w.statement(sql, uncounted)
+	}
+	if g.serial || g.op == dfs.Update && (len(g.rows) == 1 || g.cols.meets(g.m.rowwise) || !g.m.joins()) {
+		for i := range g.rows {
+			if err := w.single(g, &g.rows[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	switch g.op {
+	case dfs.Insert:
+		head := g.m.insertHead
+		if g.cols != nil {
+			head = g.m.insertInto(g.cols)
+		}
+		return w.list(g, head, ",", "", func(b []byte, r *rowOp, _ bool) []byte {
+			return append(g.m.appendRow(append(b, '('), r.after, g.cols), ')')
+		})
+	case dfs.Delete:
+		return w.deletes(g)
+	}
+	return w.updates(g)
+}
+
+// list adds statements of the form head, rows separated by sep, tail. A
+// statement ends before the row with which it would be too large.
+func (w *writer) list(g *group, head, sep, tail string, row func(b []byte, r *rowOp, first bool) []byte) error {
+	n := 0 // rows in the statement at hand
+	end := func() {
+		w.b = append(w.b, tail...)
+		w.want = append(w.want, int64(n))
+		n = 0
+	}
+	for i := 0; i < len(g.rows); i++ {
+		at := len(w.b)
+		if n == 0 {
+			w.separate()
+			w.b = append(w.b, head...)
+		} else {
+			w.b = append(w.b, sep...)
+		}
+		w.b = row(w.b, &g.rows[i], n == 0)
+		if len(w.b)+len(tail) > w.maxBytes && at > 0 {
+			// Send what was there before, and begin anew with this row.
+			w.b = w.b[:at]
+			if n > 0 {
+				end()
+			}
+			if err := w.flush(); err != nil {
+				return err
+			}
+			i--
+			continue
+		}
+		if n++; n == w.maxRows {
+			end()
+		}
+	}
+	if n > 0 {
+		end()
+	}
+	return nil
+}
+
+// appendRow appends the row's values, of the columns in s, or all if s is nil.
+func (m *mapping) appendRow(b []byte, row dfs.Row, s colset) []byte {
+	first := true
+	for i := range m.columns {
+		c := &m.columns[i]
+		if c.to < 0 || s != nil && !s.has(i) {
+			continue
+		}
+		if !first {
+			b = append(b, ',')
+		}
+		first = false
+		b = c.appendValue(b, row[i])
+	}
+	return b
+}
+
+// insertInto returns the head of an INSERT of the columns in s.
+func (m *mapping) insertInto(s colset) string {
+	b := append([]byte("INSERT INTO "), m.to.ident()...)
+	b = append(b, " ("...)
+	first := true
+	for i := range m.columns {
+		if m.columns[i].to < 0 || s != nil && !s.has(i) {
+			continue
+		}
+		if !first {
+			b = append(b, ',')
+		}
+		first = false
+		b = appendIdent(b, m.columns[i].name)
+	}
+	return string(append(b, ") VALUES "...))
+}
+
+// deletes adds DELETE ... IN for a key of one column, and of several where the
+// server uses an index for that; elsewhere a list of ORs, for which every
+// server does.
+func (w *writer) deletes(g *group) error {
+	m := g.m
+	head := append([]byte("DELETE FROM "), m.to.ident()...)
+	head = append(head, " WHERE "...)
+	one := len(m.key) == 1
+	if one || w.srv.rowInRanges {
+		if !one {
+			head = append(head, '(')
+		}
+		for k, i := range m.key {
+			if k > 0 {
+				head = append(head, ',')
+			}
+			head = appendIdent(head, m.columns[i].name)
+		}
+		if !one {
+			head = append(head, ')')
+		}
+		head = append(head, " IN ("...)
+		return w.list(g, string(head), ",", ")", func(b []byte, r *rowOp, _ bool) []byte {
+			if !one {
+				b = append(b, '(')
+			}
+			for k, i := range m.key {
+				if k > 0 {
+					b = append(b, ',')
+				}
+				b = m.columns[i].appendKey(b, r.before[i])
+			}
+			if one {
+				return b
+			}
+			return append(b, ')')
+		})
+	}
+	return w.list(g, string(head), " OR ", "", func(b []byte, r *rowOp, _ bool) []byte {
+		return append(m.appendWhere(append(b, '('), r.before), ')')
+	})
+}
+
+// updates adds an UPDATE of the table joined with a table of keys and new
+// values. The join goes from the values to the table, one lookup by key each.
+func (w *writer) updates(g *group) error {
+	m := g.m
+	var cols []int
+	for i := range m.columns {
+		if g.cols.has(i) {
+			cols = append(cols, i)
+		}
+	}
+	head, open, sep, shut := "UPDATE (VALUES ", "ROW(", ",", ")"
+	if !w.srv.valuesRow {
+		head, open, sep, shut = "UPDATE (", "SELECT ", " UNION ALL ", ""
+	}
+	tail := []byte(") v")
+	if w.srv.valuesRow {
+		tail = append(tail, '(')
+		for k := range len(m.key) + len(cols) {
+			if k > 0 {
+				tail = append(tail, ',')
+			}
+			tail = fmt.Appendf(tail, "c%d", k)
+		}
+		tail = append(tail, ')')
+	}
+	tail = append(append(tail, " STRAIGHT_JOIN "...), m.to.ident()...)
+	tail = append(appendIdent(append(tail, " t FORCE INDEX ("...), m.keyName), ") ON "...)
+	for k, i := range m.key {
+		if k > 0 {
+			tail = append(tail, " AND "...)
+		}
+		c := &m.columns[i]
+		tail = append(appendIdent(append(tail, "t."...), c.name), '=')
+		tail = fmt.Appendf(tail, "%sv.c%d%s", c.onBefore, k, c.onAfter)
+	}
+	tail = append(tail, " SET "...)
+	for k, i := range cols {
+		if k > 0 {
+			tail = append(tail, ',')
+		}
+		tail = append(appendIdent(append(tail, "t."...), m.columns[i].name), '=')
+		tail = fmt.Appendf(tail, "v.c%d", len(m.key)+k)
+	}
+	// The first SELECT of a union names the columns.
+	name := func(b []byte, k int, first bool) []byte {
+		if w.srv.valuesRow || !first {
+			return b
+		}
+		return strconv.AppendInt(append(b, " c"...), int64(k), 10)
+	}
+	return w.list(g, head, sep, string(tail), func(b []byte, r *rowOp, first bool) []byte {
+		b = append(b, open...)
+		for k, i := range m.key {
+			if k > 0 {
+				b = append(b, ',')
+			}
+			b = name(m.columns[i].appendKey(b, r.before[i]), k, first)
+		}
+		for k, i := range cols {
+			b = name(m.columns[i].appendValue(append(b, ','), r.after[i]), len(m.key)+k, first)
+		}
+		return append(b, shut...)
+	})
+}
+
+// joins reports whether the key can be compared with a derived table's column.
+func (m *mapping) joins() bool {
+	for _, i := range m.key {
+		if m.rowwise.has(i) {
+			return false
+		}
+	}
+	return m.key != nil
+}
+
+// single adds the statement for one row alone.
+func (w *writer) single(g *group, r *rowOp) error {
+	at := len(w.b)
+	for {
+		w.separate()
+		w.b = g.m.appendSingle(w.b, g, r)
+		if len(w.b) <= w.maxBytes || at == 0 {
+			w.want = append(w.want, 1)
+			return nil
+		}
+		w.b = w.b[:at]
+		if err := w.flush(); err != nil {
+			return err
+		}
+		at = 0
+	}
+}
+
+// appendSingle appends a statement that applies one row.
+func (m *mapping) appendSingle(b []byte, g *group, r *rowOp) []byte {
+	switch g.op {
+	case dfs.Insert:
+		s := m.present(r.after)
+		b = append(b, m.insertInto(s)...)
+		return append(m.appendRow(append(b, '('), r.after, s), ')')
+	case dfs.Delete:
+		b = append(append(b, "DELETE FROM "...), m.to.ident()...)
+	default:
+		s := g.cols
+		if s == nil {
+			s = m.changed(nil, &dfs.Change{Op: dfs.Update, Before: r.before, After: r.after})
+		}
+		b = append(append(b, "UPDATE "...), m.to.ident()...)
+		b = append(b, " SET "...)
+		first := true
+		for i := range m.columns {
+			if !s.has(i) {
+				continue
+			}
+			if !first {
+				b = append(b, ',')
+			}
+			first = false
+			b = append(appendIdent(b, m.columns[i].name), '=')
+			b = m.columns[i].appendValue(b, r.after[i])
+		}
+	}
+	b = append(b, " WHERE "...)
+	if m.key == nil {
+		return append(m.appendWholeRow(b, r.before), " LIMIT 1"...)
+	}
+	return m.appendWhere(b, r.before)
+}
+
+// appendWhere appends a comparison with the key of row.
+func (m *mapping) appendWhere(b []byte, row dfs.Row) []byte {
+	for k, i := range m.key {
+		if k > 0 {
+			b = append(b, " AND "...)
+		}
+		b = append(appendIdent(b, m.columns[i].name), '=')
+		b = m.columns[i].appendKey(b, row[i])
+	}
+	return b
+}
