@@ -1,0 +1,508 @@
+package cdc
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/go-mysql-org/go-mysql/serialization"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// A transaction is what an assembler knows of the one that it is in.
+type transaction struct {
+	open  bool // something of it was seen
+	begun bool // its end is yet to come: it is more than a single statement
+	parts bool // a part of it was handed on
+
+	hasID  bool
+	tagged bool
+	uuid   [16]byte  // MySQL
+	tag    string    // MySQL
+	gno    uint64    // MySQL
+	maria  mariaGTID // MariaDB
+
+	committed int64 // microseconds since 1970
+	xa        string
+}
+
+// A tableMap is the last table map seen for a table id.
+type tableMap struct {
+	id            uint64
+	event         event  // a copy
+	schema        []byte // content of its recSchema; nil if it needs none
+	followed      bool
+	tx            uint64 // number of the transaction it was last seen in
+	part          uint64 // number of the part that has it
+	schemaN, name string
+}
+
+// An assembler makes transactions of events. It is where filtering happens, and
+// what decides where a transaction begins and ends.
+type assembler struct {
+	src *Source
+
+	// at is the place after the last whole transaction, file and off the place
+	// after the last event.
+	at   position
+	file string
+	off  uint64
+
+	tx      transaction
+	txNum   uint64 // counts transactions
+	partNum uint64 // counts parts
+	part    []byte // the container being filled; its size is bounded by MaxPart
+	maps    map[uint64]*tableMap
+	last    *tableMap       // the last one looked up
+	xa      map[string]bool // prepared XA transactions without followed rows
+
+	// skipTo makes the assembler read up to this place in the first file and
+	// hand nothing on: it finds the GTID set of a place given by file.
+	skipTo uint64
+
+	// out takes a finished transaction or part.
+	out     func(encoded []byte, more bool)
+	moved   bool // at has moved since out was called
+	counted counts
+}
+
+// handle takes one event of the log. inner says that it came out of a
+// transaction payload, and so has no place of its own.
+func (a *assembler) handle(ctx context.Context, e event, inner bool) error {
+	kind := e.kind()
+	a.counted.events++
+	if !inner && kind != evRotate && kind != evHeartbeat && kind != evHeartbeat2 {
+		a.step(e)
+	}
+	switch kind {
+	case evTableMap:
+		return a.tableMap(ctx, e)
+	case evQuery, evQueryZ:
+		q, err := parseQuery(e)
+		if err != nil {
+			return err
+		}
+		return a.query(e, q)
+	case evXID:
+		return a.commit(e)
+	case evGTID:
+		return a.gtid(e)
+	case evGTIDTagged:
+		return a.taggedGTID(e)
+	case evMariaGTID:
+		return a.mariaGTID(e)
+	case evAnonymous:
+		if a.at.kind == byGTID {
+			return a.fault("a transaction has no GTID, though the source is read by GTID",
+				"gtid_mode was lowered on the source: set it to ON, and make a new copy of the data")
+		}
+		if err := a.start(e); err != nil {
+			return err
+		}
+		a.commitTime(e.body())
+		return nil
+	case evRotate:
+		return a.rotate(e)
+	case evXAPrepare:
+		return a.xaPrepare(e)
+	case evIncident:
+		return a.fault("the source says that it lost events (an INCIDENT event)",
+			"its log is not complete: make a new copy of the data and start after this place")
+	case evPartialUpdate:
+		return a.partialUpdate(e)
+	case evExecuteLoad:
+		return a.fault("LOAD DATA was logged as a statement",
+			"set binlog_format=ROW on the source, for running sessions too")
+	case evPreviousGTIDs:
+		if a.skipTo > 0 && a.at.kind == byGTID {
+			set, err := decodeGTIDSet(e.body())
+			if err != nil {
+				return err
+			}
+			a.at.set = set
+		}
+		return nil
+	case evStop, evIntvar, evAppendBlock, evDeleteFile, evRand, evUserVar, evFormat, evBeginLoad,
+		evHeartbeat, evHeartbeat2, evIgnorable, evRowsQuery, evTxContext, evViewChange,
+		evAnnotateRows, evCheckpoint, evMariaGTIDList, evStartEncryption:
+		return nil
+	}
+	if isRows(kind) {
+		return a.rows(e)
+	}
+	if e.flags()&flagIgnorable != 0 {
+		return nil
+	}
+	return a.fault(fmt.Sprintf("unknown event type %d", kind),
+		"it may hold changes: update this program to one that knows it")
+}
+
+// step moves the place in the file past e.
+func (a *assembler) step(e event) {
+	if e.flags()&flagArtificial != 0 {
+		return
+	}
+	// The event's own word has 32 bits, of which larger files show the lower
+	// ones, and MariaDB from 11.4 leaves it zero inside a transaction.
+	if low := e.logPos(); low != 0 {
+		off := a.off&^0xffffffff | uint64(low)
+		if off < a.off {
+			off += 1 << 32
+		}
+		a.off = off
+	}
+}
+
+func (a *assembler) place() string { return a.file + ":" + strconv.FormatUint(a.off, 10) }
+
+// id returns the GTID of the transaction, or "".
+func (a *assembler) appendID(b []byte) []byte {
+	t := &a.tx
+	switch {
+	case !t.hasID && a.at.kind == byFile:
+		b = append(append(b, a.file...), ':')
+		return strconv.AppendUint(b, a.off, 10)
+	case !t.hasID:
+		return b
+	case a.src.maria:
+		return t.maria.append(b)
+	}
+	b = append(appendUUID(b, t.uuid[:]), ':')
+	if t.tag != "" {
+		b = append(append(b, t.tag...), ':')
+	}
+	return strconv.AppendUint(b, t.gno, 10)
+}
+
+func (a *assembler) fault(what, cure string) error {
+	id := ""
+	if a.tx.hasID {
+		id = string(a.appendID(nil))
+	}
+	return &EventError{At: a.place(), ID: id, What: what, Cure: cure}
+}
+
+// start begins a transaction.
+func (a *assembler) start(e event) error {
+	if a.tx.open {
+		return a.fault("a transaction begins before the last one has ended",
+			"the log is damaged: make a new copy of the data and start after this place")
+	}
+	a.txNum++
+	a.tx = transaction{open: true, committed: int64(e.time()) * 1e6}
+	a.part = a.part[:0]
+	a.partNum++
+	return nil
+}
+
+// gtid reads a GTID event: 1 byte flags, 16 UUID, 8 number and, from 5.7, a
+// byte and two numbers for parallel apply, and from 8.0 the times of commit.
+func (a *assembler) gtid(e event) error {
+	if err := a.start(e); err != nil {
+		return err
+	}
+	b := e.body()
+	if len(b) < 25 {
+		return errShortEvent
+	}
+	t := &a.tx
+	t.hasID = true
+	copy(t.uuid[:], b[1:17])
+	t.gno = binary.LittleEndian.Uint64(b[17:])
+	a.commitTime(b)
+	return nil
+}
+
+// commitTime takes the time of commit out of a GTID event's body, if it is
+// there: 7 bytes of microseconds, whose highest bit says that the time of the
+// commit on the first server follows.
+func (a *assembler) commitTime(b []byte) {
+	if len(b) >= 49 {
+		a.tx.committed = int64(binary.LittleEndian.Uint64(b[41:])>>8) &^ (1 << 55)
+	}
+}
+
+// taggedGTID reads a GTID event with a tag (MySQL 8.3), which is written by
+// MySQL's serialization library.
+func (a *assembler) taggedGTID(e event) error {
+	if err := a.start(e); err != nil {
+		return err
+	}
+	flags := &serialization.FieldIntFixed{Length: 1}
+	uuid := &serialization.FieldIntFixed{Length: 16}
+	gno, tag := new(serialization.FieldIntVar), new(serialization.FieldString)
+	committed := new(serialization.FieldUintVar)
+	msg := serialization.Message{Format: serialization.Format{Fields: []serialization.Field{
+		{Name: "gtid_flags", Type: flags},
+		{Name: "uuid", Type: uuid},
+		{Name: "gno", Type: gno},
+		{Name: "tag", Type: tag},
+		{Name: "last_committed", Type: new(serialization.FieldIntVar)},
+		{Name: "sequence_number", Type: new(serialization.FieldIntVar)},
+		{Name: "immediate_commit_timestamp", Type: committed},
+		{Name: "original_commit_timestamp", Type: new(serialization.FieldUintVar), Optional: true},
+		{Name: "transaction_length", Type: new(serialization.FieldUintVar)},
+		{Name: "immediate_server_version", Type: new(serialization.FieldUintVar)},
+		{Name: "original_server_version", Type: new(serialization.FieldUintVar), Optional: true},
+		{Name: "commit_group_ticket", Optional: true},
+	}}}
+	if err := serialization.Unmarshal(e.body(), &msg); err != nil {
+		return fmt.Errorf("cdc: read tagged GTID event: %w", plain(err))
+	}
+	t := &a.tx
+	if len(uuid.Value) != len(t.uuid) || gno.Value <= 0 {
+		return errShortEvent
+	}
+	t.hasID = true
+	copy(t.uuid[:], uuid.Value)
+	t.tag = tag.Value
+	t.gno = uint64(gno.Value)
+	t.committed = int64(committed.Value)
+	return nil
+}
+
+// mariaGTID reads MariaDB's GTID event: 8 bytes number, 4 domain, 1 flags.
+func (a *assembler) mariaGTID(e event) error {
+	if err := a.start(e); err != nil {
+		return err
+	}
+	b := e.body()
+	if len(b) < 13 {
+		return errShortEvent
+	}
+	t := &a.tx
+	t.hasID = true
+	t.maria = mariaGTID{binary.LittleEndian.Uint32(b[8:]), e.server(), binary.LittleEndian.Uint64(b)}
+	t.begun = b[12]&mariaFlagStandalone == 0
+	if b[12]&mariaFlagXADone != 0 {
+		t.begun = false
+	}
+	return nil
+}
+
+func (a *assembler) rotate(e event) error {
+	b := e.body()
+	if len(b) < 9 {
+		return errShortEvent
+	}
+	name := b[8:]
+	if string(name) != a.file {
+		if a.skipTo > 0 && a.file != "" {
+			return fmt.Errorf("cdc: %s ends before position %d; start at a position that it has", a.file, a.skipTo)
+		}
+		if a.tx.parts {
+			return a.fault("a transaction has no end: its file ends first",
+				"the source crashed while it wrote it: make a new copy of the data and start in file "+string(name))
+		}
+		// What a server has not finished before it crashed, it has not
+		// committed. The next file begins with the next transaction.
+		a.tx = transaction{}
+		a.file = string(name)
+		clear(a.maps)
+		a.last = nil
+	}
+	a.off = binary.LittleEndian.Uint64(b)
+	return nil
+}
+
+// tableMap notes which table the rows that follow belong to.
+func (a *assembler) tableMap(ctx context.Context, e event) error {
+	id, ok := tableID(e)
+	if !ok {
+		return errShortEvent
+	}
+	m := a.lookup(id)
+	if m != nil && bytes.Equal(m.event.body(), e.body()) {
+		copy(m.event, e[:headerLen])
+		m.tx = a.txNum
+		return nil
+	}
+	schema, table, err := tableNames(e)
+	if err != nil {
+		return err
+	}
+	if m == nil {
+		if len(a.maps) >= 4096 {
+			clear(a.maps)
+		}
+		m = &tableMap{id: id}
+		a.maps[id] = m
+		a.last = m
+	}
+	m.event = append(m.event[:0], e...)
+	m.schemaN, m.name = string(schema), string(table)
+	m.tx, m.part, m.schema = a.txNum, 0, nil
+	m.followed = a.src.filter.follows(m.schemaN, m.name)
+	if !m.followed || a.skipTo > 0 {
+		return nil
+	}
+	named, err := hasColumnNames(m.event)
+	if err != nil {
+		return err
+	}
+	if !named {
+		m.schema, err = a.src.schemas.record(ctx, m.schemaN, m.name, m.event, a.src.maria)
+	}
+	if err != nil {
+		// The next try is to ask anew.
+		delete(a.maps, id)
+		a.last = nil
+	}
+	return err
+}
+
+func (a *assembler) lookup(id uint64) *tableMap {
+	if a.last != nil && a.last.id == id {
+		return a.last
+	}
+	m := a.maps[id]
+	if m != nil {
+		a.last = m
+	}
+	return m
+}
+
+// dummyTable is the id in a rows event without rows, which only says that the
+// statement has ended.
+const dummyTable = 0xffffff
+
+func (a *assembler) rows(e event) error {
+	id, ok := tableID(e)
+	if !ok {
+		return errShortEvent
+	}
+	m := a.lookup(id)
+	if m == nil || m.tx != a.txNum || !a.tx.open {
+		if id == dummyTable {
+			return nil
+		}
+		return a.fault(fmt.Sprintf("rows of table id %d come without a table map", id),
+			"the log is damaged, or reading began inside a transaction: start between two transactions")
+	}
+	a.counted.rows++
+	if !m.followed {
+		a.counted.rowsFiltered++
+		return nil
+	}
+	if a.skipTo > 0 {
+		return nil
+	}
+	// Invariant I6: no more than MaxPart bytes are held, but for one event.
+	if len(a.part) > containerHead && len(a.part)+len(e) > a.src.opts.MaxPart {
+		a.out(a.part, true)
+		a.tx.parts = true
+		a.part = a.part[:0]
+		a.partNum++
+	}
+	a.head()
+	if m.part != a.partNum {
+		m.part = a.partNum
+		if m.schema != nil {
+			a.part = appendRecord(a.part, recSchema, m.schema)
+		}
+		a.part = appendEvent(a.part, m.event)
+	}
+	a.part = appendEvent(a.part, e)
+	return nil
+}
+
+func (a *assembler) head() {
+	if len(a.part) == 0 {
+		a.part = appendContainer(a.part, a.src.maria)
+	}
+}
+
+func (a *assembler) partialUpdate(e event) error {
+	id, _ := tableID(e)
+	if m := a.lookup(id); m != nil && !m.followed {
+		a.counted.rows++
+		a.counted.rowsFiltered++
+		return nil
+	}
+	return a.fault("an update was logged as changes inside of JSON columns",
+		"set binlog_row_value_options='' on the source, for running sessions too")
+}
+
+// xaPrepare ends an XA transaction. Its first byte says whether that commits it.
+func (a *assembler) xaPrepare(e event) error {
+	b := e.body()
+	if len(b) < 1 {
+		return errShortEvent
+	}
+	if b[0] != 0 {
+		return a.commit(e)
+	}
+	if len(a.part) > 0 || a.tx.parts {
+		return a.xaFault()
+	}
+	// A transaction that touches nothing followed may be committed or rolled
+	// back later: neither matters.
+	if a.tx.xa != "" {
+		if len(a.xa) >= 4096 {
+			clear(a.xa)
+		}
+		a.xa[a.tx.xa] = true
+	}
+	return a.commit(e)
+}
+
+func (a *assembler) xaFault() error {
+	return a.fault("an XA transaction in two phases touches a followed table",
+		"only XA COMMIT ... ONE PHASE can be read so far: use that, or plain transactions")
+}
+
+// commit ends the transaction, and moves the position past it.
+// Invariant I2: a position is the end of a transaction.
+func (a *assembler) commit(e event) error {
+	if !a.tx.open {
+		return a.fault("a transaction ends that has not begun",
+			"reading began inside a transaction: start between two transactions")
+	}
+	t := &a.tx
+	before := a.at.pos
+	a.at.file, a.at.pos = a.file, a.off
+	switch a.at.kind {
+	case byGTID:
+		if a.at.set == nil {
+			return fmt.Errorf("cdc: %s has no previous-GTIDs event, so which transactions were before it is not known; start by GTID", a.file)
+		}
+		a.at.set.add(t.uuid, t.tag, t.gno)
+	case byMaria:
+		a.at.list.set(t.maria)
+	}
+	a.moved = true
+	a.src.behind.Store(int64(e.time()))
+	switch {
+	case a.skipTo > 0:
+		if a.off > a.skipTo {
+			return fmt.Errorf("cdc: no transaction ends at %s:%d: one goes from %d to %d; start at one of these",
+				a.file, a.skipTo, before, a.off)
+		}
+	case len(a.part) > 0 || t.parts:
+		a.head()
+		a.counted.transactions++
+		a.out(a.part, false)
+	default:
+		a.counted.filtered++
+	}
+	a.tx = transaction{}
+	a.part = a.part[:0]
+	if cap(a.part) > 4*a.src.opts.MaxPart {
+		a.part = nil // it had grown for a large event
+	}
+	return nil
+}
+
+// time returns when the transaction was committed.
+func (t *transaction) time() time.Time { return time.UnixMicro(t.committed) }
+
+// statement appends a statement to the part.
+func (a *assembler) statement(c dfs.Change) {
+	a.head()
+	a.part = appendRecord(a.part, recChanges, dfs.AppendChanges(nil, []dfs.Change{c}))
+	a.counted.statements++
+}

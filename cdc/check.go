@@ -1,0 +1,336 @@
+package cdc
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// check finds out what kind of server it is and adds to faults what keeps it
+// from being read. It returns nil, a *SetupError, or why the server cannot be
+// asked.
+func (s *Source) check(ctx context.Context, faults []Fault) error {
+	vars := make(map[string]string)
+	err := eachRow(ctx, s.db, `SHOW GLOBAL VARIABLES WHERE Variable_name IN (
+		'version', 'log_bin', 'server_id', 'server_uuid', 'binlog_format', 'binlog_row_image',
+		'binlog_row_metadata', 'binlog_row_value_options', 'binlog_checksum', 'gtid_mode')`,
+		func(v []sql.NullString) { vars[strings.ToLower(v[0].String)] = v[1].String })
+	if err != nil {
+		return s.unreachable(err)
+	}
+	s.version = vars["version"]
+	s.maria = strings.Contains(strings.ToLower(s.version), "mariadb")
+	s.gtid = strings.EqualFold(vars["gtid_mode"], "ON")
+	s.checksum = vars["binlog_checksum"]
+	s.server = vars["server_uuid"]
+	if s.maria || s.server == "" {
+		s.server = vars["server_id"]
+	}
+	fault := func(what, cure string) { faults = append(faults, Fault{what, cure}) }
+	switch {
+	case s.maria && !atLeast(s.version, 10, 2):
+		fault("the server is MariaDB "+s.version, "upgrade it to 10.2 or later")
+	case !s.maria && !atLeast(s.version, 5, 6):
+		fault("the server is MySQL "+s.version, "upgrade it to 5.6 or later")
+	}
+	logs := vars["log_bin"] == "ON"
+	if !logs {
+		fault("the server writes no binary log", "start it with --log-bin")
+	}
+	if vars["server_id"] == "0" {
+		fault("the server's server_id is 0", "SET GLOBAL server_id = 1, or another number that no replica has, and put it into its configuration")
+	}
+	if v := vars["binlog_format"]; v != "" && v != "ROW" {
+		fault("binlog_format is "+v, "SET GLOBAL binlog_format = ROW, put it into the server's configuration, and let applications connect anew")
+	}
+	if v := vars["binlog_row_image"]; v != "" && v != "FULL" {
+		fault("binlog_row_image is "+v, "SET GLOBAL binlog_row_image = FULL, put it into the server's configuration, and let applications connect anew")
+	}
+	if v := vars["binlog_row_value_options"]; v != "" {
+		fault("binlog_row_value_options is "+v, "SET GLOBAL binlog_row_value_options = '', put it into the server's configuration, and let applications connect anew")
+	}
+	if v := vars["binlog_row_metadata"]; v != "" && v != "FULL" {
+		s.opts.Logger.Info("the log does not name columns, so their names are taken from information_schema as it is when they are needed",
+			"binlog_row_metadata", v, "better", "SET GLOBAL binlog_row_metadata = FULL")
+	}
+
+	account := "the account"
+	var user string
+	if err := s.db.QueryRowContext(ctx, "SELECT CURRENT_USER()").Scan(&user); err == nil {
+		if name, host, ok := cutLast(user, "@"); ok {
+			account = "'" + name + "'@'" + host + "'"
+		}
+	}
+	bad, err := s.chooseID(ctx, vars["server_id"])
+	if err != nil {
+		return s.unreachable(err)
+	}
+	faults = append(faults, bad...)
+	if logs {
+		if bad, err = s.checkGrants(ctx, account); err != nil {
+			return s.unreachable(err)
+		}
+		faults = append(faults, bad...)
+	}
+	if bad, err = s.checkTables(ctx, account); err != nil {
+		return s.unreachable(err)
+	}
+	faults = append(faults, bad...)
+	if len(faults) > 0 {
+		return &SetupError{faults}
+	}
+	return nil
+}
+
+// unreachable makes an error of one that kept Open from asking the server.
+func (s *Source) unreachable(err error) error {
+	cure := "check that the server runs and that its address is right"
+	switch code, _ := errorCode(err); {
+	case code == 1045 || code == 1698:
+		cure = "check the user and the password"
+	case code == 1130:
+		cure = "allow this host to connect, with CREATE USER or in the server's configuration"
+	case code != 0:
+		cure = "see the server's manual for the error"
+	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
+		cure = "it did not answer in time"
+	}
+	return fmt.Errorf("cdc: ask %s as %s: %w (%s)", s.cfg.Addr, s.cfg.User, err, cure)
+}
+
+func cutLast(s, sep string) (before, after string, ok bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+// chooseID sets the id to be known by, or finds fault with the one given.
+func (s *Source) chooseID(ctx context.Context, own string) ([]Fault, error) {
+	used := map[string]bool{own: true}
+	query := "SHOW SLAVE HOSTS"
+	if !s.maria && atLeast(s.version, 8, 2) {
+		query = "SHOW REPLICAS"
+	}
+	err := eachRow(ctx, s.db, query, func(v []sql.NullString) { used[v[0].String] = true })
+	if _, denied := errorCode(err); err != nil && !denied {
+		return nil, err
+	}
+	// An account that may not see the replicas is told by checkGrants what it
+	// lacks, or it is MariaDB's, where reading does not need that right.
+	s.serverID = s.opts.ServerID
+	if s.serverID == 0 {
+		for s.serverID == 0 || used[strconv.FormatUint(uint64(s.serverID), 10)] {
+			s.serverID = 1<<30 + rand.Uint32N(1<<30)
+		}
+		return nil, nil
+	}
+	if id := strconv.FormatUint(uint64(s.serverID), 10); id == own {
+		return []Fault{{
+			What: "ServerID " + id + " is the server's own",
+			Cure: "leave ServerID zero, or choose a number that neither the server nor a replica has",
+		}}, nil
+	} else if used[id] {
+		// It may be an older connection of ours that the server has not yet
+		// noticed to be gone, so this does not keep us from starting.
+		s.opts.Logger.Warn("the server knows another replica with this server id", "server_id", id)
+	}
+	return nil, nil
+}
+
+// checkGrants tries out what reading the log will need. So it sees rights that
+// come through roles, which no table of the server tells plainly.
+func (s *Source) checkGrants(ctx context.Context, account string) ([]Fault, error) {
+	var faults []Fault
+	denied := func(err error) bool {
+		code, _ := errorCode(err)
+		return code == 1227 || code == 1044 || code == 1045 || code == 1142
+	}
+	client := "REPLICATION CLIENT"
+	if s.maria && atLeast(s.version, 10, 5) {
+		client = "BINLOG MONITOR"
+	}
+	// GTIDs make it needless to look at files.
+	if !s.gtid {
+		if _, err := s.logs(ctx); denied(err) {
+			faults = append(faults, Fault{
+				What: "the account may not see where the log stands",
+				Cure: fmt.Sprintf("GRANT %s ON *.* TO %s", client, account),
+			})
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	if err := s.tryDump(ctx); err != nil {
+		if !denied(err) {
+			return nil, err
+		}
+		faults = append(faults, Fault{
+			What: "the account may not read the log",
+			Cure: fmt.Sprintf("GRANT REPLICATION SLAVE ON *.* TO %s", account),
+		})
+	}
+	return faults, nil
+}
+
+// tryDump asks for the log as a Stream will, and looks at the first answer. What
+// the log holds is of no interest yet: a file that is not there is no fault.
+func (s *Source) tryDump(ctx context.Context) error {
+	c, err := connect(ctx, s.cfg)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	stop := context.AfterFunc(ctx, func() { c.Conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	d := dump{
+		serverID: s.serverID, uuid: newUUID(), maria: s.maria, checksum: s.checksum, beat: s.opts.Heartbeat,
+		flags: dumpNonBlock,
+		at:    &position{kind: byFile, file: "", pos: 4},
+	}
+	if err := d.begin(c); err != nil {
+		return err
+	}
+	in := packets{conn: c.Conn.Conn, size: 4 << 10, timeout: firstPacketTimeout}
+	b, err := in.next(ctx, true)
+	if err != nil {
+		return err
+	}
+	if len(b) > 0 && b[0] == 0xff {
+		err := parseError(b)
+		if code, _ := errorCode(err); code != 1236 {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkTables looks for patterns that match nothing.
+func (s *Source) checkTables(ctx context.Context, account string) ([]Fault, error) {
+	if len(s.opts.Tables) == 0 {
+		return nil, nil
+	}
+	all, err := s.tableNames(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var schemas []string
+	err = eachRow(ctx, s.db, "SELECT schema_name FROM information_schema.schemata", func(v []sql.NullString) {
+		schemas = append(schemas, v[0].String)
+	})
+	if err != nil {
+		return nil, err
+	}
+	var faults []Fault
+	for _, p := range s.filter.include {
+		if slices.ContainsFunc(all, func(n tableName) bool { return p.match(n.schema, n.name) }) {
+			continue
+		}
+		// A schema whose tables are yet to come is one to wait for.
+		if strings.ContainsAny(p.table, "*?") &&
+			(strings.ContainsAny(p.schema, "*?") || slices.ContainsFunc(schemas, func(n string) bool { return glob(p.schema, n) })) {
+			continue
+		}
+		cure := "check its spelling, and that the account may see it: GRANT SELECT ON " + quoteName(p.schema) + ".* TO " + account
+		if near := nearMisses(p, all); len(near) > 0 {
+			cure = "did you mean " + strings.Join(near, " or ") + "? Otherwise " + cure
+		}
+		faults = append(faults, Fault{What: fmt.Sprintf("the table pattern %q matches no table", p.text), Cure: cure})
+	}
+	return faults, nil
+}
+
+func quoteName(s string) string {
+	if strings.ContainsAny(s, "*?") {
+		return "*"
+	}
+	return "`" + strings.ReplaceAll(s, "`", "``") + "`"
+}
+
+// nearMisses returns up to three tables that a pattern may have meant.
+func nearMisses(p pattern, all []tableName) []string {
+	type miss struct {
+		name string
+		far  int
+	}
+	var list []miss
+	want := strings.ToLower(p.schema + "." + p.table)
+	for _, n := range all {
+		have := strings.ToLower(n.schema + "." + n.name)
+		far := distance(want, have)
+		if strings.EqualFold(n.name, p.table) {
+			far = min(far, 1) // the right table in another schema
+		}
+		if far <= 1+len(want)/6 {
+			list = append(list, miss{n.schema + "." + n.name, far})
+		}
+	}
+	slices.SortStableFunc(list, func(a, b miss) int { return a.far - b.far })
+	var names []string
+	for _, m := range list[:min(3, len(list))] {
+		names = append(names, m.name)
+	}
+	return names
+}
+
+// distance returns how many letters must be put in, taken out or changed to make
+// b of a.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// tableNames returns all tables of the server that the account can see.
+func (s *Source) tableNames(ctx context.Context) ([]tableName, error) {
+	var list []tableName
+	err := eachRow(ctx, s.db, `SELECT table_schema, table_name FROM information_schema.tables
+		WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') ORDER BY 1, 2`,
+		func(v []sql.NullString) { list = append(list, tableName{v[0].String, v[1].String}) })
+	return list, err
+}
+
+// Tables returns the followed tables as they are now, sorted by name.
+func (s *Source) Tables(ctx context.Context) ([]*dfs.Table, error) {
+	names, err := s.tableNames(ctx)
+	if err != nil {
+		return nil, mark(err)
+	}
+	var list []*dfs.Table
+	for _, n := range names {
+		if !s.filter.follows(n.schema, n.name) {
+			continue
+		}
+		t, err := readTable(ctx, s.db, n.schema, n.name)
+		if err != nil {
+			return nil, mark(err)
+		}
+		if t != nil {
+			list = append(list, t)
+		}
+	}
+	return list, nil
+}

@@ -1,0 +1,19 @@
+// Package cdc reads the changes that a MySQL or MariaDB server commits, from
+// its binary log.
+//
+// A [Source] is one server. [Open] checks that the server logs what is needed,
+// and says all that is amiss at once. A [Stream] of it asks the server for the
+// log from a position, as a replica does, and cuts what comes into transactions.
+// These travel as the server logged them: the stream looks at event headers,
+// checksums and table names, and at nothing else. [Source.Decode] makes values
+// of the bytes, later, elsewhere, and in parallel; each transaction carries all
+// that this needs.
+//
+// Positions are always between two transactions. When the connection is lost
+// the Stream ends with an error that is marked transient, and whoever reads it
+// opens the next one where its own checkpoint stands. A Stream never reconnects
+// by itself, so there is one path of recovery only.
+//
+// MySQL from 5.6 and MariaDB from 10.2 can be read. They must log rows
+// (binlog_format=ROW) and whole ones (binlog_row_image=FULL).
+package cdc

@@ -1,0 +1,203 @@
+package cdc
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+)
+
+// Types of binary log events, of MySQL's libs/mysql/binlog/event/binlog_event.h
+// and, from 160, MariaDB's sql/log_event.h.
+const (
+	evQuery             = 2
+	evStop              = 3
+	evRotate            = 4
+	evIntvar            = 5
+	evAppendBlock       = 9
+	evDeleteFile        = 11
+	evRand              = 13
+	evUserVar           = 14
+	evFormat            = 15
+	evXID               = 16
+	evBeginLoad         = 17
+	evExecuteLoad       = 18
+	evTableMap          = 19
+	evWriteRows1        = 23
+	evUpdateRows1       = 24
+	evDeleteRows1       = 25
+	evIncident          = 26
+	evHeartbeat         = 27
+	evIgnorable         = 28
+	evRowsQuery         = 29
+	evWriteRows2        = 30
+	evUpdateRows2       = 31
+	evDeleteRows2       = 32
+	evGTID              = 33
+	evAnonymous         = 34
+	evPreviousGTIDs     = 35
+	evTxContext         = 36
+	evViewChange        = 37
+	evXAPrepare         = 38
+	evPartialUpdate     = 39
+	evPayload           = 40
+	evHeartbeat2        = 41
+	evGTIDTagged        = 42
+	evAnnotateRows      = 160
+	evCheckpoint        = 161
+	evMariaGTID         = 162
+	evMariaGTIDList     = 163
+	evStartEncryption   = 164
+	evQueryZ            = 165
+	evWriteRows1Z       = 166
+	evDeleteRows2Z      = 171
+	headerLen           = 19
+	flagArtificial      = 0x20 // made up by the server for this connection
+	flagIgnorable       = 0x80 // a reader that does not know the type may skip it
+	rowsFlagStmtEnd     = 0x01
+	rowsFlagNoFK        = 0x02 // foreign_key_checks=0
+	rowsFlagSQLFK       = 0x10 // MySQL >= 9.6 logs by itself what foreign keys do
+	mariaFlagStandalone = 0x01 // no COMMIT follows
+	mariaFlagDDL        = 0x20
+	mariaFlagPreparedXA = 0x40
+	mariaFlagXADone     = 0x80
+)
+
+// An event is one event of the binary log: its header and body, without a
+// checksum. It is at least headerLen long.
+type event []byte
+
+func (e event) time() uint32   { return binary.LittleEndian.Uint32(e) }
+func (e event) kind() byte     { return e[4] }
+func (e event) server() uint32 { return binary.LittleEndian.Uint32(e[5:]) }
+func (e event) logPos() uint32 { return binary.LittleEndian.Uint32(e[13:]) }
+func (e event) flags() uint16  { return binary.LittleEndian.Uint16(e[17:]) }
+func (e event) body() []byte   { return e[headerLen:] }
+
+// isRows reports whether the event holds row images.
+func isRows(kind byte) bool {
+	return kind >= evWriteRows2 && kind <= evDeleteRows2 ||
+		kind >= evWriteRows1 && kind <= evDeleteRows1 ||
+		kind >= evWriteRows1Z && kind <= evDeleteRows2Z
+}
+
+var (
+	errShortEvent = errors.New("cdc: binary log event is cut short")
+	errChecksum   = errors.New("cdc: binary log event does not match its checksum; " +
+		"check the network path and the server's disk, then start again")
+)
+
+// checkEvent checks the length of what the server sent as an event and, if sum
+// is set, the CRC32 at its end, which it cuts off.
+func checkEvent(b []byte, sum bool) (event, error) {
+	if len(b) < headerLen {
+		return nil, errShortEvent
+	}
+	if n := binary.LittleEndian.Uint32(b[9:]); int64(n) != int64(len(b)) {
+		return nil, fmt.Errorf("cdc: binary log event of %d bytes says it has %d", len(b), n)
+	}
+	switch b[4] {
+	case evFormat:
+		// The checksum of a format description is there always, but the server
+		// alters the event for each reader, and not all versions mend it.
+		return b, nil
+	case evRotate, evHeartbeat, evHeartbeat2:
+		// Made up by the server, in some versions before it has settled on a
+		// checksum: cut off what is one, and take the rest for a name.
+		if end := len(b) - 4; end >= headerLen && binary.LittleEndian.Uint32(b[end:]) == crc32.ChecksumIEEE(b[:end]) {
+			return b[:end], nil
+		}
+		if b[17]&flagArtificial == 0 && b[4] == evRotate && sum {
+			return nil, errChecksum
+		}
+		return b, nil
+	}
+	if !sum {
+		return b, nil
+	}
+	end := len(b) - 4
+	if end < headerLen {
+		return nil, errShortEvent
+	}
+	if binary.LittleEndian.Uint32(b[end:]) != crc32.ChecksumIEEE(b[:end]) {
+		return nil, errChecksum
+	}
+	return b[:end], nil
+}
+
+// parseFormat reads a format description event. It returns whether the events
+// that follow have a CRC32 at their end.
+func parseFormat(e event) (sum bool, err error) {
+	b := e.body()
+	// 2 bytes version, 50 server version, 4 time, 1 header length, one length
+	// for each type, 1 checksum algorithm, 4 checksum.
+	if len(b) < 57+evDeleteRows1+5 {
+		return false, errShortEvent
+	}
+	if v := binary.LittleEndian.Uint16(b); v != 4 || b[56] != headerLen {
+		return false, fmt.Errorf("cdc: binary log has format version %d; this program reads version 4, of MySQL 5.0 and later", v)
+	}
+	if b[57+evTableMap-1] != 8 {
+		return false, errors.New("cdc: binary log was written by a server older than MySQL 5.1.4; upgrade the source")
+	}
+	switch alg := b[len(b)-5]; alg {
+	case 0:
+		return false, nil
+	case 1:
+		return true, nil
+	default:
+		return false, fmt.Errorf("cdc: binary log uses the unknown checksum algorithm %d; set binlog_checksum=CRC32 on the source", alg)
+	}
+}
+
+// A query is what a query event says.
+type query struct {
+	schema string
+	text   string
+}
+
+// parseQuery reads a query event. The strings alias the event.
+func parseQuery(e event) (q query, err error) {
+	b := e.body()
+	if len(b) < 13 {
+		return q, errShortEvent
+	}
+	schema := int(b[8])
+	vars := int(binary.LittleEndian.Uint16(b[11:]))
+	b = b[13:]
+	if len(b) < vars+schema+1 {
+		return q, errShortEvent
+	}
+	b = b[vars:]
+	q.schema, b = alias(b[:schema]), b[schema+1:]
+	if e.kind() == evQueryZ {
+		if b, err = inflate(b); err != nil {
+			return q, fmt.Errorf("cdc: read compressed query: %w", err)
+		}
+	}
+	q.text = alias(b)
+	return q, nil
+}
+
+// A tableID is what begins a table map or rows event.
+func tableID(e event) (uint64, bool) {
+	b := e.body()
+	if len(b) < 8 {
+		return 0, false
+	}
+	return uint64(binary.LittleEndian.Uint32(b)) | uint64(binary.LittleEndian.Uint16(b[4:]))<<32, true
+}
+
+// tableNames reads the names in a table map event. The slices alias it.
+func tableNames(e event) (schema, table []byte, err error) {
+	r := reader{b: e.body()}
+	r.bytes(8)
+	schema = r.bytes(int(r.byte()))
+	r.byte()
+	table = r.bytes(int(r.byte()))
+	r.byte()
+	if r.bad {
+		return nil, nil, errShortEvent
+	}
+	return schema, table, nil
+}

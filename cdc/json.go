@@ -1,0 +1,337 @@
+package cdc
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// Types in MySQL's binary JSON, of sql-common/json_binary.cc.
+const (
+	jsonSmallObject = 0
+	jsonLargeObject = 1
+	jsonSmallArray  = 2
+	jsonLargeArray  = 3
+	jsonLiteral     = 4
+	jsonInt16       = 5
+	jsonUint16      = 6
+	jsonInt32       = 7
+	jsonUint32      = 8
+	jsonInt64       = 9
+	jsonUint64      = 10
+	jsonDouble      = 11
+	jsonString      = 12
+	jsonOpaque      = 15
+
+	// jsonDepth is how deep the server lets documents nest.
+	jsonDepth = 100
+)
+
+var errJSON = errors.New("cdc: damaged binary JSON")
+
+// json reads a JSON document and writes it as the server would.
+func (d *decoder) json(b []byte, r *reader, v *dfs.Value) error {
+	if r.bad {
+		return errShortEvent
+	}
+	at := d.room(2*len(b) + 16)
+	var err error
+	if d.text, err = appendJSON(d.text, b); err != nil {
+		return err
+	}
+	*v = dfs.JSONValue(alias(d.text[at:len(d.text):len(d.text)]))
+	return nil
+}
+
+// appendJSON appends the text of a binary document, as MySQL prints it. No bytes
+// at all stand for null: a server writes that where it adds a column that must
+// not be NULL to rows that are there.
+func appendJSON(to, b []byte) ([]byte, error) {
+	if len(b) == 0 {
+		return append(to, "null"...), nil
+	}
+	// Values may lie over each other in a damaged document, so that a small one
+	// could print as a huge text. In one that is whole each value is visited
+	// once, and takes a byte at least.
+	w := jsonWriter{to: to, left: len(b) + 1}
+	err := w.value(b[0], b[1:], 0)
+	return w.to, err
+}
+
+type jsonWriter struct {
+	to   []byte
+	left int // how many more values there can be
+}
+
+// value writes a value of the given type. b begins with it.
+func (w *jsonWriter) value(kind byte, b []byte, depth int) error {
+	if w.left--; w.left < 0 {
+		return errJSON
+	}
+	le := binary.LittleEndian
+	need := 0
+	switch kind {
+	case jsonLiteral:
+		need = 1
+	case jsonInt16, jsonUint16:
+		need = 2
+	case jsonInt32, jsonUint32:
+		need = 4
+	case jsonInt64, jsonUint64, jsonDouble:
+		need = 8
+	}
+	if len(b) < need {
+		return errJSON
+	}
+	switch kind {
+	case jsonSmallObject, jsonLargeObject, jsonSmallArray, jsonLargeArray:
+		return w.container(kind, b, depth+1)
+	case jsonLiteral:
+		if b[0] > 2 {
+			return errJSON
+		}
+		w.to = append(w.to, [...]string{"null", "true", "false"}[b[0]]...)
+	case jsonInt16:
+		w.to = strconv.AppendInt(w.to, int64(int16(le.Uint16(b))), 10)
+	case jsonUint16:
+		w.to = strconv.AppendUint(w.to, uint64(le.Uint16(b)), 10)
+	case jsonInt32:
+		w.to = strconv.AppendInt(w.to, int64(int32(le.Uint32(b))), 10)
+	case jsonUint32:
+		w.to = strconv.AppendUint(w.to, uint64(le.Uint32(b)), 10)
+	case jsonInt64:
+		w.to = strconv.AppendInt(w.to, int64(le.Uint64(b)), 10)
+	case jsonUint64:
+		w.to = strconv.AppendUint(w.to, le.Uint64(b), 10)
+	case jsonDouble:
+		w.to = appendDouble(w.to, math.Float64frombits(le.Uint64(b)))
+	case jsonString:
+		s, err := jsonBytes(b)
+		if err != nil {
+			return err
+		}
+		w.to = appendQuoted(w.to, s)
+	case jsonOpaque:
+		if len(b) < 1 {
+			return errJSON
+		}
+		s, err := jsonBytes(b[1:])
+		if err != nil {
+			return err
+		}
+		return w.opaque(b[0], s)
+	default:
+		return fmt.Errorf("cdc: binary JSON has a value of the unknown type %d", kind)
+	}
+	return nil
+}
+
+// jsonBytes reads a length, in 7 bits a byte with the lowest first, and as many
+// bytes.
+func jsonBytes(b []byte) ([]byte, error) {
+	n, k := binary.Uvarint(b[:min(len(b), 5)])
+	if k <= 0 || n > uint64(len(b)-k) {
+		return nil, errJSON
+	}
+	return b[k : k+int(n)], nil
+}
+
+// container writes an object or an array: two numbers, of the members and of all
+// bytes, an entry for each key, an entry for each value, keys, and values. The
+// numbers are of 2 bytes in a small container and of 4 in a large one. The entry
+// of a value is its type, and its place or, if it is small enough, itself.
+func (w *jsonWriter) container(kind byte, b []byte, depth int) error {
+	if depth > jsonDepth {
+		return fmt.Errorf("cdc: JSON document nests deeper than %d", jsonDepth)
+	}
+	width := 2
+	if kind == jsonLargeObject || kind == jsonLargeArray {
+		width = 4
+	}
+	number := func(b []byte) int {
+		if width == 2 {
+			return int(binary.LittleEndian.Uint16(b))
+		}
+		return int(binary.LittleEndian.Uint32(b))
+	}
+	object := kind == jsonSmallObject || kind == jsonLargeObject
+	if len(b) < 2*width {
+		return errJSON
+	}
+	count, size := number(b), number(b[width:])
+	if size > len(b) {
+		return errJSON
+	}
+	b = b[:size]
+	keyEntry, valueEntry := 0, 1+width
+	if object {
+		keyEntry = width + 2
+	}
+	if size < 2*width || count > (size-2*width)/(keyEntry+valueEntry) {
+		return errJSON
+	}
+	values := 2*width + count*keyEntry
+	open, end := byte('['), byte(']')
+	if object {
+		open, end = '{', '}'
+	}
+	w.to = append(w.to, open)
+	for i := range count {
+		if i > 0 {
+			w.to = append(w.to, ", "...)
+		}
+		if object {
+			entry := b[2*width+i*keyEntry:]
+			at, n := number(entry), int(binary.LittleEndian.Uint16(entry[width:]))
+			if at > size || n > size-at {
+				return errJSON
+			}
+			w.to = append(appendQuoted(w.to, b[at:at+n]), ": "...)
+		}
+		entry := b[values+i*valueEntry:]
+		kind, data := entry[0], entry[1:]
+		inline := kind == jsonLiteral || kind == jsonInt16 || kind == jsonUint16 ||
+			width == 4 && (kind == jsonInt32 || kind == jsonUint32)
+		if !inline {
+			at := number(data)
+			if at >= size {
+				return errJSON
+			}
+			data = b[at:]
+		}
+		if err := w.value(kind, data, depth); err != nil {
+			return err
+		}
+	}
+	w.to = append(w.to, end)
+	return nil
+}
+
+// opaque writes a value of a type of SQL that JSON does not have.
+func (w *jsonWriter) opaque(typ byte, b []byte) error {
+	switch typ {
+	case typNewDecimal:
+		if len(b) < 2 {
+			return errJSON
+		}
+		r := reader{b: b[2:]}
+		var err error
+		w.to, err = appendDecimal(w.to, &r, int(b[0]), int(b[1]))
+		return err
+	case typDate, typTime, typDateTime, typTimestamp:
+		if len(b) < 8 {
+			return errJSON
+		}
+		n := int64(binary.LittleEndian.Uint64(b))
+		neg := n < 0
+		if neg {
+			n = -n
+		}
+		us, clock := n&0xffffff, n>>24
+		w.to = append(w.to, '"')
+		if typ == typTime {
+			if neg {
+				w.to = append(w.to, '-')
+			}
+			w.to = fmt.Appendf(w.to, "%02d:%02d:%02d.%06d", clock>>12&1023, clock>>6&63, clock&63, us)
+		} else {
+			ymd, hms := clock>>17, clock&0x1ffff
+			ym := ymd >> 5
+			w.to = fmt.Appendf(w.to, "%04d-%02d-%02d", ym/13, ym%13, ymd&31)
+			if typ != typDate {
+				w.to = fmt.Appendf(w.to, " %02d:%02d:%02d.%06d", hms>>12, hms>>6&63, hms&63, us)
+			}
+		}
+		w.to = append(w.to, '"')
+		return nil
+	}
+	w.to = fmt.Appendf(w.to, `"base64:type%d:`, typ)
+	w.to = base64.StdEncoding.AppendEncode(w.to, b)
+	w.to = append(w.to, '"')
+	return nil
+}
+
+// appendQuoted writes a string as the server does: it escapes what JSON must
+// have escaped, and nothing else.
+func appendQuoted(to, s []byte) []byte {
+	const hex = "0123456789abcdef"
+	to = append(to, '"')
+	from := 0
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		to = append(to, s[from:i]...)
+		from = i + 1
+		switch c {
+		case '"', '\\':
+			to = append(to, '\\', c)
+		case '\b':
+			to = append(to, `\b`...)
+		case '\f':
+			to = append(to, `\f`...)
+		case '\n':
+			to = append(to, `\n`...)
+		case '\r':
+			to = append(to, `\r`...)
+		case '\t':
+			to = append(to, `\t`...)
+		default:
+			to = append(to, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		}
+	}
+	to = append(to, s[from:]...)
+	return append(to, '"')
+}
+
+// appendDouble writes f as the server prints a double in JSON: with the fewest
+// digits that give the same number, and as 1e20 where it has more than 15 digits
+// before the point or begins more than 14 zeros after it. See my_gcvt in
+// MySQL's strings/dtoa.cc.
+func appendDouble(to []byte, f float64) []byte {
+	var buf [32]byte
+	s := strconv.AppendFloat(buf[:0], f, 'e', -1, 64)
+	if s[0] == '-' {
+		to = append(to, '-')
+		s = s[1:]
+	}
+	e := bytes.IndexByte(s, 'e')
+	if e < 0 {
+		return append(to, "null"...) // no number: JSON has no word for it
+	}
+	exp, _ := strconv.Atoi(string(s[e+1:]))
+	digits := append(s[:1:1], s[min(2, e):e]...)
+	point := exp + 1 // digits before the point
+	switch {
+	case f == 0:
+		to = append(to, "0.0"...)
+	case point > 15 || point <= -14:
+		to = append(to, digits[0])
+		if len(digits) > 1 {
+			to = append(append(to, '.'), digits[1:]...)
+		}
+		to = strconv.AppendInt(append(to, 'e'), int64(exp), 10)
+	case point <= 0:
+		to = append(to, "0."...)
+		for range -point {
+			to = append(to, '0')
+		}
+		to = append(to, digits...)
+	case len(digits) <= point:
+		to = append(to, digits...)
+		for range point - len(digits) {
+			to = append(to, '0')
+		}
+		to = append(to, ".0"...)
+	default:
+		to = append(append(append(to, digits[:point]...), '.'), digits[point:]...)
+	}
+	return to
+}

@@ -1,0 +1,93 @@
+package cdc
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Options refine a Source. The zero Options, and nil, follow every table from
+// now on.
+type Options struct {
+	// Tables names the tables to follow: "shop.orders", "shop.*", "shop?.*".
+	// On each side of the dot * stands for any text and ? for one character, and
+	// letter case does not matter. A pattern that begins with ! leaves out what
+	// it matches: "!shop.tmp_*". An order between patterns does not exist.
+	// Default: all tables but those of mysql, sys, information_schema and
+	// performance_schema, which no pattern with a wildcard before the dot
+	// matches.
+	Tables []string
+
+	// Start says where to begin when there is no checkpoint yet: "now",
+	// "earliest" (all that the server still has), "gtid:SET" (after the
+	// transactions of a set as @@gtid_executed or @@gtid_binlog_pos shows it), or
+	// "file:NAME:POSITION" (as SHOW BINARY LOG STATUS shows it, a place between
+	// two transactions). Default: "now".
+	Start string
+
+	// ServerID is the number by which the server knows this replica. No two
+	// replicas of a server may share one. Default: one chosen at random from
+	// those that the server does not know of.
+	ServerID uint32
+
+	// Heartbeat is how often an idle server is to say that it is there, and how
+	// often the position of transactions without followed tables is handed on.
+	// Default: 1 second.
+	Heartbeat time.Duration
+
+	// ReadTimeout is how long nothing may come from the server before the
+	// connection counts as lost. It must be more than Heartbeat. Default: 10
+	// seconds, or 3 heartbeats if that is more.
+	ReadTimeout time.Duration
+
+	// MaxPart is about how many bytes of a transaction are handed on in one
+	// piece. A larger transaction comes as several, so that it needs not be held
+	// in memory. Default: 1 MiB.
+	MaxPart int
+
+	// Buffer is how many bytes are read ahead from the server. An event larger
+	// than that takes as much memory as it has bytes, while it is read.
+	// Default: 1 MiB.
+	Buffer int
+
+	// Logger gets what a person may want to know. Default: nothing is logged.
+	Logger *slog.Logger
+}
+
+// withDefaults returns o with its zero fields set, and all faults in it.
+func (o *Options) withDefaults() (Options, []Fault) {
+	var v Options
+	if o != nil {
+		v = *o
+	}
+	var faults []Fault
+	if v.Heartbeat == 0 {
+		v.Heartbeat = time.Second
+	}
+	if v.ReadTimeout == 0 {
+		v.ReadTimeout = max(10*time.Second, 3*v.Heartbeat)
+	}
+	if v.Heartbeat < time.Millisecond || v.ReadTimeout <= v.Heartbeat {
+		faults = append(faults, Fault{
+			What: "Heartbeat must be at least a millisecond, and ReadTimeout more than it",
+			Cure: "leave both zero, or raise ReadTimeout to 3 times Heartbeat",
+		})
+	}
+	if v.MaxPart == 0 {
+		v.MaxPart = 1 << 20
+	}
+	if v.Buffer == 0 {
+		v.Buffer = 1 << 20
+	}
+	if v.MaxPart < 0 || v.Buffer < 0 {
+		faults = append(faults, Fault{
+			What: "MaxPart and Buffer must not be negative",
+			Cure: "leave them zero for their defaults",
+		})
+	}
+	v.MaxPart = max(v.MaxPart, 4<<10)
+	v.Buffer = max(v.Buffer, 4<<10)
+	if v.Logger == nil {
+		v.Logger = slog.New(slog.DiscardHandler)
+	}
+	return v, faults
+}

@@ -1,0 +1,127 @@
+package cdc
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// The kinds of position, by what a server is asked with.
+const (
+	byGTID  = "gtid"    // a MySQL server's GTID set
+	byFile  = "file"    // a place in the files of one MySQL server
+	byMaria = "mariadb" // the last GTID of each domain of MariaDB
+)
+
+// A position is a parsed dfs.Position: four words, such as
+//
+//	gtid 3e11fa47-71ca-11e1-9e33-c80aa9429562 3e11fa47-…:1-5 binlog.000002:1507
+//
+// They are the kind, the server that was read (its server_uuid, or MariaDB's
+// server_id), what has been read ("-" if nothing, or if the kind is file), and
+// the place in that server's files. What changes from one transaction to the
+// next stands at the end, so that a queue can store no more than that.
+//
+// A GTID position is good on any server that has the transactions, and its
+// place only informs. A file position is good on its own server only.
+type position struct {
+	kind   string
+	server string
+	set    *gtidSet  // for byGTID
+	list   *gtidList // for byMaria
+	file   string
+	pos    uint64
+}
+
+// append writes the position.
+func (p *position) append(b []byte) []byte {
+	b = append(append(b, p.kind...), ' ')
+	b = append(append(b, p.server...), ' ')
+	at := len(b)
+	switch p.kind {
+	case byGTID:
+		b = p.set.append(b)
+	case byMaria:
+		b = p.list.append(b)
+	}
+	if len(b) == at {
+		b = append(b, '-')
+	}
+	b = append(append(b, ' '), p.file...)
+	return strconv.AppendUint(append(b, ':'), p.pos, 10)
+}
+
+func (p *position) String() string { return string(p.append(nil)) }
+
+// parsePosition reads what append wrote.
+func parsePosition(s dfs.Position) (*position, error) {
+	bad := func(why string) error {
+		return fmt.Errorf("cdc: the checkpoint's position %q is not one of this source: %s", s, why)
+	}
+	f := strings.Fields(string(s))
+	if len(f) != 4 {
+		return nil, bad("it has not four words; was it made by another kind of source?")
+	}
+	p := &position{kind: f[0], server: f[1]}
+	if f[2] == "-" {
+		f[2] = ""
+	}
+	var err error
+	switch p.kind {
+	case byGTID:
+		p.set, err = parseGTIDSet(f[2])
+	case byMaria:
+		p.list, err = parseGTIDList(f[2])
+	case byFile:
+	default:
+		return nil, bad("its first word is unknown")
+	}
+	if err != nil {
+		return nil, bad(err.Error())
+	}
+	i := strings.LastIndexByte(f[3], ':')
+	if i < 0 {
+		return nil, bad("its last word is not a file and a place in it")
+	}
+	p.file = f[3][:i]
+	if p.pos, err = strconv.ParseUint(f[3][i+1:], 10, 64); err != nil {
+		return nil, bad("its last word is not a file and a place in it")
+	}
+	return p, nil
+}
+
+// A start is a parsed Options.Start.
+type start struct {
+	kind string // "now", "earliest", "gtid", "file"
+	gtid string
+	file string
+	pos  uint64
+}
+
+// parseStart reads Options.Start.
+func parseStart(s string) (start, error) {
+	kind, rest, _ := strings.Cut(s, ":")
+	switch {
+	case s == "" || s == "now":
+		return start{kind: "now"}, nil
+	case s == "earliest":
+		return start{kind: "earliest"}, nil
+	case kind == "gtid":
+		// Which kind of GTID it is depends on the server: see Source.begin.
+		_, err1 := parseGTIDSet(rest)
+		_, err2 := parseGTIDList(rest)
+		if err1 != nil && err2 != nil {
+			return start{}, fmt.Errorf("start %q: %w", s, err1)
+		}
+		return start{kind: kind, gtid: rest}, nil
+	case kind == "file":
+		if i := strings.LastIndexByte(rest, ':'); i > 0 {
+			if pos, err := strconv.ParseUint(rest[i+1:], 10, 64); err == nil && pos >= 4 {
+				return start{kind: kind, file: rest[:i], pos: pos}, nil
+			}
+		}
+	}
+	return start{}, fmt.Errorf("start %q: write now, earliest, gtid:SET, or file:NAME:POSITION with a position from 4 up", s)
+}

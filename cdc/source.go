@@ -1,0 +1,396 @@
+package cdc
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// A Source is one MySQL or MariaDB server. It is safe for concurrent use.
+type Source struct {
+	cfg    *mysql.Config
+	db     *sql.DB
+	opts   Options
+	start  start
+	filter *filter
+
+	serverID uint32
+	uuid     string // our own, which MySQL knows our connections by
+	schemas  *schemas
+	plans    plans
+
+	// What Open found out about the server.
+	maria    bool
+	version  string
+	server   string // server_uuid, or MariaDB's server_id
+	gtid     bool
+	checksum string
+
+	mu      sync.Mutex
+	streams map[*Stream]struct{}
+	total   counts
+	opened  uint64
+	bytes   uint64
+	at      dfs.Position
+	behind  atomic.Int64 // Unix time of the last commit event
+}
+
+var (
+	_ dfs.Source  = (*Source)(nil)
+	_ dfs.Decoder = (*Source)(nil)
+)
+
+// Open connects to the server that dsn names, as github.com/go-sql-driver/mysql
+// writes it: "user:password@tcp(host:3306)/?tls=true". The database in it means
+// nothing. Open checks that the server logs what a Source needs and that the
+// account may read it. If not, the error is a *SetupError with every fault, and
+// how to mend each. No error holds the password.
+func Open(ctx context.Context, dsn string, opts *Options) (*Source, error) {
+	cfg, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		// The driver's errors name no more than the part that is wrong, but that
+		// part may be one with the password.
+		return nil, &SetupError{[]Fault{{
+			What: "the data source name cannot be read",
+			Cure: "write user:password@tcp(host:3306)/ or user:password@unix(/path/to/socket)/",
+		}}}
+	}
+	o, faults := opts.withDefaults()
+	begin, err := parseStart(o.Start)
+	if err != nil {
+		faults = append(faults, Fault{What: err.Error()})
+	}
+	f, bad := newFilter(o.Tables)
+	faults = append(faults, bad...)
+
+	cfg.DBName = ""
+	cfg.ParseTime = false
+	cfg.InterpolateParams = false
+	if cfg.Timeout == 0 {
+		cfg.Timeout = connectTimeout
+	}
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return nil, &SetupError{[]Fault{{What: "the data source name has parameters that do not fit together", Cure: err.Error()}}}
+	}
+	s := &Source{
+		cfg: cfg, opts: o, start: begin, filter: f,
+		db:      sql.OpenDB(connector),
+		uuid:    newUUID(),
+		streams: make(map[*Stream]struct{}),
+	}
+	s.db.SetMaxOpenConns(4)
+	s.db.SetMaxIdleConns(1)
+	s.db.SetConnMaxIdleTime(time.Minute)
+	s.schemas = &schemas{db: s.db}
+	if err := s.check(ctx, faults); err != nil {
+		s.db.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// newUUID returns a random UUID.
+func newUUID() string {
+	var u [16]byte
+	rand.Read(u[:])
+	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80
+	return string(appendUUID(nil, u[:]))
+}
+
+// Close ends all streams and disconnects from the server. Decode goes on to
+// work.
+func (s *Source) Close() error {
+	s.mu.Lock()
+	open := make([]*Stream, 0, len(s.streams))
+	for st := range s.streams {
+		open = append(open, st)
+	}
+	s.mu.Unlock()
+	for _, st := range open {
+		st.conn.Close()
+	}
+	return s.db.Close()
+}
+
+func (s *Source) closed(st *Stream) {
+	s.mu.Lock()
+	delete(s.streams, st)
+	s.mu.Unlock()
+}
+
+// Open implements dfs.Source. It returns a *Stream.
+func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, error) {
+	at, fix, err := s.begin(ctx, from)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := connect(ctx, s.cfg)
+	if err != nil {
+		return nil, mark(err)
+	}
+	st := &Stream{
+		src: s, conn: conn,
+		first: true,
+		sum:   s.checksum == "CRC32",
+		sent:  time.Now(),
+		fix:   fix,
+	}
+	st.in = packets{conn: conn.Conn.Conn, size: s.opts.Buffer, timeout: firstPacketTimeout}
+	st.asm = assembler{
+		src: s, at: *at, file: at.file, off: at.pos,
+		maps: make(map[uint64]*tableMap), xa: make(map[string]bool), out: st.emit,
+	}
+	d := dump{serverID: s.serverID, uuid: s.uuid, maria: s.maria, at: at, checksum: s.checksum, beat: s.opts.Heartbeat}
+	if at.kind == byFile && s.gtid {
+		// Read the file from its beginning, where it says what was before.
+		st.asm.at.kind, st.asm.at.set = byGTID, nil
+		st.asm.skipTo = at.pos
+		st.fix = false
+		d.at = &position{kind: byFile, file: at.file, pos: 4}
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Conn.SetDeadline(time.Unix(1, 0)) })
+	err = d.begin(conn)
+	if !stop() || err != nil {
+		conn.Close()
+		return nil, mark(errors.Join(ctx.Err(), err))
+	}
+	if err := conn.Conn.SetDeadline(time.Time{}); err != nil {
+		conn.Close()
+		return nil, dfs.Transient(fmt.Errorf("cdc: ask for the log: %w", err))
+	}
+	s.mu.Lock()
+	s.streams[st] = struct{}{}
+	s.opened++
+	s.mu.Unlock()
+	s.opts.Logger.Info("reading the log", "server", s.cfg.Addr, "from", at.String())
+	return st, nil
+}
+
+// begin returns the place to read from, and whether it is to be handed on so
+// that it stays the same.
+func (s *Source) begin(ctx context.Context, from dfs.Checkpoint) (at *position, fix bool, err error) {
+	if from.Pos == "" {
+		at, err = s.startAt(ctx)
+		return at, true, err
+	}
+	if at, err = parsePosition(from.Pos); err != nil {
+		return nil, false, err
+	}
+	switch {
+	case s.maria != (at.kind == byMaria):
+		return nil, false, fmt.Errorf("cdc: the checkpoint's position %q was made on another kind of server: make a new copy of the data", from.Pos)
+	case at.kind == byGTID && !s.gtid:
+		return nil, false, fmt.Errorf("cdc: the checkpoint's position %q is by GTID, but gtid_mode is not ON on the source: set it to ON", from.Pos)
+	case at.kind == byFile && at.server != s.server:
+		return nil, false, fmt.Errorf("%w: the checkpoint's position is in the files of server %s, and this is %s: read from that one, or make a new copy of the data",
+			ErrDiverged, at.server, s.server)
+	}
+	at.server = s.server
+	return at, false, s.reachable(ctx, at)
+}
+
+// startAt returns the place that Options.Start names.
+func (s *Source) startAt(ctx context.Context) (*position, error) {
+	p := &position{kind: byFile, server: s.server}
+	var err error
+	switch {
+	case s.maria:
+		p.kind = byMaria
+	case s.gtid:
+		p.kind = byGTID
+	}
+	switch s.start.kind {
+	case "now":
+		if p.kind == byFile {
+			return p, s.logEnd(ctx, p)
+		}
+		return p, s.setFrom(ctx, p, map[string]string{byGTID: "SELECT @@global.gtid_executed", byMaria: "SELECT @@global.gtid_binlog_pos"}[p.kind])
+	case "earliest":
+		if p.kind == byGTID {
+			return p, s.setFrom(ctx, p, "SELECT @@global.gtid_purged")
+		}
+		logs, err := s.logs(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if len(logs) == 0 {
+			return nil, errors.New("cdc: the source has no binary log yet")
+		}
+		p.file, p.pos = logs[0].name, 4
+	case "gtid":
+		switch p.kind {
+		case byGTID:
+			p.set, err = parseGTIDSet(s.start.gtid)
+		case byMaria:
+			p.list, err = parseGTIDList(s.start.gtid)
+		default:
+			err = errors.New("gtid_mode is not ON on the source: set it to ON, or start by file")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cdc: start %q: %w", s.opts.Start, err)
+		}
+		return p, s.reachable(ctx, p)
+	case "file":
+		p.kind, p.file, p.pos = byFile, s.start.file, s.start.pos
+		if err := s.reachable(ctx, p); err != nil {
+			return nil, err
+		}
+	}
+	if s.maria {
+		// MariaDB can tell what was before a place in its files.
+		p.kind = byMaria
+		var list sql.NullString
+		if err := s.db.QueryRowContext(ctx, "SELECT BINLOG_GTID_POS(?, ?)", p.file, p.pos).Scan(&list); err != nil {
+			return nil, mark(fmt.Errorf("cdc: find the GTIDs before %s:%d: %w", p.file, p.pos, err))
+		}
+		if !list.Valid {
+			return nil, fmt.Errorf("cdc: no transaction ends at %s:%d; start at a place where one does, or by GTID", p.file, p.pos)
+		}
+		p.list, err = parseGTIDList(list.String)
+	}
+	return p, err
+}
+
+// setFrom sets the GTIDs of p to the result of a query.
+func (s *Source) setFrom(ctx context.Context, p *position, query string) error {
+	var text sql.NullString
+	err := s.db.QueryRowContext(ctx, query).Scan(&text)
+	if err != nil {
+		return mark(fmt.Errorf("cdc: %s: %w", query, err))
+	}
+	if p.kind == byMaria {
+		p.list, err = parseGTIDList(text.String)
+	} else {
+		p.set, err = parseGTIDSet(text.String)
+	}
+	return err
+}
+
+// reachable checks that the server still has what follows at, and all that is
+// before it.
+func (s *Source) reachable(ctx context.Context, at *position) error {
+	switch at.kind {
+	case byGTID:
+		var purged, ahead string
+		set := at.set.String()
+		err := s.db.QueryRowContext(ctx, "SELECT GTID_SUBTRACT(@@global.gtid_purged, ?), GTID_SUBTRACT(?, @@global.gtid_executed)", set, set).
+			Scan(&purged, &ahead)
+		if err != nil {
+			return mark(fmt.Errorf("cdc: compare GTIDs with the source's: %w", err))
+		}
+		if purged != "" {
+			return fmt.Errorf("%w: transactions %s are missing: make a new copy of the data, and keep the log longer (binlog_expire_logs_seconds)",
+				ErrPurged, oneLine(purged))
+		}
+		if ahead != "" {
+			return fmt.Errorf("%w: transactions %s are not there: read from the server that has them, or make a new copy of the data",
+				ErrDiverged, oneLine(ahead))
+		}
+	case byFile:
+		logs, err := s.logs(ctx)
+		if err != nil {
+			return err
+		}
+		for _, l := range logs {
+			if l.name != at.file {
+				continue
+			}
+			if at.pos > l.size {
+				return fmt.Errorf("%w: %s has only %d bytes, and position %d was read: read from the server that has it, or make a new copy of the data",
+					ErrDiverged, at.file, l.size, at.pos)
+			}
+			if at.pos > 1<<32-1 && !s.gtid {
+				return fmt.Errorf("cdc: position %s:%d is past 4 GiB, where a server cannot be asked to go on from: set gtid_mode=ON", at.file, at.pos)
+			}
+			return nil
+		}
+		first := "no file"
+		if len(logs) > 0 {
+			first = logs[0].name
+		}
+		if len(logs) > 0 && at.file > logs[len(logs)-1].name {
+			return fmt.Errorf("%w: it has no file %s, and its last is %s: read from the server that has it, or make a new copy of the data",
+				ErrDiverged, at.file, logs[len(logs)-1].name)
+		}
+		return fmt.Errorf("%w: file %s is missing, and the first left is %s: make a new copy of the data, and keep the log longer",
+			ErrPurged, at.file, first)
+	}
+	return nil
+}
+
+func oneLine(set string) string { return strings.Join(strings.Fields(set), "") }
+
+// A logFile is one file of a server's binary log.
+type logFile struct {
+	name string
+	size uint64
+}
+
+func (s *Source) logs(ctx context.Context) ([]logFile, error) {
+	var list []logFile
+	err := eachRow(ctx, s.db, "SHOW BINARY LOGS", func(v []sql.NullString) {
+		var f logFile
+		fmt.Sscan(v[1].String, &f.size)
+		f.name = v[0].String
+		list = append(list, f)
+	})
+	return list, mark(err)
+}
+
+// logEnd sets p to where the log ends.
+func (s *Source) logEnd(ctx context.Context, p *position) error {
+	query := "SHOW MASTER STATUS"
+	if !s.maria && atLeast(s.version, 8, 2) {
+		query = "SHOW BINARY LOG STATUS"
+	}
+	return mark(eachRow(ctx, s.db, query, func(v []sql.NullString) {
+		p.file = v[0].String
+		fmt.Sscan(v[1].String, &p.pos)
+	}))
+}
+
+// eachRow runs a query and calls f with the columns of each row, as text.
+func eachRow(ctx context.Context, db *sql.DB, query string, f func([]sql.NullString)) error {
+	rows, err := db.QueryContext(ctx, query)
+	if err != nil {
+		return fmt.Errorf("cdc: %s: %w", query, err)
+	}
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		return fmt.Errorf("cdc: %s: %w", query, err)
+	}
+	values := make([]sql.NullString, len(columns))
+	to := make([]any, len(columns))
+	for i := range values {
+		to[i] = &values[i]
+	}
+	for rows.Next() {
+		if err := rows.Scan(to...); err != nil {
+			return fmt.Errorf("cdc: %s: %w", query, err)
+		}
+		f(values)
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("cdc: %s: %w", query, err)
+	}
+	return nil
+}
+
+// atLeast reports whether a server's version is major.minor or later.
+func atLeast(version string, major, minor int) bool {
+	var a, b int
+	fmt.Sscanf(version, "%d.%d", &a, &b)
+	return a > major || a == major && b >= minor
+}

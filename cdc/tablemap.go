@@ -1,0 +1,468 @@
+package cdc
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// Types of columns, of MySQL's include/field_types.h.
+const (
+	typTiny       = 1
+	typShort      = 2
+	typLong       = 3
+	typFloat      = 4
+	typDouble     = 5
+	typNull       = 6
+	typTimestamp  = 7
+	typLongLong   = 8
+	typInt24      = 9
+	typDate       = 10
+	typTime       = 11
+	typDateTime   = 12
+	typYear       = 13
+	typNewDate    = 14
+	typVarchar    = 15
+	typBit        = 16
+	typTimestamp2 = 17
+	typDateTime2  = 18
+	typTime2      = 19
+	typBlobZ      = 140 // MariaDB's COMPRESSED columns
+	typVarcharZ   = 141
+	typVector     = 242
+	typJSON       = 245
+	typNewDecimal = 246
+	typEnum       = 247
+	typSet        = 248
+	typBlob       = 252
+	typVarString  = 253
+	typString     = 254
+	typGeometry   = 255
+)
+
+// binaryCollation is the collation of columns that hold bytes and not text.
+const binaryCollation = 63
+
+// A column is what a table map says of one column.
+type column struct {
+	typ       byte
+	meta      uint16
+	size      int // ENUM and SET: bytes; CHAR and BINARY: most bytes
+	nullable  bool
+	unsigned  bool
+	collation uint64 // of text, ENUM and SET; 0 if not known
+	geometry  uint64 // kind of geometry
+	dimension uint64 // of a VECTOR
+	name      string
+	members   []string
+}
+
+// numeric reports whether the signedness of the column is in the table map.
+func (c *column) numeric() bool {
+	switch c.typ {
+	case typTiny, typShort, typInt24, typLong, typLongLong, typNewDecimal, typFloat, typDouble, typYear:
+		return true
+	}
+	return false
+}
+
+// character reports whether the collation of the column is in the table map.
+func (c *column) character(maria bool) bool {
+	switch c.typ {
+	case typString, typVarString, typVarchar, typBlob, typBlobZ, typVarcharZ:
+		return true
+	case typGeometry:
+		return maria // for which a geometry is a kind of BLOB
+	}
+	return false
+}
+
+// A tableMapBody is a parsed table map event. Its strings alias the event.
+type tableMapBody struct {
+	schema, table string
+	columns       []column
+	key           []int
+	named         bool // columns have names
+	maria         bool
+}
+
+// Fields of the optional metadata of a table map event, of MySQL's
+// Table_map_event::Optional_metadata_field_type.
+const (
+	metaSignedness     = 1
+	metaDefaultCharset = 2
+	metaColumnCharset  = 3
+	metaColumnName     = 4
+	metaSetNames       = 5
+	metaEnumNames      = 6
+	metaGeometry       = 7
+	metaKey            = 8
+	metaPrefixKey      = 9
+	metaEnumDefault    = 10
+	metaEnumCharset    = 11
+	metaVector         = 13
+)
+
+// columnsOf reads the fixed part of a table map up to the optional metadata.
+func columnsOf(e event) (m *tableMapBody, rest reader, err error) {
+	m = new(tableMapBody)
+	r := reader{b: e.body()}
+	r.bytes(8)
+	m.schema = alias(r.bytes(int(r.byte())))
+	r.byte()
+	m.table = alias(r.bytes(int(r.byte())))
+	r.byte()
+	n := r.count(1)
+	types := r.bytes(n)
+	meta := reader{b: r.bytes(r.count(1))}
+	nulls := r.bytes((n + 7) / 8)
+	if r.bad {
+		return nil, r, errShortEvent
+	}
+	m.columns = make([]column, n)
+	for i := range m.columns {
+		c := &m.columns[i]
+		c.typ = types[i]
+		c.nullable = nulls[i/8]&(1<<(i%8)) != 0
+		switch c.typ {
+		case typFloat, typDouble, typBlob, typGeometry, typJSON, typVector,
+			typTimestamp2, typDateTime2, typTime2, typBlobZ:
+			c.meta = uint16(meta.byte())
+		case typVarchar, typBit, typVarString, typVarcharZ:
+			c.meta = meta.uint16()
+		case typNewDecimal:
+			c.meta = uint16(meta.byte())<<8 | uint16(meta.byte())
+		case typString, typEnum, typSet:
+			c.realString(meta.byte(), meta.byte())
+		}
+	}
+	if meta.bad {
+		return nil, r, errShortEvent
+	}
+	return m, r, nil
+}
+
+// realString reads the metadata of a string. CHAR, ENUM and SET all have the
+// type of CHAR, and the first byte is the real one; but the two highest bits of
+// a CHAR's length are in that byte too, flipped.
+func (c *column) realString(first, second byte) {
+	c.meta = uint16(first)<<8 | uint16(second)
+	if c.typ != typString {
+		c.size = int(second)
+		return
+	}
+	if first&0x30 != 0x30 {
+		c.typ = first | 0x30
+		c.size = int(second) | int(first&0x30^0x30)<<4
+		return
+	}
+	c.typ, c.size = first, int(second)
+}
+
+// hasColumnNames reports whether the table map names its columns.
+func hasColumnNames(e event) (bool, error) {
+	_, r, err := columnsOf(e)
+	if err != nil {
+		return false, err
+	}
+	for len(r.b) > 0 {
+		field := r.byte()
+		r.bytes(r.count(1))
+		if r.bad {
+			return false, errShortEvent
+		}
+		if field == metaColumnName {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// parseTableMap reads a table map event.
+func parseTableMap(e event, maria bool) (*tableMapBody, error) {
+	m, r, err := columnsOf(e)
+	if err != nil {
+		return nil, err
+	}
+	m.maria = maria
+	text := func(c *column) bool { return c.character(maria) }
+	named := func(c *column) bool { return c.typ == typEnum || c.typ == typSet }
+	for len(r.b) > 0 {
+		field := r.byte()
+		v := reader{b: r.bytes(r.count(1))}
+		if r.bad {
+			return nil, errShortEvent
+		}
+		switch field {
+		case metaSignedness:
+			bits := v.b
+			n := 0
+			for i := range m.columns {
+				if c := &m.columns[i]; c.numeric() && n/8 < len(bits) {
+					c.unsigned = bits[n/8]&(0x80>>(n%8)) != 0
+					n++
+				}
+			}
+		case metaDefaultCharset:
+			m.defaultCharset(&v, text)
+		case metaEnumDefault:
+			m.defaultCharset(&v, named)
+		case metaColumnCharset:
+			m.each(&v, text, func(c *column) { c.collation = v.packed() })
+		case metaEnumCharset:
+			m.each(&v, named, func(c *column) { c.collation = v.packed() })
+		case metaColumnName:
+			for i := range m.columns {
+				m.columns[i].name = alias(v.bytes(v.count(1)))
+			}
+			m.named = true
+		case metaEnumNames:
+			m.each(&v, func(c *column) bool { return c.typ == typEnum }, func(c *column) { c.members = v.strings() })
+		case metaSetNames:
+			m.each(&v, func(c *column) bool { return c.typ == typSet }, func(c *column) { c.members = v.strings() })
+		case metaGeometry:
+			m.each(&v, func(c *column) bool { return c.typ == typGeometry }, func(c *column) { c.geometry = v.packed() })
+		case metaVector:
+			m.each(&v, func(c *column) bool { return c.typ == typVector }, func(c *column) { c.dimension = v.packed() })
+		case metaKey, metaPrefixKey:
+			for len(v.b) > 0 {
+				i := v.packed()
+				if field == metaPrefixKey {
+					v.packed()
+				}
+				if i >= uint64(len(m.columns)) {
+					return nil, errShortEvent
+				}
+				m.key = append(m.key, int(i))
+			}
+		}
+		if v.bad {
+			return nil, errShortEvent
+		}
+	}
+	return m, nil
+}
+
+// each calls f for each column that is wanted, while there is something to read.
+func (m *tableMapBody) each(v *reader, want func(*column) bool, f func(*column)) {
+	for i := range m.columns {
+		if c := &m.columns[i]; want(c) && len(v.b) > 0 {
+			f(c)
+		}
+	}
+}
+
+// defaultCharset reads the collation of most columns, and then pairs for the
+// others: which one among those that have a collation, and its own.
+func (m *tableMapBody) defaultCharset(v *reader, want func(*column) bool) {
+	most := v.packed()
+	var at []*column
+	for i := range m.columns {
+		if c := &m.columns[i]; want(c) {
+			c.collation = most
+			at = append(at, c)
+		}
+	}
+	for len(v.b) > 0 {
+		i, id := v.packed(), v.packed()
+		if i >= uint64(len(at)) {
+			v.fail()
+			return
+		}
+		at[i].collation = id
+	}
+}
+
+// strings reads a list of texts with its length in front.
+func (r *reader) strings() []string {
+	list := make([]string, r.count(1))
+	for i := range list {
+		list[i] = alias(r.bytes(r.count(1)))
+	}
+	return list
+}
+
+var geometryTypes = [...]string{"geometry", "point", "linestring", "polygon", "multipoint",
+	"multilinestring", "multipolygon", "geomcollection"}
+
+// describe returns the type of the column as information_schema shows it.
+func (c *column) describe(charset charset) string {
+	sign := func(s string) string {
+		if c.unsigned {
+			return s + " unsigned"
+		}
+		return s
+	}
+	fsp := func(s string) string {
+		if c.meta > 0 {
+			return fmt.Sprintf("%s(%d)", s, c.meta)
+		}
+		return s
+	}
+	binary := c.collation == binaryCollation
+	pick := func(text, bytes string) string {
+		if binary {
+			return bytes
+		}
+		return text
+	}
+	switch c.typ {
+	case typTiny:
+		return sign("tinyint")
+	case typShort:
+		return sign("smallint")
+	case typInt24:
+		return sign("mediumint")
+	case typLong:
+		return sign("int")
+	case typLongLong:
+		return sign("bigint")
+	case typFloat:
+		return sign("float")
+	case typDouble:
+		return sign("double")
+	case typNewDecimal:
+		return sign(fmt.Sprintf("decimal(%d,%d)", c.meta>>8, c.meta&0xff))
+	case typYear:
+		return "year"
+	case typDate, typNewDate:
+		return "date"
+	case typTime, typTime2:
+		return fsp("time")
+	case typDateTime, typDateTime2:
+		return fsp("datetime")
+	case typTimestamp, typTimestamp2:
+		return fsp("timestamp")
+	case typBit:
+		return fmt.Sprintf("bit(%d)", c.meta>>8*8+c.meta&0xff)
+	case typEnum:
+		return "enum"
+	case typSet:
+		return "set"
+	case typVarchar, typVarString:
+		return fmt.Sprintf("%s(%d)", pick("varchar", "varbinary"), int(c.meta)/charset.maxLen())
+	case typString:
+		return fmt.Sprintf("%s(%d)", pick("char", "binary"), c.size/charset.maxLen())
+	case typBlob:
+		size := [...]string{"", "tiny", "", "medium", "long"}
+		if int(c.meta) < len(size) {
+			return size[c.meta] + pick("text", "blob")
+		}
+	case typJSON:
+		return "json"
+	case typGeometry:
+		if c.geometry < uint64(len(geometryTypes)) {
+			return geometryTypes[c.geometry]
+		}
+		return "geometry"
+	case typVector:
+		return fmt.Sprintf("vector(%d)", c.dimension)
+	case typBlobZ:
+		return "compressed " + pick("text", "blob")
+	case typVarcharZ:
+		return "compressed " + pick("varchar", "varbinary")
+	}
+	return fmt.Sprintf("type %d", c.typ)
+}
+
+// dfsTable makes a dfs.Table of a table map that names its columns.
+func (m *tableMapBody) dfsTable() *dfs.Table {
+	t := &dfs.Table{
+		Schema: strings.Clone(m.schema), Name: strings.Clone(m.table),
+		Columns: make([]dfs.Column, len(m.columns)), Key: m.key,
+	}
+	for i := range m.columns {
+		c, to := &m.columns[i], &t.Columns[i]
+		cs := charsetOf(c.collation, m.maria)
+		to.Name = strings.Clone(c.name)
+		to.Type = c.describe(cs)
+		to.Nullable = c.nullable
+		for _, name := range c.members {
+			to.Members = append(to.Members, strings.Clone(name))
+		}
+		if c.isText() {
+			to.Charset, to.Collation = cs.name, cs.collation
+		}
+	}
+	return t
+}
+
+// isText reports whether the column's value is a dfs.String.
+func (c *column) isText() bool {
+	switch c.typ {
+	case typString, typVarString, typVarchar, typBlob:
+		return c.collation != binaryCollation
+	}
+	return false
+}
+
+// fits checks that t, as information_schema shows it, can be the table of the
+// table map, and takes over from it what the map does not say.
+func (m *tableMapBody) fits(t *dfs.Table) error {
+	cure := "the table was altered since this was logged: set binlog_row_metadata=FULL on the source where it has that, " +
+		"and start after the ALTER TABLE with a new copy of the table"
+	if len(t.Columns) != len(m.columns) {
+		return &TypeError{Table: t.String(), Column: fmt.Sprintf("1 to %d", len(m.columns)), Type: "any",
+			Cure: fmt.Sprintf("the table has %d columns now; %s", len(t.Columns), cure)}
+	}
+	for i := range m.columns {
+		c, is := &m.columns[i], &t.Columns[i]
+		c.name, c.members = is.Name, is.Members
+		c.unsigned = strings.HasSuffix(is.Type, " unsigned")
+		c.collation = binaryCollation
+		if is.Charset != "" {
+			c.collation = 0
+		}
+		name, _, _ := strings.Cut(is.Type, "(")
+		name, _, _ = strings.Cut(name, " ")
+		if !c.named(name, is.Type) {
+			return &TypeError{Table: t.String(), Column: is.Name, Type: c.describe(charset{}),
+				Cure: fmt.Sprintf("the column is %s now; %s", is.Type, cure)}
+		}
+	}
+	m.key, m.named = t.Key, true
+	return nil
+}
+
+// named reports whether a column of the type that information_schema shows as
+// full, and whose first word is name, is logged as c is.
+func (c *column) named(name, full string) bool {
+	switch c.typ {
+	case typTiny:
+		return name == "tinyint"
+	case typShort:
+		return name == "smallint"
+	case typInt24:
+		return name == "mediumint"
+	case typLong:
+		return name == "int"
+	case typLongLong:
+		return name == "bigint"
+	case typFloat:
+		return name == "float"
+	case typDouble:
+		return name == "double"
+	case typNewDecimal:
+		sign := c.unsigned
+		return full == c.describe(charset{}) || sign && strings.HasPrefix(full, "decimal(")
+	case typYear, typEnum, typSet, typJSON:
+		return name == c.describe(charset{})
+	case typDate, typNewDate:
+		return name == "date"
+	case typTime, typTime2, typDateTime, typDateTime2, typTimestamp, typTimestamp2, typBit:
+		return full == c.describe(charset{}) || c.typ <= typDateTime && name == c.describe(charset{})
+	case typVarchar, typVarString:
+		return name == "varchar" || name == "varbinary"
+	case typString:
+		// MariaDB logs UUID, INET6 and INET4 as BINARY.
+		return name == "char" || name == "binary" || name == "uuid" || name == "inet6" || name == "inet4"
+	case typBlob:
+		return strings.HasSuffix(name, "text") || strings.HasSuffix(name, "blob") || name == "json" || name == "vector"
+	case typGeometry:
+		return strings.Contains("geometry point linestring polygon multipoint multilinestring multipolygon geomcollection geometrycollection", name)
+	case typVector:
+		return name == "vector"
+	}
+	return true
+}
