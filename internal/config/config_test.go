@@ -310,3 +310,13 @@ target:
 	// dfs.yaml:4: unknown key "tabels" under source; did you mean tables?
 	// dfs.yaml:7: target.max_bytes is "plenty"; want a size such as 512MiB or 10GB
 }
+
+func TestRoutedNamesTheTarget(t *testing.T) {
+	c := &Config{}
+	require.Equal(t, "shop.orders", c.Routed("shop", "orders"))
+	c.Target.Routes = []Route{{"shop.users", "crm.people"}, {"shop.o*", "*.all"}, {"sh*.*", "copy.*"}}
+	require.Equal(t, "crm.people", c.Routed("shop", "users"))
+	require.Equal(t, "shop.all", c.Routed("shop", "orders"))
+	require.Equal(t, "copy.x+y", c.Routed("shop", "x+y"))
+	require.Equal(t, "other.users", c.Routed("other", "users"))
+}

@@ -1,0 +1,325 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/cdc"
+	"github.com/dataflowsync/dfs/internal/config"
+	"github.com/dataflowsync/dfs/queue"
+	"github.com/dataflowsync/dfs/sink"
+)
+
+// A finding is one line of the check's report.
+type finding struct {
+	Verdict string `json:"verdict"` // "ok", "note" or "fault"
+	Name    string `json:"name"`
+	Value   string `json:"value,omitempty"`
+	Text    string `json:"text"`
+	Cure    string `json:"cure,omitempty"`
+}
+
+// A section is what was found of one part.
+type section struct {
+	Part     string    `json:"part"`
+	About    string    `json:"about"`
+	Findings []finding `json:"findings"`
+}
+
+func (s *section) add(verdict, name, value, text string) {
+	s.Findings = append(s.Findings, finding{Verdict: verdict, Name: name, Value: value, Text: text})
+}
+
+// faults adds the faults of err. One that names a setting takes the place of
+// what was said of the setting.
+func (s *section) faults(err error) {
+	for _, f := range faultsOf(err) {
+		i := slices.IndexFunc(s.Findings, func(g finding) bool {
+			return g.Verdict != "fault" && g.Value != "" && strings.Contains(" "+f.What+" ", " "+g.Name+" ")
+		})
+		if i < 0 {
+			s.Findings = append(s.Findings, finding{Verdict: "fault", Text: f.What, Cure: f.Cure})
+			continue
+		}
+		s.Findings[i].Verdict, s.Findings[i].Text, s.Findings[i].Cure = "fault", f.What, f.Cure
+	}
+}
+
+// check looks at all parts, and explains what matters about each. The checkpoint
+// table is made if it is missing, as its absence could be a missing right; else
+// nothing is changed.
+func check(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Writer) int {
+	var p parts
+	defer func() { p.close() }()
+	source := checkSource(ctx, c, &p)
+	sections := []section{source}
+	if c.Queue.Path != "" {
+		sections = append(sections, checkQueue(c))
+	}
+	sections = append(sections, checkTarget(ctx, c, &p))
+	if p.source != nil && p.target != nil {
+		sections = append(sections, checkTables(ctx, c, &p))
+	}
+
+	faults, notes := 0, 0
+	for _, s := range sections {
+		for _, f := range s.Findings {
+			switch f.Verdict {
+			case "fault":
+				faults++
+			case "note":
+				notes++
+			}
+		}
+	}
+	if f.json {
+		out := json.NewEncoder(stdout)
+		out.SetIndent("", "  ")
+		if err := out.Encode(map[string]any{"ready": faults == 0, "sections": sections}); err != nil {
+			report(stderr, "check", err)
+			return exitRun
+		}
+	} else {
+		for _, s := range sections {
+			s.print(stdout)
+		}
+		switch {
+		case faults > 0:
+			fmt.Fprintf(stdout, "not ready: %s to mend\n", plural(uint64(faults), "fault"))
+		case notes > 0:
+			fmt.Fprintf(stdout, "ready, with %s\n", plural(uint64(notes), "note"))
+		default:
+			fmt.Fprintln(stdout, "ready")
+		}
+	}
+	if faults > 0 {
+		return exitSetup
+	}
+	return exitOK
+}
+
+func (s *section) print(w io.Writer) {
+	fmt.Fprintf(w, "%s  %s\n", s.Part, s.About)
+	width := 0
+	for _, f := range s.Findings {
+		width = max(width, len(f.Name))
+	}
+	for _, f := range s.Findings {
+		verdict := f.Verdict
+		if verdict == "fault" {
+			verdict = "FAULT"
+		}
+		if f.Name == "" {
+			fmt.Fprintf(w, "  %-5s  %s\n", verdict, indent(f.Text, "         "))
+		} else {
+			head := fmt.Sprintf("%-*s  %s", width, f.Name, f.Value)
+			if f.Value != "" {
+				head += ": "
+			}
+			fmt.Fprintf(w, "  %-5s  %s%s\n", verdict, head, indent(f.Text, "         "))
+		}
+		if f.Cure != "" {
+			fmt.Fprintf(w, "         cure: %s\n", indent(f.Cure, "         "))
+		}
+	}
+	fmt.Fprintln(w)
+}
+
+func checkSource(ctx context.Context, c *config.Config, p *parts) section {
+	s := section{Part: "source", About: c.Source.String()}
+	if server, err := askServer(ctx, c.SourceDSN()); err == nil {
+		s.About += ", " + server.product()
+		s.settings(server, sourceSettings)
+		server.Close()
+	}
+	var err error
+	p.source, err = cdc.Open(ctx, c.SourceDSN(), sourceOptions(c, slog.New(slog.DiscardHandler)))
+	s.faults(err)
+	if err == nil {
+		s.add("ok", "account", "", "may read the log and the tables")
+	}
+	return s
+}
+
+func checkTarget(ctx context.Context, c *config.Config, p *parts) section {
+	s := section{Part: "target", About: c.Target.String()}
+	if server, err := askServer(ctx, c.TargetDSN()); err == nil {
+		s.About += ", " + server.product()
+		s.settings(server, targetSettings)
+		server.Close()
+	}
+	var err error
+	p.target, err = sink.OpenMySQL(ctx, c.TargetDSN(), targetOptions(c, slog.New(slog.DiscardHandler)))
+	s.faults(err)
+	if err == nil {
+		t := readTarget(ctx, c)
+		text := "nothing applied yet; begins at source.start"
+		if t.Seq > 0 {
+			text = fmt.Sprintf("goes on after transaction %s", count(t.Seq))
+		}
+		s.add("ok", "checkpoint", "", text)
+	}
+	return s
+}
+
+// checkQueue opens an existing file to read it, as another process may be
+// writing it, and tries for a new one whether its folder can be written.
+func checkQueue(c *config.Config) section {
+	path := c.Queue.Path
+	s := section{Part: "queue", About: path}
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		f, err := os.CreateTemp(filepath.Dir(path), ".dfs-check-*")
+		if err != nil {
+			s.Findings = append(s.Findings, finding{Verdict: "fault", Text: "no file can be made there: " + err.Error(),
+				Cure: fmt.Sprintf("make the folder, and give this user the right to write in it, or change queue.path (%s)", c.Where("queue.path"))})
+			return s
+		}
+		f.Close()
+		os.Remove(f.Name())
+		s.add("ok", "file", "", "is made at the first start")
+		return s
+	}
+	if f, err := os.OpenFile(path, os.O_RDWR, 0); err != nil {
+		s.Findings = append(s.Findings, finding{Verdict: "fault", Text: err.Error(), Cure: "give this user the right to read and write the file"})
+		return s
+	} else {
+		f.Close()
+	}
+	q, err := queue.Open(path, &queue.Options{ReadOnly: true})
+	if err != nil {
+		s.faults(err)
+		return s
+	}
+	defer q.Close()
+	st := q.Stats()
+	s.add("ok", "file", config.Size(st.FileBytes).String(), fmt.Sprintf("holds up to transaction %s", count(st.Last)))
+	return s
+}
+
+// checkTables gives a verdict on each followed table.
+func checkTables(ctx context.Context, c *config.Config, p *parts) section {
+	s := section{Part: "tables", About: "followed, and where they go"}
+	tables, err := p.source.Tables(ctx)
+	s.faults(err)
+	for _, t := range tables {
+		to := c.Routed(t.Schema, t.Name)
+		f := finding{Verdict: "ok", Name: t.String() + " → " + to, Text: fmt.Sprintf("%d columns, %s", len(t.Columns), keyOf(t))}
+		if t.Key == nil {
+			f.Verdict = "note"
+		}
+		if bad := faultsOf(p.target.CheckTables(ctx, []*dfs.Table{t})); len(bad) > 0 {
+			f.Verdict, f.Text, f.Cure = "fault", bad[0].What, bad[0].Cure
+			for _, b := range bad[1:] {
+				f.Text += "\n" + b.What
+			}
+		}
+		s.Findings = append(s.Findings, f)
+	}
+	s.About = plural(uint64(len(tables)), "table") + " " + s.About
+	return s
+}
+
+func keyOf(t *dfs.Table) string {
+	if t.Key == nil {
+		return "no primary key: updates and deletes look at every column, and are slow"
+	}
+	var names []string
+	for _, i := range t.Key {
+		names = append(names, t.Columns[i].Name)
+	}
+	return "key " + strings.Join(names, ", ")
+}
+
+// A setting is a server variable that is worth knowing about. What makes it a
+// fault is for the packages to say; judge tells what is merely worth a note.
+type setting struct {
+	name  string
+	text  string
+	judge func(value string) (note string)
+}
+
+func (s *section) settings(server *server, list []setting) {
+	for _, v := range list {
+		value, ok := server.vars[v.name]
+		if !ok {
+			continue // this product, or this version, has no such variable
+		}
+		verdict, text := "ok", v.text
+		if v.judge != nil {
+			if note := v.judge(value); note != "" {
+				verdict, text = "note", note
+			}
+		}
+		if value == "" {
+			value = "(empty)"
+		}
+		s.add(verdict, v.name, value, text)
+	}
+}
+
+// unless returns a judge who notes every value but the wanted one.
+func unless(want, note string) func(string) string {
+	return func(value string) string {
+		if strings.EqualFold(value, want) {
+			return ""
+		}
+		return note
+	}
+}
+
+// atLeast returns a judge who notes values below least; zero means for ever.
+func atLeast(least float64, note string) func(string) string {
+	return func(value string) string {
+		if n, err := strconv.ParseFloat(value, 64); err != nil || n == 0 || n >= least {
+			return ""
+		}
+		return note
+	}
+}
+
+var sourceSettings = []setting{
+	{"log_bin", "commits are written to the binary log", nil},
+	{"server_id", "tells this server's transactions from others'", nil},
+	{"binlog_format", "rows are logged, not statements", nil},
+	{"binlog_row_image", "each row is logged with all its columns", nil},
+	{"binlog_row_metadata", "the log names its columns and keys", unless("FULL",
+		"the log does not name its columns, so they are looked up as they are at the time; SET GLOBAL binlog_row_metadata = FULL makes the log tell")},
+	{"binlog_row_value_options", "JSON documents are logged whole", nil},
+	{"binlog_transaction_compression", "how transactions travel", nil},
+	{"binlog_checksum", "what is read is checked for damage", unless("CRC32",
+		"damage on the way is not noticed; SET GLOBAL binlog_checksum = CRC32")},
+	{"gtid_mode", "positions are good on every replica of this server", unless("ON",
+		"positions are files and offsets, and good on this server only")},
+	{"log_replica_updates", "what this server itself replicates is logged", unless("ON",
+		"what this server itself replicates is not in its log, and so not followed")},
+	{"log_slave_updates", "what this server itself replicates is logged", unless("ON",
+		"what this server itself replicates is not in its log, and so not followed")},
+	{"binlog_expire_logs_seconds", "seconds that the log is kept, and reading may pause", atLeast(86400,
+		"seconds that the log is kept: after a pause longer than that, changes are lost; a day at least is better")},
+	{"expire_logs_days", "days that the log is kept, and reading may pause; 0 is for ever, but see above", nil},
+}
+
+var targetSettings = []setting{
+	{"read_only", "rows can be written", unless("OFF", "rows can be written only by accounts with a right to pass this")},
+	{"super_read_only", "rows can be written", unless("OFF", "no row can be written: SET GLOBAL super_read_only = OFF")},
+	{"max_allowed_packet", "bytes that one row may take, as SQL", atLeast(16<<20,
+		"bytes that one row may take, as SQL; rows of the source may be larger")},
+	{"innodb_flush_log_at_trx_commit", "what is committed survives a power failure", unless("1",
+		"what is committed may be lost by a power failure, with its checkpoint, and is then applied again")},
+	{"sync_binlog", "what is committed is in the target's own log", unless("1",
+		"the target's own log may lack what is committed, after a power failure")},
+	{"sql_mode", "does not matter here: the session sets its own", nil},
+	{"time_zone", "does not matter here: the session sets its own", nil},
+	{"foreign_key_checks", "does not matter here: each change says whether to check", nil},
+	{"lower_case_table_names", "whether names of tables are stored in lower case", nil},
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/dataflowsync/dfs/internal/config"
+)
+
+// Exit codes. A second SIGINT or SIGTERM ends the process at once, with 130 or
+// 143 as the shell has it.
+const (
+	exitOK    = 0 // ended as asked; check: all is ready; status: shown
+	exitRun   = 1 // stopped by an error while running; status: a part cannot be read
+	exitUsage = 2 // wrong command line or configuration file
+	exitSetup = 3 // source, queue or target cannot be used as they are
+)
+
+const usage = `basic keeps a MySQL or MariaDB database in step with another.
+
+usage: basic [command] [flags]
+
+commands:
+  run       carry changes from source to target until told to stop (the default)
+  check     look at source, queue and target without changing them, and say what
+            is amiss and how to mend it
+  status    say where source, queue and target stand, also while they run
+  config    print an example file in which every key is explained
+  version   print the version
+
+flags:
+  -c file   configuration file (default: dfs.yaml)
+  -log fmt  run: log as text or json, over what the file says
+  -plain    run: no live line, even on a terminal
+  -json     check, status: print JSON
+
+exit codes:
+  0         ended as asked; check: all is ready; status: shown
+  1         stopped by an error while running; status: a part cannot be read
+  2         wrong command line or configuration file
+  3         source, queue or target cannot be used as they are
+  130, 143  a second SIGINT or SIGTERM ended it at once
+
+SIGINT and SIGTERM finish the work in hand, for as long as pipeline.stop_timeout
+allows. Whatever ends it, even kill -9, nothing is lost and nothing comes twice.
+`
+
+// example is what "basic config" prints.
+//
+//go:embed dfs.yaml
+var example string
+
+// flags are what the command line says after the command.
+type flags struct {
+	file   string
+	format string
+	plain  bool
+	json   bool
+}
+
+// command runs the command line and returns the exit code.
+func command(args []string, stdout, stderr io.Writer) int {
+	name := "run"
+	if len(args) > 0 && (args[0] == "" || args[0][0] != '-') {
+		name, args = args[0], args[1:]
+	}
+	var f flags
+	set := flag.NewFlagSet("basic "+name, flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	set.StringVar(&f.file, "c", "dfs.yaml", "")
+	set.StringVar(&f.format, "log", "", "")
+	set.BoolVar(&f.plain, "plain", false, "")
+	set.BoolVar(&f.json, "json", false, "")
+	switch err := set.Parse(args); {
+	case errors.Is(err, flag.ErrHelp), name == "help":
+		fmt.Fprint(stdout, usage)
+		return exitOK
+	case err != nil:
+		return misuse(stderr, err.Error())
+	case set.NArg() > 0:
+		return misuse(stderr, fmt.Sprintf("unexpected argument %q", set.Arg(0)))
+	case f.format != "" && f.format != "text" && f.format != "json":
+		return misuse(stderr, fmt.Sprintf("-log is %q; want text or json", f.format))
+	}
+
+	switch name {
+	case "config":
+		fmt.Fprint(stdout, example)
+		return exitOK
+	case "version":
+		fmt.Fprintln(stdout, version())
+		return exitOK
+	case "run", "check", "status":
+	default:
+		return misuse(stderr, fmt.Sprintf("unknown command %q", name))
+	}
+
+	cfg, err := config.Load(f.file)
+	if err != nil {
+		report(stderr, f.file+" cannot be used", err)
+		return exitUsage
+	}
+	ctx, stop := untilSignal(stderr)
+	defer stop()
+	switch name {
+	case "check":
+		return check(ctx, cfg, f, stdout, stderr)
+	case "status":
+		return status(ctx, cfg, f, stdout, stderr)
+	}
+	return run(ctx, cfg, f, stderr)
+}
+
+func misuse(stderr io.Writer, text string) int {
+	fmt.Fprintf(stderr, "basic: %s\n\n%s", text, usage)
+	return exitUsage
+}
+
+// untilSignal returns a context that ends with the first SIGINT or SIGTERM. The
+// second ends the process.
+func untilSignal(stderr io.Writer) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		if _, ok := <-signals; !ok {
+			return
+		}
+		cancel()
+		if s, ok := <-signals; ok {
+			fmt.Fprintln(stderr, "\nbasic: ended at once by a second signal; the next start goes on from the target's checkpoint")
+			os.Exit(128 + int(s.(syscall.Signal)))
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		close(signals)
+		cancel()
+	}
+}
+
+// version names the release, the commit it was built from, and the Go version.
+func version() string {
+	release, commit := "(devel)", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		release = info.Main.Version
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				commit = " " + s.Value[:min(12, len(s.Value))]
+			}
+		}
+	}
+	return fmt.Sprintf("basic %s%s %s %s/%s", release, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}

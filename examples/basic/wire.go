@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/cdc"
+	"github.com/dataflowsync/dfs/internal/config"
+	"github.com/dataflowsync/dfs/queue"
+	"github.com/dataflowsync/dfs/sink"
+)
+
+// sourceOptions says in Go what the file says of the source.
+func sourceOptions(c *config.Config, log *slog.Logger) *cdc.Options {
+	return &cdc.Options{
+		Tables:      c.Source.Tables,
+		Start:       c.Source.Start,
+		ServerID:    c.Source.ServerID,
+		Heartbeat:   c.Source.Heartbeat,
+		ReadTimeout: c.Source.ReadTimeout,
+		MaxPart:     int(c.Source.MaxPart),
+		Buffer:      int(c.Source.Buffer),
+		Logger:      log,
+	}
+}
+
+func queueOptions(c *config.Config) *queue.Options {
+	return &queue.Options{
+		MaxBytes: int64(c.Queue.MaxBytes),
+		Keep:     int64(c.Queue.Keep),
+		KeepFor:  c.Queue.KeepFor,
+	}
+}
+
+func targetOptions(c *config.Config, log *slog.Logger) *sink.MySQLOptions {
+	o := &sink.MySQLOptions{
+		Name:     c.Name,
+		Schema:   c.Target.Schema,
+		DDL:      sink.Policy(c.Target.DDL),
+		MaxRows:  c.Target.MaxRows,
+		MaxBytes: int(c.Target.MaxBytes),
+		Logger:   log,
+	}
+	for _, r := range c.Target.Routes {
+		o.Routes = append(o.Routes, sink.Route(r))
+	}
+	for _, p := range c.Target.Conflicts {
+		o.Conflicts = append(o.Conflicts, sink.ConflictRule{Tables: p.Tables, Policy: sink.Policy(p.Policy)})
+	}
+	return o
+}
+
+// parts are what a pipeline is made of.
+type parts struct {
+	source *cdc.Source
+	queue  *queue.Queue // nil if the file has none
+	target *sink.MySQL
+}
+
+// A partError says which part of the set-up err is about.
+type partError struct {
+	part string // such as "the source (db1:3306 as user dfs)"
+	err  error
+}
+
+func (e *partError) Error() string { return e.part + ": " + e.err.Error() }
+func (e *partError) Unwrap() error { return e.err }
+
+func sourceName(c *config.Config) string { return "the source (" + c.Source.String() + ")" }
+func targetName(c *config.Config) string { return "the target (" + c.Target.String() + ")" }
+func queueName(c *config.Config) string  { return "the queue" }
+
+// open opens all parts and looks at the tables. It returns the faults of all of
+// them, each a *partError.
+func open(ctx context.Context, c *config.Config, log *slog.Logger) (*parts, error) {
+	var p parts
+	var errs []error
+	fault := func(part string, err error) {
+		if err != nil {
+			errs = append(errs, &partError{part, err})
+		}
+	}
+	var err error
+	p.source, err = cdc.Open(ctx, c.SourceDSN(), sourceOptions(c, log))
+	fault(sourceName(c), err)
+	if c.Queue.Path != "" {
+		p.queue, err = queue.Open(c.Queue.Path, queueOptions(c))
+		fault(queueName(c), err)
+	}
+	p.target, err = sink.OpenMySQL(ctx, c.TargetDSN(), targetOptions(c, log))
+	fault(targetName(c), err)
+	if p.source != nil && p.target != nil {
+		tables, err := p.source.Tables(ctx)
+		fault(sourceName(c), err)
+		fault(targetName(c), p.target.CheckTables(ctx, tables))
+	}
+	if len(errs) > 0 {
+		p.close()
+		return nil, errors.Join(errs...)
+	}
+	return &p, nil
+}
+
+// close frees what is open, target first.
+func (p *parts) close() error {
+	var errs []error
+	if p.target != nil {
+		errs = append(errs, p.target.Close())
+	}
+	if p.queue != nil {
+		errs = append(errs, p.queue.Close())
+	}
+	if p.source != nil {
+		errs = append(errs, p.source.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close: %w", err)
+	}
+	return nil
+}
+
+// pipeline puts the parts together.
+func (p *parts) pipeline(c *config.Config, log *slog.Logger) *dfs.Pipeline {
+	line := &dfs.Pipeline{
+		Source:      p.source,
+		Sink:        p.target,
+		MaxBatch:    c.Pipeline.MaxBatch,
+		ReadAhead:   int(c.Pipeline.ReadAhead),
+		StopTimeout: c.Pipeline.StopTimeout,
+		RetryWait:   c.Pipeline.RetryWait,
+		Logger:      log,
+	}
+	if p.queue != nil { // a nil *queue.Queue is not a nil dfs.Queue
+		line.Queue = p.queue
+	}
+	return line
+}
