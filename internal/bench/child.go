@@ -1,0 +1,247 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"runtime/pprof"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/go-mysql-org/go-mysql/mysql"
+	"github.com/go-mysql-org/go-mysql/replication"
+
+	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/cdc"
+	"github.com/dataflowsync/dfs/queue"
+	"github.com/dataflowsync/dfs/sink"
+)
+
+// childEnv is the variable that holds a job, as JSON, for this program started
+// by itself: what is measured runs in a process of its own, so that memory and
+// processor time are its own.
+const childEnv = "DFS_BENCH_CHILD"
+
+// A job is what a child does.
+type job struct {
+	Do      string // "apply", "capture" or "gomysql"
+	Source  string // DSN
+	Target  string // DSN
+	Queue   string // file
+	Tables  []string
+	From    string // set of GTIDs
+	Last    string // GTID of the last transaction
+	Addr    string // of the source
+	File    string // of the source's log
+	Pos     uint32
+	Rows    int    // in the backlog
+	Profile string // file for a CPU profile; empty for none
+}
+
+// An outcome is what a child tells of its job.
+type outcome struct {
+	sample
+	Rows int // seen
+}
+
+// runChild does a job. Capture and gomysql get ready, say so on standard output
+// and begin when a line comes on standard input, so that neither the start of a
+// process nor the checks before a run count, as with START REPLICA.
+func runChild(text string) error {
+	var j job
+	if err := json.Unmarshal([]byte(text), &j); err != nil {
+		return err
+	}
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer cancel()
+	switch j.Do {
+	case "apply":
+		return j.apply(ctx)
+	case "capture":
+		return j.capture(ctx)
+	case "gomysql":
+		return j.goMySQL(ctx)
+	}
+	return fmt.Errorf("unknown job %q", j.Do)
+}
+
+// startProfile starts a CPU profile, if one is wanted, and returns what ends it.
+func (j *job) startProfile() (stop func() error, err error) {
+	if j.Profile == "" {
+		return func() error { return nil }, nil
+	}
+	f, err := os.Create(j.Profile)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, err
+	}
+	return func() error { pprof.StopCPUProfile(); return f.Close() }, nil
+}
+
+// begin waits for the line that starts the measured part.
+func begin() error {
+	fmt.Println("ready")
+	_, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	return err
+}
+
+// end tells the outcome of what took from begun until now.
+func end(begun time.Time, rows func() (int, error)) error {
+	o := outcome{sample: sample{Wall: time.Since(begun), Self: cpuTime(os.Getpid()), RSS: peakRSS(os.Getpid())}}
+	var err error
+	if o.Rows, err = rows(); err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(o)
+}
+
+func (j *job) open(ctx context.Context) (*cdc.Source, *queue.Queue, error) {
+	src, err := cdc.Open(ctx, j.Source, &cdc.Options{Tables: j.Tables, Start: "gtid:" + j.From})
+	if err != nil {
+		return nil, nil, err
+	}
+	q, err := queue.Open(j.Queue, nil)
+	return src, q, err
+}
+
+// apply is what examples/basic does, with a profile.
+func (j *job) apply(ctx context.Context) error {
+	stop, err := j.startProfile()
+	if err != nil {
+		return err
+	}
+	src, q, err := j.open(ctx)
+	if err != nil {
+		return err
+	}
+	dst, err := sink.OpenMySQL(ctx, j.Target, nil)
+	if err != nil {
+		return err
+	}
+	p := &dfs.Pipeline{Source: src, Queue: q, Sink: dst}
+	return errors.Join(p.Run(ctx), dst.Close(), q.Close(), src.Close(), stop())
+}
+
+// capture stores the backlog in a queue, and then reads it back to count its
+// rows.
+func (j *job) capture(ctx context.Context) error {
+	src, q, err := j.open(ctx)
+	if err != nil {
+		return err
+	}
+	stored, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p := &dfs.Pipeline{Source: src, Sink: q}
+	var arrived time.Time
+	p.Observe = func(dfs.Batch) {
+		if p.Stats().Apply.ID == j.Last {
+			arrived = time.Now()
+			cancel()
+		}
+	}
+	if err := begin(); err != nil {
+		return err
+	}
+	stop, err := j.startProfile()
+	if err != nil {
+		return err
+	}
+	begun := time.Now()
+	if err := p.Run(stored); err != nil {
+		return err
+	}
+	if arrived.IsZero() {
+		return errors.New("capture stopped before the end of the backlog")
+	}
+	if err := stop(); err != nil {
+		return err
+	}
+	// Stopping does not count.
+	begun = begun.Add(time.Since(arrived))
+	return end(begun, func() (rows int, err error) {
+		rows, err = countRows(ctx, src, q, j.Last)
+		return rows, errors.Join(err, q.Close(), src.Close())
+	})
+}
+
+// countRows reads the queue from its beginning up to the named transaction.
+func countRows(ctx context.Context, src *cdc.Source, q *queue.Queue, last string) (rows int, err error) {
+	stream, err := q.Open(ctx, dfs.Checkpoint{})
+	if err != nil {
+		return 0, err
+	}
+	defer stream.Close()
+	batch := make([]*dfs.Transaction, 4096)
+	for {
+		n, err := stream.Next(ctx, batch)
+		if err != nil {
+			return rows, err
+		}
+		if err := src.Decode(ctx, batch[:n]); err != nil {
+			return rows, err
+		}
+		for _, tx := range batch[:n] {
+			rows += len(tx.Changes)
+			if tx.ID == last && !tx.More {
+				return rows, nil
+			}
+		}
+	}
+}
+
+// goMySQL reads the backlog with go-mysql, decoding all of it. It goes by file
+// and position, which is the quicker of its modes.
+func (j *job) goMySQL(ctx context.Context) error {
+	host, port, err := net.SplitHostPort(j.Addr)
+	if err != nil {
+		return err
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return err
+	}
+	if err := begin(); err != nil {
+		return err
+	}
+	begun := time.Now()
+	s := replication.NewBinlogSyncer(replication.BinlogSyncerConfig{
+		ServerID: 1, Flavor: "mysql", Host: host, Port: uint16(n), User: "root",
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	stream, err := s.StartSync(mysql.Position{Name: j.File, Pos: j.Pos})
+	if err != nil {
+		return err
+	}
+	rows := 0
+	for {
+		e, err := stream.GetEvent(ctx)
+		if err != nil {
+			return err
+		}
+		if r, ok := e.Event.(*replication.RowsEvent); ok {
+			switch e.Header.EventType {
+			case replication.UPDATE_ROWS_EVENTv1, replication.UPDATE_ROWS_EVENTv2:
+				rows += len(r.Rows) / 2
+			default:
+				rows += len(r.Rows)
+			}
+		}
+		// The last transaction has one row, so its end follows.
+		if _, ok := e.Event.(*replication.XIDEvent); ok && rows >= j.Rows {
+			// Close would take seconds, and the process ends anyway.
+			return end(begun, func() (int, error) { return rows, nil })
+		}
+	}
+}

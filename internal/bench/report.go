@@ -1,0 +1,374 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A report holds all that was measured.
+type report struct {
+	Date      time.Time        `json:"date"`
+	Machine   string           `json:"machine"`
+	Cores     int              `json:"cores"`
+	Kernel    string           `json:"kernel"`
+	Go        string           `json:"go"`
+	Server    string           `json:"server"`
+	Scale     float64          `json:"scale"`
+	Rounds    int              `json:"rounds"`
+	Backlogs  []*result        `json:"backlogs"`
+	Latencies []*latencyResult `json:"latencies"`
+
+	opts *options
+}
+
+// A result is what the contenders did with one backlog.
+type result struct {
+	Name  string  `json:"name"`
+	Title string  `json:"title"`
+	Txs   int     `json:"transactions"`
+	Rows  int     `json:"rows"`
+	Bytes int64   `json:"bytes"`
+	Lines []*line `json:"contenders"`
+}
+
+// A line is what one contender did in all rounds.
+type line struct {
+	Name    string   `json:"name"`
+	Title   string   `json:"title"`
+	Samples []sample `json:"samples"`
+}
+
+// A latencyResult is what one contender's transactions took, in all rounds.
+type latencyResult struct {
+	Name string          `json:"name"`
+	Rate float64         `json:"rate"` // transactions a second, the least of all rounds
+	P50  []time.Duration `json:"p50"`  // of each round
+	P99  []time.Duration `json:"p99"`
+	Took []time.Duration `json:"-"` // of all rounds, sorted
+}
+
+func newReport(o *options) *report {
+	r := &report{Date: time.Now(), Cores: runtime.NumCPU(), Go: runtime.Version(),
+		Scale: o.scale, Rounds: o.rounds, opts: o, Machine: "unknown processor"}
+	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		if _, rest, ok := strings.Cut(string(b), "model name\t: "); ok {
+			r.Machine, _, _ = strings.Cut(rest, "\n")
+		}
+	}
+	if b, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
+		r.Kernel = strings.TrimSpace(string(b))
+	}
+	return r
+}
+
+func (r *report) backlog(b *backlog) *result {
+	res := &result{Name: b.name, Title: b.title, Txs: b.txs, Rows: b.rows, Bytes: b.bytes}
+	r.Backlogs = append(r.Backlogs, res)
+	return res
+}
+
+// line returns what the named contender did, or nil.
+func (res *result) line(name string) *line {
+	for _, l := range res.Lines {
+		if l.Name == name {
+			return l
+		}
+	}
+	return nil
+}
+
+func (res *result) add(c *contender, s sample) {
+	l := res.line(c.name)
+	if l == nil {
+		l = &line{Name: c.name, Title: c.title}
+		res.Lines = append(res.Lines, l)
+	}
+	l.Samples = append(l.Samples, s)
+}
+
+func (r *report) addLatency(name string, t *latencyRun) {
+	i := slices.IndexFunc(r.Latencies, func(l *latencyResult) bool { return l.Name == name })
+	if i < 0 {
+		i = len(r.Latencies)
+		r.Latencies = append(r.Latencies, &latencyResult{Name: name, Rate: t.rate})
+	}
+	l := r.Latencies[i]
+	l.Rate = min(l.Rate, t.rate)
+	took := slices.Sorted(slices.Values(t.took))
+	l.P50, l.P99 = append(l.P50, quantile(took, 0.5)), append(l.P99, quantile(took, 0.99))
+	l.Took = append(l.Took, took...)
+	slices.Sort(l.Took)
+}
+
+// A spread is what several rounds gave.
+type spread []float64
+
+func (s spread) median() float64 {
+	v := slices.Sorted(slices.Values(s))
+	if n := len(v); n%2 == 0 {
+		return (v[n/2-1] + v[n/2]) / 2
+	}
+	return v[len(v)/2]
+}
+
+// text returns the median, with the least and the greatest if there are more.
+func (s spread) text(format func(float64) string) string {
+	t := format(s.median())
+	if len(s) > 1 {
+		t += " (" + format(slices.Min(s)) + "–" + format(slices.Max(s)) + ")"
+	}
+	return t
+}
+
+// of returns one figure of each sample.
+func (l *line) of(f func(sample) float64) spread {
+	var s spread
+	for _, v := range l.Samples {
+		s = append(s, f(v))
+	}
+	return s
+}
+
+func (l *line) rates(rows int) spread {
+	return l.of(func(s sample) float64 { return s.rate(rows) })
+}
+
+// ratios returns how many times as fast as other l was in each round. Rounds
+// alternate, so what disturbs one of them disturbs both.
+func (l *line) ratios(other *line) spread {
+	var s spread
+	for i := range min(len(l.Samples), len(other.Samples)) {
+		s = append(s, other.Samples[i].Wall.Seconds()/l.Samples[i].Wall.Seconds())
+	}
+	return s
+}
+
+// A goal is a figure that is to be reached.
+type goal struct {
+	What string `json:"what"`
+	Want string `json:"want"`
+	Got  string `json:"got"`
+	OK   bool   `json:"ok"`
+	Why  string `json:"why,omitempty"` // where the time went, if it was not reached
+}
+
+// goals compares what was measured with what is to be reached.
+func (r *report) goals() []goal {
+	var goals []goal
+	add := func(what, want, got string, ok bool, l *line) {
+		g := goal{What: what, Want: want, Got: got, OK: ok}
+		if !ok && l != nil {
+			g.Why = l.Samples[len(l.Samples)-1].shares()
+		}
+		goals = append(goals, g)
+	}
+	atLeast := func(what string, want float64, got spread, unit string, l *line) {
+		format := func(v float64) string { return figure(v) + unit }
+		add(what, "≥ "+format(want), got.text(figure)+unit, got.median() >= want, l)
+	}
+	for _, res := range r.Backlogs {
+		dfs, native := res.line("dfs"), res.line("native")
+		capture, peer := res.line("capture"), res.line("gomysql")
+		switch res.Name {
+		case "single":
+			if capture != nil {
+				atLeast("capture to durable queue, single-row transactions", 300_000, capture.rates(res.Rows), " rows/s", capture)
+			}
+			if capture != nil && peer != nil {
+				atLeast("capture to durable queue against go-mysql's decode", 2, capture.ratios(peer), "x", capture)
+			}
+			if dfs != nil && native != nil {
+				atLeast("end to end against the native replica, single-row transactions", 8, dfs.ratios(native), "x", dfs)
+			}
+		case "batch":
+			if dfs != nil && native != nil {
+				atLeast("end to end against the native replica, transactions of 100 rows", 1, dfs.ratios(native), "x", dfs)
+			}
+		case "drain", "large":
+			if dfs == nil {
+				break
+			}
+			limit, what := 150.0, fmt.Sprintf("memory while draining %s MB of log", count(float64(res.Bytes>>20)))
+			if res.Name == "large" {
+				limit, what = 256, fmt.Sprintf("memory for a transaction of %s rows", count(float64(res.Rows-1)))
+			}
+			rss := dfs.of(func(s sample) float64 { return float64(s.RSS) / (1 << 20) })
+			add(what, "≤ "+figure(limit)+" MiB", rss.text(figure)+" MiB", slices.Max(rss) <= limit, nil)
+		}
+	}
+	for _, l := range r.Latencies {
+		if l.Name != "dfs" {
+			continue
+		}
+		for _, q := range []struct {
+			name  string
+			share float64
+			limit time.Duration
+		}{{"p50", 0.5, 10 * time.Millisecond}, {"p99", 0.99, 50 * time.Millisecond}} {
+			got := quantile(l.Took, q.share)
+			add(fmt.Sprintf("commit to visible at %d transactions/s, %s", pace, q.name),
+				"≤ "+millis(q.limit), millis(got), got <= q.limit, nil)
+		}
+		add("pace of the source while latency was measured", fmt.Sprintf("≥ %.0f/s", 0.95*pace),
+			fmt.Sprintf("%.0f/s", l.Rate), l.Rate >= 0.95*pace, nil)
+	}
+	return goals
+}
+
+// tables returns the report as tables, each with a heading.
+func (r *report) tables() []table {
+	var tables []table
+	for _, res := range r.Backlogs {
+		t := table{
+			title: fmt.Sprintf("%s: %s", res.Name, res.Title),
+			note: fmt.Sprintf("%s transactions, %s rows, %s MB of log", count(float64(res.Txs)),
+				count(float64(res.Rows)), count(float64(res.Bytes>>20))),
+			head: []string{"", "rows/s", "x native", "CPU s", "CPU s target", "peak MiB"},
+		}
+		native := res.line("native")
+		for _, l := range res.Lines {
+			row := []string{l.Title, l.rates(res.Rows).text(count), "", "", "", ""}
+			if native != nil && l.Samples[0].Target > 0 {
+				row[2] = l.ratios(native).text(figure)
+			}
+			if own := l.of(func(s sample) float64 { return s.Self.Seconds() }); own.median() > 0 {
+				row[3] = fmt.Sprintf("%.2f", own.median())
+			}
+			if l.Samples[0].Target > 0 {
+				row[4] = fmt.Sprintf("%.2f", l.of(func(s sample) float64 { return s.Target.Seconds() }).median())
+			}
+			if l.Samples[0].RSS > 0 {
+				row[5] = figure(slices.Max(l.of(func(s sample) float64 { return float64(s.RSS) / (1 << 20) })))
+			}
+			t.rows = append(t.rows, row)
+		}
+		tables = append(tables, t)
+	}
+	if len(r.Latencies) > 0 {
+		t := table{
+			title: fmt.Sprintf("latency: from commit to visible, single-row transactions, %d a second", pace),
+			note:  "ms, over all rounds; in parentheses the least and the greatest round",
+			head:  []string{"", "p50", "p95", "p99", "max", "transactions"},
+		}
+		for _, l := range r.Latencies {
+			i := slices.IndexFunc(contenders(), func(c *contender) bool { return c.name == l.Name })
+			between := func(v []time.Duration) string {
+				if len(v) < 2 {
+					return ""
+				}
+				return " (" + plainMillis(slices.Min(v)) + "–" + plainMillis(slices.Max(v)) + ")"
+			}
+			q := func(share float64) string { return plainMillis(quantile(l.Took, share)) }
+			t.rows = append(t.rows, []string{contenders()[i].title, q(0.5) + between(l.P50), q(0.95),
+				q(0.99) + between(l.P99), q(1), count(float64(len(l.Took)))})
+		}
+		tables = append(tables, t)
+	}
+	if goals := r.goals(); len(goals) > 0 {
+		t := table{title: "goals", note: "median of the rounds", head: []string{"", "wanted", "reached", ""}}
+		if r.Scale < 1 {
+			t.note += "; they are meant for SCALE=1"
+		}
+		for _, g := range goals {
+			verdict := "ok"
+			if !g.OK {
+				verdict = "short"
+			}
+			t.rows = append(t.rows, []string{g.What, g.Want, g.Got, verdict})
+			if g.Why != "" {
+				t.after = append(t.after, g.What+": "+g.Why)
+			}
+		}
+		tables = append(tables, t)
+	}
+	return tables
+}
+
+// about says under which conditions the figures came about.
+func (r *report) about() []string {
+	return []string{
+		fmt.Sprintf("%s: %d cores (%s), Linux %s, %s, MySQL %s; SCALE=%s, %d rounds, in turn; all processes on these cores",
+			r.Date.Format("2006-01-02"), r.Cores, r.Machine, r.Kernel, r.Go, r.Server, figure(r.Scale), r.Rounds),
+		"figures are the median, with the least and the greatest round; the target has sync_binlog=1, innodb_flush_log_at_trx_commit=1, " +
+			"a binary log, and 512 MB of buffer pool; after each replay its rows equal the source's",
+	}
+}
+
+// print writes the report to w, and as Markdown to the file that was asked for.
+func (r *report) print(w io.Writer) error {
+	if r.opts.md != "" {
+		if err := os.WriteFile(r.opts.md, r.markdown(), 0o644); err != nil {
+			return err
+		}
+	}
+	if r.opts.json {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(struct {
+			*report
+			Goals []goal `json:"goals"`
+		}{r, r.goals()})
+	}
+	_, err := w.Write(r.text())
+	return err
+}
+
+func (r *report) text() []byte {
+	var b bytes.Buffer
+	for _, t := range r.tables() {
+		t.text(&b)
+		b.WriteByte('\n')
+	}
+	for _, s := range r.about() {
+		fmt.Fprintln(&b, s)
+	}
+	return b.Bytes()
+}
+
+func (r *report) markdown() []byte {
+	var b bytes.Buffer
+	for _, t := range r.tables() {
+		t.markdown(&b)
+	}
+	for _, s := range r.about() {
+		fmt.Fprintf(&b, "%s.\n", s)
+	}
+	return b.Bytes()
+}
+
+// count formats a number of things: 1,234,567.
+func count(v float64) string {
+	s := fmt.Sprintf("%.0f", v)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// figure formats a number with as many digits as mean something.
+func figure(v float64) string {
+	switch {
+	case v >= 100:
+		return count(v)
+	case v >= 10:
+		return trimZeros(fmt.Sprintf("%.1f", v))
+	}
+	return trimZeros(fmt.Sprintf("%.2f", v))
+}
+
+func trimZeros(s string) string { return strings.TrimSuffix(strings.TrimRight(s, "0"), ".") }
+
+func plainMillis(d time.Duration) string {
+	return trimZeros(fmt.Sprintf("%.2f", float64(d)/float64(time.Millisecond)))
+}
+
+func millis(d time.Duration) string { return plainMillis(d) + " ms" }
