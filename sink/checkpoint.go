@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/dataflowsync/dfs"
 )
@@ -50,17 +49,15 @@ func (m *MySQL) setUp(ctx context.Context, s *session) error {
 	}
 	switch serverError(err) {
 	case erNoSuchTable, erBadDB:
-		schema := "CREATE DATABASE IF NOT EXISTS " + string(appendIdent(nil, m.schema))
-		if serverError(err) == erNoSuchTable {
-			schema = "DO 0"
+		// The schema is created only if missing, so that an account needs no
+		// right to do so where it is there.
+		if _, err = s.exec(ctx, []byte(m.createTableSQL())); serverError(err) == erBadDB {
+			schema := appendIdent([]byte("CREATE DATABASE IF NOT EXISTS "), m.schema)
+			_, err = s.exec(ctx, append(append(schema, ';'), m.createTableSQL()...))
 		}
-		if _, err := s.exec(ctx, []byte(schema+";"+m.createTableSQL())); err != nil {
-			return cure(err)
-		}
-	default:
-		if err != nil {
-			return cure(err)
-		}
+	}
+	if err != nil {
+		return cure(err)
 	}
 	if len(rows) > 0 {
 		return nil
@@ -192,6 +189,3 @@ func token(n int) string {
 	rand.Read(b) // never fails
 	return hex.EncodeToString(b)
 }
-
-// closeWait is how long Close waits for the server.
-const closeWait = 5 * time.Second

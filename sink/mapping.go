@@ -129,7 +129,7 @@ func newMapping(src *dfs.Table, to *table) (*mapping, error) {
 		tc := &to.columns[j]
 		if back[j] < 0 && !tc.optional && !tc.generated {
 			errs = append(errs, fmt.Errorf("the column %s of the target's table %s.%s is NOT NULL without a default, and %s "+
-				"has no such column: ALTER TABLE `%s`.`%s` ALTER COLUMN `%s` SET DEFAULT ...",
+				"has no such column: give it one by ALTER TABLE `%s`.`%s` ALTER COLUMN `%s` SET DEFAULT",
 				tc.name, to.schema, to.name, src, to.schema, to.name, tc.name))
 		}
 	}

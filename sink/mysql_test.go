@@ -3,6 +3,7 @@ package sink
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/dataflowsync/dfs"
@@ -32,7 +33,9 @@ func user(id int, name string, n int) dfs.Row {
 	return dfs.Row{dfs.IntValue(int64(id)), v, dfs.IntValue(int64(n))}
 }
 
-func ins(t *dfs.Table, after dfs.Row) dfs.Change { return dfs.Change{Op: dfs.Insert, Table: t, After: after} }
+func ins(t *dfs.Table, after dfs.Row) dfs.Change {
+	return dfs.Change{Op: dfs.Insert, Table: t, After: after}
+}
 func del(t *dfs.Table, before dfs.Row) dfs.Change {
 	return dfs.Change{Op: dfs.Delete, Table: t, Before: before}
 }
@@ -117,4 +120,12 @@ func TestApplyWritesRowsAndCheckpointTogether(t *testing.T) {
 	require.EqualValues(t, 2, st.Commits)
 	require.EqualValues(t, 5, st.Transactions)
 	require.EqualValues(t, 3, st.Inserts)
+}
+
+// legacy replaces what only MySQL 8 and later know in a statement.
+func legacy(kind testenv.Kind, sql string) string {
+	if kind == testenv.MySQL97 {
+		return sql
+	}
+	return strings.ReplaceAll(sql, "utf8mb4_0900_ai_ci", "utf8mb4_general_ci")
 }
