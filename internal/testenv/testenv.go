@@ -73,7 +73,7 @@ func (k Kind) options() []string {
 	switch k {
 	case MySQL97:
 		return append(all, "--binlog-row-metadata=FULL", "--gtid-mode=ON",
-			"--enforce-gtid-consistency=ON", "--innodb-redo-log-capacity=256M")
+			"--enforce-gtid-consistency=ON", "--innodb-redo-log-capacity=256M", "--mysqlx=OFF")
 	case MySQL56:
 		return append(all, "--binlog-format=ROW", "--gtid-mode=ON",
 			"--enforce-gtid-consistency", "--log-slave-updates")
@@ -328,9 +328,9 @@ func (s *Server) Kill() error {
 // stopTimeout is how long a server may take to stop in good order.
 const stopTimeout = time.Minute
 
-// Stop ends the process in good order, and waits for its end. One that takes
-// longer than a minute is killed, which is an error. Stop does nothing if there
-// is none.
+// Stop ends the process in good order, and waits for its end: one second or two,
+// and two more if clients are connected. One that takes longer than a minute is
+// killed, which is an error. Stop does nothing if there is none.
 func (s *Server) Stop() error {
 	p := s.current()
 	if p.ended() {
