@@ -1,0 +1,190 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// Checkpoint reports the last transaction stored. It first drops the parts of
+// one that Apply was given without its end.
+func (q *Queue) Checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
+	if q.opts.ReadOnly {
+		if err := q.refresh(ctx); err != nil {
+			return dfs.Checkpoint{}, err
+		}
+		return q.state().whole.checkpoint(), nil
+	}
+	if err := q.take(ctx); err != nil {
+		return dfs.Checkpoint{}, err
+	}
+	st := q.state()
+	if st.whole == st.last {
+		q.turn <- struct{}{}
+		return st.whole.checkpoint(), nil
+	}
+	if err := q.finish(ctx, q.w.send((*group).dropParts)); err != nil {
+		return dfs.Checkpoint{}, err
+	}
+	return st.whole.checkpoint(), nil
+}
+
+func (q *Queue) state() state {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.st
+}
+
+// Apply stores the batch, and returns once it is on the disk: all of it, or
+// none if there is an error. It waits while the queue holds MaxBytes. If ctx
+// ends while the disk is at work, the batch may be stored all the same, and
+// Checkpoint tells.
+//
+// Committed is kept to the microsecond, and read back in UTC.
+func (q *Queue) Apply(ctx context.Context, batch []*dfs.Transaction) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	if err := q.take(ctx); err != nil {
+		return err
+	}
+	done, err := q.apply(ctx, batch)
+	if err != nil {
+		q.turn <- struct{}{}
+		return err
+	}
+	return q.finish(ctx, done)
+}
+
+// finish waits for the writer and gives the turn back. If ctx ends first, the
+// turn comes back only when the writer is done, and Close waits for the turn.
+func (q *Queue) finish(ctx context.Context, done <-chan error) error {
+	select {
+	case err := <-done:
+		q.turn <- struct{}{}
+		return err
+	case <-ctx.Done():
+		go func() {
+			<-done
+			q.turn <- struct{}{}
+		}()
+		return ctx.Err()
+	}
+}
+
+// apply encodes the batch while the writer inserts, and returns where the writer
+// will say how that went.
+func (q *Queue) apply(ctx context.Context, batch []*dfs.Transaction) (<-chan error, error) {
+	st, err := q.room(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if batch[0].Seq != st.last.seq+1 {
+		return nil, fmt.Errorf("%w: queue %s ends with transaction %d, transaction %d was to follow", dfs.ErrConflict, q.path, st.last.seq, batch[0].Seq)
+	}
+	// Invariant I3: Seq is dense. Invariant I2: no checkpoint stands within a
+	// transaction, so parts without their end get blocks of their own, which
+	// stay hidden and can be dropped.
+	whole := 0
+	for i, tx := range batch {
+		if tx.Seq != batch[0].Seq+uint64(i) {
+			return nil, gap("transaction %d was given to the queue after %d", tx.Seq, batch[0].Seq+uint64(i)-1)
+		}
+		if !tx.More {
+			whole = i + 1
+		}
+	}
+
+	blocks := make(chan *encoder, cap(q.enc))
+	abort := make(chan error, 1)
+	done := q.w.send(func(g *group) error {
+		var err error
+		for e := range blocks {
+			if err == nil {
+				err = g.insert(&e.block)
+			}
+			q.enc <- e
+		}
+		select {
+		case err = <-abort:
+		default:
+		}
+		return err
+	})
+	if err := q.encode(ctx, batch, whole, st, blocks); err != nil {
+		abort <- err
+	}
+	close(blocks)
+	return done, nil
+}
+
+// encode sends the batch as blocks. The first whole of it end no later than
+// there, the rest are parts.
+func (q *Queue) encode(ctx context.Context, batch []*dfs.Transaction, whole int, st state, blocks chan<- *encoder) error {
+	at := time.Now().UnixMicro()
+	prev := block{id: st.last.block, end: st.last.end, whole: st.whole.seq}
+	for i := 0; i < len(batch); {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		e := <-q.enc
+		e.reset(batch[i].Seq)
+		e.id, e.end, e.whole, e.at = prev.id+1, prev.end, prev.whole, at
+		for ; i < len(batch) && len(e.raw) < blockBytes; i++ {
+			if i == whole && e.first < batch[i].Seq {
+				break
+			}
+			if err := e.add(batch[i]); err != nil {
+				q.enc <- e
+				return fmt.Errorf("queue %s: %w", q.path, err)
+			}
+			if !batch[i].More {
+				e.whole = batch[i].Seq
+			}
+		}
+		if err := e.seal(); err != nil {
+			q.enc <- e
+			return fmt.Errorf("queue %s: %w", q.path, err)
+		}
+		prev = e.block
+		blocks <- e
+	}
+	return nil
+}
+
+// room waits until the queue may grow.
+func (q *Queue) room(ctx context.Context) (state, error) {
+	for {
+		q.mu.Lock()
+		st, changed := q.st, q.changed
+		// If nothing but parts is left, waiting for a reader would be for ever.
+		q.waiting = q.opts.MaxBytes > 0 && st.bytes() >= q.opts.MaxBytes && st.whole != st.base
+		waiting := q.waiting
+		q.mu.Unlock()
+		if !waiting {
+			return st, nil
+		}
+		q.w.nudge()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			q.mu.Lock()
+			q.waiting = false
+			q.mu.Unlock()
+			return st, ctx.Err()
+		case <-q.closing:
+			return st, ErrClosed
+		}
+	}
+}
+
+// Reset makes the queue forget all it holds and stand at the given checkpoint.
+// All readers stand there too. Open Streams that stand elsewhere get dfs.ErrGap.
+func (q *Queue) Reset(ctx context.Context, at dfs.Checkpoint) error {
+	if err := q.take(ctx); err != nil {
+		return err
+	}
+	return q.finish(ctx, q.w.send(func(g *group) error { return g.reset(at) }))
+}

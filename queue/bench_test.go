@@ -1,0 +1,104 @@
+package queue
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// rows returns n transactions of one row each, 350 bytes encoded: what a source
+// logs alike for every row of a table, and text of random digits.
+func rows(n int) []dfs.Transaction {
+	rng := rand.New(rand.NewPCG(1, 2))
+	txs := make([]dfs.Transaction, n)
+	start := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	for i := range txs {
+		b := make([]byte, 350)
+		for j := range b {
+			b[j] = byte(j)
+			if j >= 150 {
+				b[j] = "0123456789abcdef"[rng.IntN(16)]
+			}
+		}
+		txs[i] = dfs.Transaction{
+			Checkpoint: dfs.Checkpoint{Pos: dfs.Position(fmt.Sprintf("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-%d", i+1))},
+			ID:         fmt.Sprintf("3e11fa47-71ca-11e1-9e33-c80aa9429562:%d", i+1),
+			Committed:  start.Add(time.Duration(i) * time.Millisecond), Encoded: b,
+		}
+	}
+	return txs
+}
+
+// BenchmarkApply stores transactions of one row, at full durability, while a
+// reader in step reads and trims them.
+func BenchmarkApply(b *testing.B) {
+	for _, n := range []int{1, 100, 1000, 10000} {
+		b.Run(fmt.Sprint("batch=", n), func(b *testing.B) { benchmarkApply(b, n, true) })
+	}
+	b.Run("unread/batch=10000", func(b *testing.B) { benchmarkApply(b, 10000, false) })
+}
+
+func benchmarkApply(b *testing.B, n int, read bool) {
+	path := filepath.Join(b.TempDir(), "queue")
+	q, err := Open(path, nil)
+	require.NoError(b, err)
+	defer q.Close()
+	txs := rows(n)
+	batch := make([]*dfs.Transaction, n)
+	for i := range txs {
+		batch[i] = &txs[i]
+	}
+	var stored atomic.Uint64 // set once no more will come
+	var wg sync.WaitGroup
+	if read {
+		s, err := q.Open(b.Context(), dfs.Checkpoint{})
+		require.NoError(b, err)
+		wg.Go(func() {
+			got := make([]*dfs.Transaction, 4096)
+			for at := uint64(0); at == 0 || at != stored.Load(); {
+				k, err := s.Next(b.Context(), got)
+				if err != nil {
+					b.Error(err)
+					break
+				}
+				at = got[k-1].Seq
+				if err := q.Trim(b.Context(), got[k-1].Checkpoint); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	b.ReportAllocs()
+	b.SetBytes(350 * int64(n))
+	seq := uint64(0)
+	for b.Loop() {
+		for j := range txs {
+			seq++
+			txs[j].Seq = seq
+		}
+		if err := q.Apply(b.Context(), batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+	s := q.Stats()
+	total := float64(seq)
+	b.ReportMetric(total/b.Elapsed().Seconds(), "tx/s")
+	b.ReportMetric(float64(s.StoredBytes)/total, "stored-B/tx")
+	b.ReportMetric(float64(s.FileBytes)/1e6, "file-MB")
+	if read {
+		b.ReportMetric(float64(s.Readers[0].Lag), "lag")
+	}
+	stored.Store(seq + 1)
+	seq++
+	txs[0].Seq = seq
+	require.NoError(b, q.Apply(b.Context(), batch[:1])) // wakes the reader
+	wg.Wait()
+}

@@ -1,0 +1,145 @@
+package queue
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dataflowsync/dfs"
+)
+
+func seal(t testing.TB, txs []dfs.Transaction) *block {
+	var e encoder
+	e.reset(txs[0].Seq)
+	for i := range txs {
+		require.NoError(t, e.add(&txs[i]))
+	}
+	e.id = 7
+	require.NoError(t, e.seal())
+	return &e.block
+}
+
+func sample(n int) []dfs.Transaction {
+	start := time.Date(2026, 11, 22, 12, 0, 0, 123456000, time.UTC)
+	txs := make([]dfs.Transaction, n)
+	for i := range txs {
+		tx := &txs[i]
+		tx.Seq = uint64(100 + i)
+		tx.Pos = dfs.Position(fmt.Sprintf("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-%d,ffff:1-5", 77+i))
+		tx.ID = fmt.Sprintf("3e11fa47-71ca-11e1-9e33-c80aa9429562:%d", 77+i)
+		tx.Committed = start.Add(time.Duration(i%5-2) * time.Second)
+		switch i % 6 {
+		case 0:
+			tx.Encoded = []byte(fmt.Sprint("row events ", i))
+		case 1:
+			tx.Changes = []dfs.Change{{Op: dfs.Insert, After: dfs.Row{dfs.IntValue(int64(i))}}}
+		case 2:
+			tx.Encoded, tx.ID, tx.Pos = []byte{}, "", ""
+		case 3:
+			tx.Committed, tx.Snapshot = time.Time{}, true
+		case 4:
+			tx.More, tx.Encoded = true, []byte{0}
+		case 5:
+			tx.Committed = time.Unix(-5, 0).UTC()
+		}
+	}
+	return txs
+}
+
+func TestBlockKeepsEveryField(t *testing.T) {
+	for _, n := range []int{1, 2, 6, 1000} {
+		want := sample(n)
+		c, err := seal(t, want).open()
+		require.NoError(t, err)
+		require.Equal(t, n, c.left())
+		for i := range want {
+			var got dfs.Transaction
+			require.NoError(t, c.next(&got))
+			require.Equal(t, want[i], got)
+		}
+		require.Zero(t, c.left())
+	}
+}
+
+func TestBlockRefusesEveryChangedBit(t *testing.T) {
+	b := seal(t, sample(5))
+	for i := range b.data {
+		for bit := range 8 {
+			b.data[i] ^= 1 << bit
+			_, err := b.open()
+			require.ErrorContains(t, err, "checksum")
+			b.data[i] ^= 1 << bit
+		}
+	}
+	for name, change := range map[string]func(*block){
+		"id":     func(b *block) { b.id++ },
+		"first":  func(b *block) { b.first++ },
+		"last":   func(b *block) { b.last-- },
+		"whole":  func(b *block) { b.whole++ },
+		"pos":    func(b *block) { b.pos += "1" },
+		"at":     func(b *block) { b.at++ },
+		"end":    func(b *block) { b.end++ },
+		"format": func(b *block) { b.format++ },
+		"raw":    func(b *block) { b.raw++ },
+		"data":   func(b *block) { b.data = b.data[:len(b.data)-1] },
+	} {
+		c := *b
+		change(&c)
+		_, err := c.open()
+		require.ErrorContains(t, err, "checksum", name)
+	}
+	_, err := b.open()
+	require.NoError(t, err)
+}
+
+func TestBlockOfAnotherFormatIsRefusedInWords(t *testing.T) {
+	b := seal(t, sample(1))
+	b.format = 9
+	b.sum = b.check()
+	_, err := b.open()
+	require.ErrorContains(t, err, "format 9, this program reads 1")
+}
+
+func TestEncodedAndChangesTogetherAreRefused(t *testing.T) {
+	var e encoder
+	err := e.add(&dfs.Transaction{Encoded: []byte{1}, Changes: make([]dfs.Change, 1)})
+	require.ErrorContains(t, err, "both Encoded and Changes")
+}
+
+func TestStringsThatShareHeadAndTail(t *testing.T) {
+	long := fmt.Sprintf("%0100d", 7)
+	for _, pair := range [][2]string{
+		{"", ""}, {"", "a"}, {"a", ""}, {"a", "a"}, {"aa", "a"}, {"a", "aa"}, {"aba", "aa"}, {"aa", "aba"},
+		{"abc", "axc"}, {long, long + "1"}, {long + "1", long}, {"1" + long, long}, {long, long[:50] + "x" + long[50:]},
+	} {
+		var text slab
+		d := fields{b: appendString(nil, pair[0], pair[1])}
+		require.Equal(t, pair[1], d.string(pair[0], &text))
+		require.False(t, d.bad)
+		require.Empty(t, d.b)
+	}
+}
+
+// FuzzCursor feeds bytes whose checksum would hold: nothing may panic, and what
+// is accepted must be within the input.
+func FuzzCursor(f *testing.F) {
+	var e encoder
+	e.reset(100)
+	for _, tx := range sample(6) {
+		require.NoError(f, e.add(&tx))
+	}
+	f.Add(e.raw, uint8(6))
+	f.Add([]byte{flagEncoded, 0, 0, 0, 0, 0, 0, 200, 1}, uint8(1))
+	f.Fuzz(func(t *testing.T, raw []byte, n uint8) {
+		c := &cursor{b: raw, seq: 1, last: uint64(n)}
+		for c.left() > 0 {
+			var tx dfs.Transaction
+			if c.next(&tx) != nil {
+				return
+			}
+			require.LessOrEqual(t, len(tx.Encoded), len(raw))
+		}
+	})
+}

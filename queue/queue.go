@@ -1,0 +1,286 @@
+// Package queue keeps transactions in a file between a source and a sink, so
+// that each side runs at its own pace, and the source may forget its log once
+// the queue holds it.
+//
+// A [Queue] is an SQLite database of blocks. A block is a run of transactions,
+// compressed and with a checksum. Apply returns once its blocks are on the disk.
+// A [Reader] is a name with a durable offset: what it has not passed stays. What
+// all readers have passed is deleted, and its space used again.
+//
+// One process writes a queue. Others may read it meanwhile: see
+// [Options.ReadOnly].
+package queue
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// Options refine a Queue. The zero value is ready to use.
+type Options struct {
+	// Keep is how many bytes, compressed, stay readable after all readers have
+	// passed them. They can be read again by a target that was put back from a
+	// copy. They give way when MaxBytes is reached. Default: 0, none.
+	Keep int64
+
+	// KeepFor is how long transactions stay readable after they were stored,
+	// also when all readers have passed them. It adds to Keep: what either of
+	// them keeps stays. Default: 0, no time.
+	KeepFor time.Duration
+
+	// MaxBytes limits what the queue holds, in bytes as compressed. Once that
+	// much waits for a reader, Apply waits too, until the slowest reader has
+	// passed some of it or has been forgotten; so capture pauses, and the source
+	// keeps its log instead. The limit may be passed by one batch, and by a
+	// transaction that is larger than the limit. The file itself takes some
+	// 10 to 60 MB more, for its write-ahead log and pages to be used again.
+	// Default: 0, no limit but the disk's: on a full disk Apply returns an error
+	// that is dfs.ErrTransient, has stored nothing, and can be called again.
+	MaxBytes int64
+
+	// ReadOnly opens a queue that another process may be writing. It must exist.
+	// Apply and Reset return an error. Its readers hold nothing back, so they
+	// see dfs.ErrGap when the writing process deletes what they come to, and
+	// Trim does nothing. They notice new transactions within 20 ms. The options
+	// above have no effect.
+	ReadOnly bool
+
+	maxPages  int64 // limits the file, to test a full disk; default: none
+	freePages int64 // how many free pages are left alone; default: 1024
+	walBytes  int64 // when the write-ahead log is moved into the file; default: 8 MB; negative: never
+}
+
+func (o *Options) validate() error {
+	var faults []error
+	fault := func(bad bool, format string, args ...any) {
+		if bad {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	fault(o.Keep < 0, "Keep is %d: give a number of bytes, or 0 to keep nothing", o.Keep)
+	fault(o.KeepFor < 0, "KeepFor is %v: give a span of time, or 0", o.KeepFor)
+	fault(o.MaxBytes < 0, "MaxBytes is %d: give a number of bytes, or 0 for no limit", o.MaxBytes)
+	fault(o.MaxBytes > 0 && o.Keep >= o.MaxBytes, "Keep is %d and MaxBytes %d: Keep must be less, or nothing is left for what is not read yet", o.Keep, o.MaxBytes)
+	return errors.Join(faults...)
+}
+
+// Limits that make no difference to what a caller sees.
+const (
+	pageSize  = 16384
+	freePages = 1024     // 16 MB, about what a queue with its readers in step uses
+	walBytes  = 8 << 20  // enough to write a page that changes often only once
+	walMost   = 64 << 20 // then the writer waits for the readers to leave the log
+	poll      = 20 * time.Millisecond
+)
+
+// A Queue is a durable, ordered log of transactions: a dfs.Queue. It is safe for
+// concurrent use. As a dfs.Source and dfs.Trimmer it is its own reader of the
+// name "default".
+//
+// A program must not itself open and close the queue's file while the Queue is
+// open, for that drops the locks which SQLite holds on it.
+type Queue struct {
+	path string
+	opts Options
+
+	turn    chan struct{} // holds a token; who takes it may apply
+	enc     chan *encoder // encoders not in use
+	closing chan struct{} // closed by Close
+	w       *writer       // nil if ReadOnly
+	readDB  *sql.DB
+	lockDB  *sql.DB
+
+	closeOnce sync.Once
+	closeErr  error
+
+	// mu is never held while waiting for anything.
+	mu      sync.Mutex
+	st      state
+	readers map[string]*offset
+	changed chan struct{} // closed and replaced when st.whole or st.base moves
+	waiting bool          // Apply waits for MaxBytes
+	fault   error         // why the last write did not succeed; nil if it did
+	dead    error         // why nothing can be written any more
+	count   counters
+}
+
+// An offset is how far a reader has come.
+type offset struct {
+	seq    uint64
+	stored uint64 // what the file says
+}
+
+var (
+	_ dfs.Queue   = (*Queue)(nil)
+	_ dfs.Trimmer = (*Queue)(nil)
+	_ dfs.Source  = (*Reader)(nil)
+	_ dfs.Trimmer = (*Reader)(nil)
+)
+
+// Open opens the queue in the file at path, and creates it if it is missing,
+// readable by its owner only. The files with -wal and -shm added to the name
+// belong to it; the one with .lock shows that a process is writing it. To make
+// a copy, close the queue first, or use VACUUM INTO of SQLite's own tool.
+//
+// Parts of a transaction whose end was never applied are dropped. A nil opts
+// stands for the zero Options. The file must be on a local disk, not on a
+// network file system.
+func Open(path string, opts *Options) (*Queue, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	if path == "" {
+		return nil, errors.Join(errors.New("queue: no path: name a file"), opts.validate())
+	}
+	abs, err := absolute(path)
+	if err = errors.Join(err, opts.validate()); err != nil {
+		return nil, fmt.Errorf("open queue %s: %w", path, err)
+	}
+	q := &Queue{
+		path: abs, opts: *opts,
+		turn: make(chan struct{}, 1), enc: make(chan *encoder, 3),
+		closing: make(chan struct{}), changed: make(chan struct{}),
+		readers: make(map[string]*offset),
+	}
+	q.opts.freePages = orDefault(q.opts.freePages, freePages)
+	q.opts.walBytes = orDefault(q.opts.walBytes, walBytes)
+	q.turn <- struct{}{}
+	for range cap(q.enc) {
+		q.enc <- new(encoder)
+	}
+	if opts.ReadOnly {
+		err = q.openToRead()
+	} else {
+		err = q.openToWrite()
+	}
+	if err != nil {
+		q.release()
+		return nil, err
+	}
+	return q, nil
+}
+
+func orDefault(v, d int64) int64 {
+	if v == 0 {
+		return d
+	}
+	return v
+}
+
+func (q *Queue) openToWrite() (err error) {
+	if q.lockDB, err = lock(q.path); err != nil {
+		return err
+	}
+	w, err := newWriter(q)
+	if err != nil {
+		return err
+	}
+	q.w = w
+	go w.run()
+	q.readDB, err = openReaders(q.path)
+	return err
+}
+
+func (q *Queue) openToRead() (err error) {
+	if q.readDB, err = openReaders(q.path); err != nil {
+		return err
+	}
+	ctx := context.Background()
+	fresh, err := identify(ctx, q.path, q.readDB)
+	if err != nil {
+		return err
+	}
+	if fresh {
+		return fmt.Errorf("queue %s: nothing was ever stored in it", q.path)
+	}
+	return q.refresh(ctx)
+}
+
+// refresh reads anew what the file of a read-only queue holds.
+func (q *Queue) refresh(ctx context.Context) error {
+	tx, err := q.readDB.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return wrap(q.path, "read", err)
+	}
+	defer tx.Rollback()
+	st, err := readState(ctx, q.path, tx)
+	if err != nil {
+		return err
+	}
+	readers, err := readOffsets(ctx, q.path, tx)
+	if err != nil {
+		return err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.st, q.readers = st, readers
+	return nil
+}
+
+// Close waits for an Apply in progress, and frees what the Queue holds. Its
+// Streams, and an Apply that waits for MaxBytes, return ErrClosed.
+func (q *Queue) Close() error {
+	q.closeOnce.Do(func() {
+		close(q.closing)
+		if q.w != nil {
+			<-q.turn // and never give it back
+		}
+		q.closeErr = q.release()
+	})
+	return q.closeErr
+}
+
+// release closes the writer before the lock, so that whoever gets the lock next
+// finds the file at rest.
+func (q *Queue) release() error {
+	var errs []error
+	if q.readDB != nil {
+		errs = append(errs, q.readDB.Close())
+	}
+	if q.w != nil {
+		errs = append(errs, q.w.close())
+	}
+	if q.lockDB != nil {
+		errs = append(errs, q.lockDB.Close())
+	}
+	return wrap(q.path, "close", errors.Join(errs...))
+}
+
+// writable returns why the queue cannot be written, if so.
+func (q *Queue) writable() error {
+	if q.opts.ReadOnly {
+		return fmt.Errorf("queue %s: it was opened with ReadOnly", q.path)
+	}
+	select {
+	case <-q.closing:
+		return ErrClosed
+	default:
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.dead
+}
+
+// take waits for the turn to apply. The caller gives it back by q.turn <-.
+func (q *Queue) take(ctx context.Context) error {
+	if err := q.writable(); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case <-q.turn:
+		return nil
+	case <-q.closing:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

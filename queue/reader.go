@@ -1,0 +1,219 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// defaultReader is the name under which a Queue reads itself.
+const defaultReader = "default"
+
+// A Reader reads a queue under a name, and holds back what it has not passed,
+// also while nobody runs it. It is registered by its first Open or Trim, and
+// from then on until Forget. So a queue that nobody has read yet keeps all it is
+// given. But a reader that is not yet registered holds nothing back: open all of
+// them before the first has come far.
+//
+// Several pipelines may read one queue, each through a Reader of its own.
+type Reader struct {
+	q    *Queue
+	name string
+}
+
+// Reader returns the reader of that name. The Queue itself reads as "default".
+func (q *Queue) Reader(name string) *Reader { return &Reader{q, name} }
+
+// Open returns the transactions that follow from. They are those that this
+// reader holds back from now on, also if from lies before where it stood.
+//
+// If the queue no longer holds what follows from, or does not reach to it, Open
+// returns an error that is dfs.ErrGap. If both know the position of from, and
+// they differ, it returns a *MismatchError. The zero Checkpoint stands before
+// transaction 1.
+func (r *Reader) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, error) {
+	return r.q.open(ctx, r.name, from)
+}
+
+// Trim says that the reader no longer needs the transactions up to upTo. It
+// never moves the reader back. It does not wait for the disk: should the process
+// be killed within some 50 ms, the transactions are held until the next Trim.
+func (r *Reader) Trim(ctx context.Context, upTo dfs.Checkpoint) error {
+	return r.q.trim(ctx, r.name, upTo)
+}
+
+// Open is the Open of the reader "default".
+func (q *Queue) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, error) {
+	return q.open(ctx, defaultReader, from)
+}
+
+// Trim is the Trim of the reader "default".
+func (q *Queue) Trim(ctx context.Context, upTo dfs.Checkpoint) error {
+	return q.trim(ctx, defaultReader, upTo)
+}
+
+func (q *Queue) trim(ctx context.Context, name string, upTo dfs.Checkpoint) error {
+	if q.opts.ReadOnly {
+		return ctx.Err()
+	}
+	if err := q.usable(ctx, name); err != nil {
+		return err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if upTo.Seq > q.st.whole.seq {
+		return gap("reader %q has passed transaction %d, but queue %s ends with %d", name, upTo.Seq, q.path, q.st.whole.seq)
+	}
+	o := q.readers[name]
+	if o == nil {
+		o = &offset{stored: ^uint64(0)}
+		q.readers[name] = o
+	}
+	if upTo.Seq > o.seq || o.stored == ^uint64(0) {
+		o.seq = max(o.seq, upTo.Seq)
+		q.w.nudge()
+	}
+	return nil
+}
+
+// usable checks what every method of a reader needs.
+func (q *Queue) usable(ctx context.Context, name string) error {
+	if name == "" {
+		return errors.New("queue: the reader has no name: give it one")
+	}
+	select {
+	case <-q.closing:
+		return ErrClosed
+	default:
+		return ctx.Err()
+	}
+}
+
+// register makes the reader hold back what follows seq, durably.
+func (q *Queue) register(ctx context.Context, name string, seq uint64) error {
+	q.mu.Lock()
+	o := q.readers[name]
+	known := o != nil && o.seq == seq && o.stored == seq
+	q.mu.Unlock()
+	if known {
+		return nil
+	}
+	return q.ask(ctx, func(g *group) error {
+		if seq < g.st.base.seq || seq > g.st.whole.seq {
+			return q.missing(name, seq, g.st)
+		}
+		if err := g.exec(g.setReader, name, int64(seq)); err != nil {
+			return err
+		}
+		g.added, g.addedAt = name, seq
+		return nil
+	})
+}
+
+// ask has the writer do something for which no turn is needed.
+func (q *Queue) ask(ctx context.Context, do func(*group) error) error {
+	done := q.w.send(do)
+	select {
+	case err := <-done:
+		return err
+	case <-q.w.stopped:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// missing says why a reader that stands at seq cannot go on.
+func (q *Queue) missing(name string, seq uint64, st state) error {
+	if seq > st.whole.seq {
+		return gap("reader %q stands after transaction %d, but queue %s ends with %d: the reader is ahead of this queue; "+
+			"Reset the queue to where the reader stands", name, seq, q.path, st.whole.seq)
+	}
+	return gap("reader %q stands after transaction %d, but the oldest that queue %s still holds is %d; "+
+		"put the target back to a newer copy, or remove the queue's file, so that the source is read again from where the target stands "+
+		"(and set Keep or KeepFor to hold more)", name, seq, q.path, st.base.seq+1)
+}
+
+// A ReaderInfo says how far a reader has come.
+type ReaderInfo struct {
+	Name string
+	Seq  uint64 // the last transaction it has passed
+	Lag  uint64 // how many there are beyond
+}
+
+// Readers lists the registered readers by name.
+func (q *Queue) Readers(ctx context.Context) ([]ReaderInfo, error) {
+	if err := q.usable(ctx, defaultReader); err != nil {
+		return nil, err
+	}
+	if q.opts.ReadOnly {
+		if err := q.refresh(ctx); err != nil {
+			return nil, err
+		}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.readerInfos(), nil
+}
+
+// readerInfos needs q.mu.
+func (q *Queue) readerInfos() []ReaderInfo {
+	infos := make([]ReaderInfo, 0, len(q.readers))
+	for name, o := range q.readers {
+		lag := uint64(0)
+		if q.st.whole.seq > o.seq {
+			lag = q.st.whole.seq - o.seq
+		}
+		infos = append(infos, ReaderInfo{name, o.seq, lag})
+	}
+	slices.SortFunc(infos, func(a, b ReaderInfo) int { return cmp.Compare(a.Name, b.Name) })
+	return infos
+}
+
+// Forget ends the registration of a reader, so that it holds nothing back. If it
+// is still running, its next Open or Trim registers it again.
+func (q *Queue) Forget(ctx context.Context, name string) error {
+	if err := q.writable(); err != nil {
+		return err
+	}
+	if err := q.usable(ctx, name); err != nil {
+		return err
+	}
+	q.mu.Lock()
+	_, known := q.readers[name]
+	infos := q.readerInfos()
+	q.mu.Unlock()
+	if !known {
+		return fmt.Errorf("queue %s: forget reader %q: there is none; there are %v", q.path, name, infos)
+	}
+	return q.ask(ctx, func(g *group) error {
+		_, err := g.conn.ExecContext(context.Background(), "DELETE FROM mark WHERE name = ?", name)
+		g.removed, g.more = name, time.Now()
+		return wrap(q.path, "forget a reader", err)
+	})
+}
+
+// readOffsets reads how far the readers have come.
+func readOffsets(ctx context.Context, path string, c querier) (map[string]*offset, error) {
+	rows, err := c.QueryContext(ctx, "SELECT name, seq FROM mark WHERE name <> ''")
+	if err != nil {
+		return nil, wrap(path, "read the readers", err)
+	}
+	defer rows.Close()
+	m := make(map[string]*offset)
+	for rows.Next() {
+		var name string
+		var o offset
+		if err := rows.Scan(&name, &o.seq); err != nil {
+			return nil, wrap(path, "read the readers", err)
+		}
+		o.stored = o.seq
+		m[name] = &o
+	}
+	return m, wrap(path, "read the readers", rows.Err())
+}

@@ -1,0 +1,235 @@
+package queue
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+)
+
+// trimBlocks is how many blocks are deleted at a time, so that an Apply does not
+// wait long when a backlog of gigabytes has been read.
+const trimBlocks = 64
+
+// vacuumPages is how many pages are given back at a time, for the same reason.
+const (
+	vacuumPages = 128
+	vacuumStep  = "PRAGMA incremental_vacuum(128)"
+)
+
+// behind reports whether a reader stands elsewhere than the file says.
+func (q *Queue) behind() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, r := range q.readers {
+		if r.seq != r.stored {
+			return true
+		}
+	}
+	return false
+}
+
+// pressed reports whether Apply waits for something to be trimmed.
+func (q *Queue) pressed() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.waiting
+}
+
+// trim stores how far the readers have come, and deletes what all of them have
+// passed and nothing keeps.
+func (g *group) trim() error {
+	q := g.q
+	q.mu.Lock()
+	g.readers = make(map[string]uint64)
+	low := ^uint64(0)
+	for name, r := range q.readers {
+		if r.seq != r.stored {
+			g.readers[name] = r.seq
+		}
+		low = min(low, r.seq)
+	}
+	held := len(q.readers) > 0
+	q.mu.Unlock()
+	due := !g.more.IsZero() && !time.Now().Before(g.more)
+	full := q.opts.MaxBytes > 0 && g.st.bytes() >= q.opts.MaxBytes
+	if len(g.readers) == 0 && !due && !full {
+		return nil
+	}
+	for name, seq := range g.readers {
+		if err := g.exec(g.setReader, name, int64(seq)); err != nil {
+			return err
+		}
+	}
+	g.more = time.Time{}
+	if !held || low <= g.st.base.seq {
+		return nil
+	}
+	cut, err := g.cut(low)
+	if err != nil || cut == g.st.base {
+		return err
+	}
+	if err := g.exec(g.remove, cut.block); err != nil {
+		return err
+	}
+	g.moved = true
+	g.log += 3 * pageSize
+	return g.rebase(cut)
+}
+
+// cut returns up to where blocks may be deleted, given that all readers stand at
+// low or beyond, and sets g.more if there will be more.
+func (g *group) cut(low uint64) (place, error) {
+	ctx, o := context.Background(), &g.q.opts
+	base := g.st.base
+	readEnd := base.end // of the blocks that have been read
+	if o.Keep > 0 {
+		id, err := findLast(ctx, g.q.path, g.conn, base.block, g.st.last.block, low)
+		if err == nil && id > base.block {
+			err = g.conn.QueryRowContext(ctx, `SELECT "end" FROM block WHERE id = ?`, id).Scan(&readEnd)
+		}
+		if err != nil {
+			return base, wrap(g.q.path, "trim", err)
+		}
+	}
+	rows, err := g.cutAt.QueryContext(ctx, base.block, int64(low), trimBlocks)
+	if err != nil {
+		return base, wrap(g.q.path, "trim", err)
+	}
+	defer rows.Close()
+	cut, at, n := base, base, 0
+	for ; rows.Next(); n++ {
+		var b block
+		if err := rows.Scan(&b.id, &b.last, &b.whole, (*string)(&b.pos), &b.at, &b.end); err != nil {
+			return base, wrap(g.q.path, "trim", err)
+		}
+		if full := o.MaxBytes > 0 && g.st.last.end-at.end >= o.MaxBytes; !full {
+			if readEnd-at.end <= o.Keep && o.Keep > 0 {
+				break
+			}
+			if left := o.KeepFor - time.Since(time.UnixMicro(b.at)); left > 0 {
+				g.more = time.Now().Add(left)
+				break
+			}
+		}
+		at = place{b.last, b.pos, b.id, b.end}
+		if b.whole == b.last {
+			// Invariant I2: what is left begins with a whole transaction.
+			cut = at
+		}
+	}
+	if n == trimBlocks {
+		g.more = time.Now()
+	}
+	return cut, wrap(g.q.path, "trim", rows.Err())
+}
+
+// findLast returns the highest number in (lo, hi] of a block that ends at seq or
+// before, or lo if there is none. Numbers have no gaps.
+func findLast(ctx context.Context, path string, c querier, lo, hi int64, seq uint64) (int64, error) {
+	for lo < hi {
+		mid := hi - (hi-lo)/2
+		var last uint64
+		err := c.QueryRowContext(ctx, "SELECT last FROM block WHERE id = ?", mid).Scan(&last)
+		if errors.Is(err, sql.ErrNoRows) {
+			return 0, &CorruptError{Path: path, Block: mid, Err: errors.New("it is missing")}
+		}
+		if err != nil {
+			return 0, wrap(path, "look for a transaction", err)
+		}
+		if last <= seq {
+			lo = mid
+		} else {
+			hi = mid - 1
+		}
+	}
+	return lo, nil
+}
+
+// upkeep does what nobody waits for, a little at a time. It returns how long
+// until there is more to do, or 0.
+func (w *writer) upkeep() time.Duration {
+	due := !w.more.IsZero() && !time.Now().Before(w.more)
+	if due || w.q.behind() || w.q.pressed() {
+		if err := w.group(nil); err != nil {
+			return time.Second
+		}
+	}
+	wait := w.vacuum()
+	if !w.more.IsZero() {
+		if until := max(time.Until(w.more), 1); wait == 0 || until < wait {
+			wait = until
+		}
+	}
+	return wait
+}
+
+// vacuum gives free pages back to the file system, if there are many.
+func (w *writer) vacuum() time.Duration {
+	if !w.freed {
+		return 0
+	}
+	ctx := context.Background()
+	var free int64
+	err := w.conn.QueryRowContext(ctx, "PRAGMA freelist_count").Scan(&free)
+	if keep := w.q.opts.freePages; err == nil && free > keep && (w.shrink || free > 2*keep) {
+		w.shrink = true
+		if _, err = w.conn.ExecContext(ctx, vacuumStep); err == nil {
+			w.log += vacuumPages * pageSize
+			w.moveLog(w.q.opts.walBytes)
+			if w.busy {
+				w.busy = false
+				return lag
+			}
+			return 1
+		}
+	}
+	if err != nil {
+		w.q.mu.Lock()
+		w.q.note(wrap(w.q.path, "give back space", err))
+		w.q.mu.Unlock()
+		return time.Second
+	}
+	if w.shrink {
+		w.moveLog(0) // only this makes the file shorter
+	}
+	w.freed, w.shrink = false, false
+	return 0
+}
+
+// moveLog moves the write-ahead log into the file if it has grown by limit. The
+// writer does this itself, after it has answered: while nothing is added, the
+// whole log can be moved, and the next group begins it anew. A log moved beside
+// a busy writer would never be quite moved, and grow without end.
+func (w *writer) moveLog(limit int64) {
+	if limit < 0 || w.log <= limit {
+		return
+	}
+	ctx := context.Background()
+	var busy bool
+	var frames, moved int64
+	err := w.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &frames, &moved)
+	if err == nil && frames*pageSize > walMost {
+		// Readers always stood in its way. Each stays for one query only.
+		err = w.restartLog(ctx)
+	}
+	w.q.mu.Lock()
+	defer w.q.mu.Unlock()
+	if err != nil {
+		w.q.note(wrap(w.q.path, "move the write-ahead log", err))
+	}
+	w.log = (frames - moved) * pageSize / 2
+}
+
+// restartLog waits a moment for readers to leave the log, and empties it.
+func (w *writer) restartLog(ctx context.Context) error {
+	if _, err := w.conn.ExecContext(ctx, "PRAGMA busy_timeout = 100"); err != nil {
+		return err
+	}
+	var busy, frames, moved sql.NullInt64
+	err := w.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &frames, &moved)
+	if _, err := w.conn.ExecContext(ctx, "PRAGMA busy_timeout = 5000"); err != nil {
+		return err
+	}
+	return err
+}

@@ -1,0 +1,327 @@
+package queue
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"modernc.org/sqlite"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// A writer owns the only connection that writes, and the goroutine that uses it.
+// Whatever has come (blocks, offsets of readers, deletions) it commits together:
+// one fsync for all.
+type writer struct {
+	q    *Queue
+	db   *sql.DB
+	conn *sql.Conn
+
+	begin, commit, rollback *sql.Stmt
+	insert, remove, cutAt   *sql.Stmt
+	setBase, setReader      *sql.Stmt
+
+	jobs    chan *job
+	wake    chan struct{} // something to trim
+	stop    chan struct{}
+	stopped chan struct{} // closed when run has returned
+
+	// Only the goroutine uses these.
+	trimmed time.Time // when a group last trimmed
+	more    time.Time // when there is more to trim, though no reader moves; zero: never
+	log     int64     // about how much the write-ahead log has grown since it was moved
+	freed   bool      // pages may be free
+	shrink  bool      // they are being given back
+	busy    bool      // a job has come since the last step of that
+}
+
+// A job is what someone wants done in a group.
+type job struct {
+	do   func(*group) error
+	done chan error // has room for the answer
+}
+
+// lag is how long what a reader has passed may stay when nothing else is to be
+// written. It only costs space.
+const lag = 50 * time.Millisecond
+
+func newWriter(q *Queue) (_ *writer, err error) {
+	w := &writer{q: q, jobs: make(chan *job, 4), wake: make(chan struct{}, 1),
+		stop: make(chan struct{}), stopped: make(chan struct{})}
+	if w.db, w.conn, err = openWriter(q.path, q.opts.maxPages); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			w.disconnect()
+		}
+	}()
+	ctx := context.Background()
+	for _, s := range []struct {
+		stmt  **sql.Stmt
+		query string
+	}{
+		{&w.begin, "BEGIN IMMEDIATE"},
+		{&w.commit, "COMMIT"},
+		{&w.rollback, "ROLLBACK"},
+		{&w.insert, "INSERT INTO block (" + blockColumns + ") VALUES (?,?,?,?,?,?,?,?,?,?,?)"},
+		{&w.remove, "DELETE FROM block WHERE id <= ?"},
+		{&w.cutAt, `SELECT id, last, whole, pos, at, "end" FROM block WHERE id > ? AND last <= ? ORDER BY id LIMIT ?`},
+		{&w.setBase, `UPDATE mark SET seq = ?, pos = ?, block = ?, "end" = ? WHERE name = ''`},
+		{&w.setReader, "INSERT INTO mark (name, seq) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET seq = excluded.seq"},
+	} {
+		if *s.stmt, err = w.conn.PrepareContext(ctx, s.query); err != nil {
+			return nil, wrap(q.path, "open", err)
+		}
+	}
+	if q.st, err = readState(ctx, q.path, w.conn); err != nil {
+		return nil, err
+	}
+	if q.readers, err = readOffsets(ctx, q.path, w.conn); err != nil {
+		return nil, err
+	}
+	// A process that was killed may have left something to do.
+	w.freed, w.more = true, time.Now()
+	if q.st.whole != q.st.last {
+		err = w.group((*group).dropParts)
+	}
+	return w, err
+}
+
+// send hands over a job. The answer comes on the channel.
+func (w *writer) send(do func(*group) error) <-chan error {
+	j := &job{do: do, done: make(chan error, 1)}
+	select {
+	case w.jobs <- j:
+	case <-w.stopped:
+		j.done <- ErrClosed
+	}
+	return j.done
+}
+
+// nudge makes the writer look for something to trim.
+func (w *writer) nudge() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (w *writer) run() {
+	defer close(w.stopped)
+	upkeep := time.NewTimer(0)
+	due := time.Now() // when upkeep fires
+	arm := func(wait time.Duration) {
+		if at := time.Now().Add(wait); due.IsZero() || at.Before(due) {
+			due = at
+			upkeep.Reset(wait)
+		}
+	}
+	for {
+		select {
+		case j := <-w.jobs:
+			j.done <- w.group(j.do)
+			w.busy = true
+			w.moveLog(w.q.opts.walBytes)
+			if w.freed {
+				arm(lag)
+			}
+			if !w.more.IsZero() {
+				arm(time.Until(w.more))
+			}
+		case <-w.wake:
+			if w.q.pressed() {
+				arm(0)
+			} else {
+				arm(lag)
+			}
+		case <-upkeep.C:
+			due = time.Time{}
+			if wait := w.upkeep(); wait > 0 {
+				arm(wait)
+			}
+		case <-w.stop:
+			upkeep.Stop()
+			w.finish()
+			return
+		}
+	}
+}
+
+// finish answers what is still waiting, and stores what readers have passed.
+func (w *writer) finish() {
+	for {
+		select {
+		case j := <-w.jobs:
+			j.done <- ErrClosed
+		default:
+			if w.q.behind() {
+				// An error costs space, not data: the readers will tell again.
+				w.group(nil)
+			}
+			return
+		}
+	}
+}
+
+// close ends the goroutine, if it runs, and the connection. SQLite then moves
+// the write-ahead log into the file.
+func (w *writer) close() error {
+	select {
+	case <-w.stop:
+	default:
+		close(w.stop)
+	}
+	<-w.stopped
+	return w.disconnect()
+}
+
+func (w *writer) disconnect() error {
+	return errors.Join(w.conn.Close(), w.db.Close())
+}
+
+// A group is one transaction of the file.
+type group struct {
+	*writer
+	st      state
+	readers map[string]uint64 // offsets to be stored
+	all     bool              // all readers now stand at st.base
+	added   string            // a reader that has registered
+	addedAt uint64
+	removed string // a reader that was forgotten
+	moved   bool   // blocks were deleted
+	counters
+}
+
+// group commits what do does, together with what there is to trim. If it fails
+// the file is as before.
+func (w *writer) group(do func(*group) error) error {
+	q := w.q
+	q.mu.Lock()
+	g, err := &group{writer: w, st: q.st}, q.dead
+	q.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	err = w.exec(w.begin)
+	if now := time.Now(); err == nil && (do == nil || now.Sub(w.trimmed) > lag/5) {
+		w.trimmed = now
+		err = g.trim()
+	}
+	if err == nil && do != nil {
+		err = do(g)
+	}
+	if err == nil {
+		err = w.exec(w.commit)
+	}
+	if err != nil {
+		// SQLite may have rolled back by itself; then this fails, and may.
+		w.rollback.ExecContext(context.Background())
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.note(err)
+	if err == nil {
+		w.publish(g)
+	}
+	return err
+}
+
+// note remembers how the last write went. q.mu is held.
+func (q *Queue) note(err error) {
+	var e *sqlite.Error
+	if err == nil || errors.As(err, &e) {
+		q.fault = err
+	}
+	if unsure(err) {
+		q.dead = err
+	}
+}
+
+// publish makes known what has been committed. q.mu is held.
+func (w *writer) publish(g *group) {
+	q := w.q
+	if q.st.whole != g.st.whole || q.st.base != g.st.base {
+		close(q.changed)
+		q.changed = make(chan struct{})
+	}
+	w.freed = w.freed || g.moved
+	q.st = g.st
+	for name, seq := range g.readers {
+		if r := q.readers[name]; r != nil {
+			r.stored = seq
+		}
+	}
+	if g.added != "" {
+		q.readers[g.added] = &offset{g.addedAt, g.addedAt}
+	}
+	delete(q.readers, g.removed)
+	if g.all {
+		for _, r := range q.readers {
+			r.seq, r.stored = g.st.base.seq, g.st.base.seq
+		}
+	}
+	q.count.add(g.counters)
+	q.count.Commits++
+}
+
+func (w *writer) exec(s *sql.Stmt, args ...any) error {
+	_, err := s.ExecContext(context.Background(), args...)
+	return wrap(w.q.path, "write", err)
+}
+
+// insert adds a block at the end.
+func (g *group) insert(b *block) error {
+	err := g.exec(g.writer.insert, b.id, int64(b.first), int64(b.last), int64(b.whole), string(b.pos),
+		b.at, b.end, b.format, b.raw, int64(b.sum), b.data)
+	if err != nil {
+		return err
+	}
+	g.st.last = place{b.last, b.pos, b.id, b.end}
+	if b.whole == b.last {
+		g.st.whole = g.st.last
+	}
+	g.log += int64(len(b.data)) + 5*pageSize
+	g.Transactions += b.last + 1 - b.first
+	g.RawBytes += uint64(b.raw)
+	g.StoredBytes += uint64(b.size())
+	return nil
+}
+
+// dropParts deletes the parts whose end has not come.
+func (g *group) dropParts() error {
+	_, err := g.conn.ExecContext(context.Background(), "DELETE FROM block WHERE id > ?", g.st.whole.block)
+	if err != nil {
+		return wrap(g.q.path, "drop the parts of a transaction", err)
+	}
+	g.moved = true
+	g.st.last = g.st.whole
+	return nil
+}
+
+// reset deletes all blocks. Their numbers are not used again, since a Stream may
+// stand among them.
+func (g *group) reset(at dfs.Checkpoint) error {
+	ctx, last := context.Background(), g.st.last
+	if _, err := g.conn.ExecContext(ctx, "DELETE FROM block"); err != nil {
+		return wrap(g.q.path, "reset", err)
+	}
+	if _, err := g.conn.ExecContext(ctx, "UPDATE mark SET seq = ? WHERE name <> ''", int64(at.Seq)); err != nil {
+		return wrap(g.q.path, "reset", err)
+	}
+	p := place{at.Seq, at.Pos, last.block, last.end}
+	if err := g.rebase(p); err != nil {
+		return err
+	}
+	g.st.whole, g.st.last = p, p
+	g.moved, g.all = true, true
+	return nil
+}
+
+// rebase records where the oldest block begins.
+func (g *group) rebase(p place) error {
+	g.st.base = p
+	return g.exec(g.setBase, int64(p.seq), string(p.pos), p.block, p.end)
+}
