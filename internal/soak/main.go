@@ -1,0 +1,226 @@
+//go:build unix
+
+// Soak proves, or refutes, that DFS applies each transaction once and whole. It
+// starts two servers and DFS between them, writes to the source, and breaks
+// things at random moments: it kills DFS, the source and the target, deletes
+// the queue, and lets two instances fight. Meanwhile a client of the target
+// judges what it sees, and every minute or so all rows of both sides are
+// compared. See the file findings.go for the instruments.
+//
+//	go run ./internal/soak -duration 10m -pair 9.7-9.7
+//
+// The exit code is 1 if any promise was broken, and 2 if the soak itself could
+// not be carried out. A seed fixes what is written and which faults come in
+// which order, though not the very moment at which they hit.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/dataflowsync/dfs/internal/testenv"
+)
+
+// A pair is a source and a target.
+type pair struct {
+	name           string
+	source, target testenv.Kind
+}
+
+var pairs = []pair{
+	{"9.7-9.7", testenv.MySQL97, testenv.MySQL97},
+	{"5.6-9.7", testenv.MySQL56, testenv.MySQL97},
+	{"mariadb-mariadb", testenv.MariaDB, testenv.MariaDB},
+}
+
+// serverArgs make servers fit to be killed: a page that is half written when
+// its server dies can be mended.
+func serverArgs(k testenv.Kind) []string {
+	args := []string{"--max-binlog-size=64M"}
+	if k == testenv.MySQL97 {
+		return append(args, "--innodb-doublewrite=ON")
+	}
+	return append(args, "--innodb-doublewrite=1")
+}
+
+func main() {
+	var names []string
+	for _, p := range pairs {
+		names = append(names, p.name)
+	}
+	duration := flag.Duration("duration", 10*time.Minute, "how long to go on")
+	pairName := flag.String("pair", pairs[0].name, "source and target: "+strings.Join(names, ", "))
+	seed := flag.Uint64("seed", 0, "of all that happens by chance (default: a new one)")
+	rate := flag.Int("rate", 5000, "rows per second that the workload writes; -1: all it can")
+	only := flag.String("faults", "", "names of the faults to use, with commas between (default: all)")
+	binary := flag.String("binary", "", "the program under test (default: examples/basic, built anew)")
+	asJSON := flag.Bool("json", false, "report in JSON")
+	keep := flag.Bool("keep", false, "keep the folder of the servers, queues and logs")
+	quiet := flag.Bool("quiet", false, "report at the end only")
+	flag.Usage = func() {
+		fmt.Fprintf(os.Stderr, "usage: soak [flags]\n\n")
+		flag.PrintDefaults()
+		fmt.Fprintf(os.Stderr, "\nfaults:\n")
+		for _, f := range faults {
+			fmt.Fprintf(os.Stderr, "  %-12s %s\n", f.name, f.what)
+		}
+	}
+	flag.Parse()
+
+	i := slices.Index(names, *pairName)
+	use, err := chosen(*only)
+	switch {
+	case flag.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	case i < 0:
+		err = fmt.Errorf("-pair is %q; use one of %s", *pairName, strings.Join(names, ", "))
+	case *rate == 0 || *rate < -1:
+		err = fmt.Errorf("-rate is %d; use a number of rows, or -1", *rate)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "soak: %v; -h tells more\n", err)
+		os.Exit(2)
+	}
+	if *seed == 0 {
+		*seed = rand.Uint64N(1e9) + 1
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var log io.Writer
+	if !*quiet {
+		log = os.Stderr
+	}
+	j := job{pair: pairs[i], seed: *seed, rate: *rate, duration: *duration, faults: use, binary: *binary, keep: *keep, log: log}
+	r, err := j.run(ctx)
+	if r != nil {
+		if r.Violated > 0 {
+			r.Replay = fmt.Sprintf("go run ./internal/soak -pair %s -seed %d -duration %v -rate %d", r.Pair, r.Seed, *duration, *rate)
+			if *only != "" {
+				r.Replay += " -faults " + *only
+			}
+		}
+		if *asJSON {
+			err = errors.Join(err, r.writeJSON(os.Stdout))
+		} else {
+			r.writeText(os.Stdout)
+		}
+	}
+	switch {
+	case r != nil && r.Violated > 0:
+		os.Exit(1)
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "soak: %v\n", err)
+		os.Exit(2)
+	}
+}
+
+// chosen returns the faults that a list names, or all for the empty list.
+func chosen(list string) ([]fault, error) {
+	if list == "" {
+		return faults, nil
+	}
+	var use []fault
+	for _, name := range strings.Split(list, ",") {
+		i := slices.IndexFunc(faults, func(f fault) bool { return f.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("-faults names %q, which there is not", name)
+		}
+		use = append(use, faults[i])
+	}
+	return use, nil
+}
+
+// A job is a soak as the command line asks for it.
+type job struct {
+	pair     pair
+	seed     uint64
+	rate     int
+	duration time.Duration
+	faults   []fault
+	binary   string
+	keep     bool
+	log      io.Writer
+}
+
+// epoch is how long faults come before all is compared.
+const epoch = time.Minute
+
+// run carries the job out. It reports what it has seen also when it fails.
+func (j *job) run(ctx context.Context) (r *report, err error) {
+	dir, err := os.MkdirTemp("", "dfs-soak-")
+	if err != nil {
+		return nil, err
+	}
+	if j.keep {
+		fmt.Fprintf(os.Stderr, "soak: all files are in %s\n", dir)
+	} else {
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	}
+	if j.binary == "" {
+		if j.binary, err = build(ctx, dir); err != nil {
+			return nil, err
+		}
+	}
+	source, err := testenv.Launch(ctx, j.pair.source, filepath.Join(dir, "source"), serverArgs(j.pair.source)...)
+	if err != nil {
+		return nil, err
+	}
+	defer source.Kill()
+	target, err := testenv.Launch(ctx, j.pair.target, filepath.Join(dir, "target"), serverArgs(j.pair.target)...)
+	if err != nil {
+		return nil, err
+	}
+	defer target.Kill()
+
+	s, err := newSoak(ctx, source, target, dir, basic(j.binary), j.log, options{seed: j.seed, rate: j.rate})
+	if err != nil {
+		return nil, err
+	}
+	err = s.epochs(ctx, j.duration, j.faults)
+	r = s.report(j.pair, j.seed)
+	if errors.Is(err, errStopped) || ctx.Err() != nil {
+		err = nil // it is among the violations, or somebody wanted it
+	}
+	return r, errors.Join(err, s.close())
+}
+
+// basic returns how to start examples/basic.
+func basic(binary string) func(config string) *exec.Cmd {
+	return func(config string) *exec.Cmd { return exec.Command(binary, "run", "-c", config, "-plain") }
+}
+
+// epochs does one fault after the other, and compares all from time to time.
+func (s *soak) epochs(ctx context.Context, d time.Duration, use []fault) error {
+	var urn []fault
+	for _, f := range use {
+		for range f.weight {
+			urn = append(urn, f)
+		}
+	}
+	for end := time.Now().Add(d); ; {
+		s.load(ctx)
+		for next := time.Now().Add(min(epoch, time.Until(end))); time.Now().Before(next); {
+			if err := s.strike(ctx, urn[s.rnd.IntN(len(urn))]); err != nil {
+				return err
+			}
+		}
+		if err := s.settle(ctx); err != nil {
+			return err
+		}
+		if _, n := s.found.all(); n > 0 || !time.Now().Before(end) {
+			return nil
+		}
+	}
+}
