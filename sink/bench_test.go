@@ -124,11 +124,7 @@ func BenchmarkApply(b *testing.B) {
 	for _, kind := range testenv.Kinds() {
 		for _, size := range []int{1, 100, 2000} {
 			b.Run(fmt.Sprintf("%s/%d", kind, size), func(b *testing.B) {
-				srv := testenv.Shared(b, kind)
-				var flush, sync int
-				require.NoError(b, srv.DB(b).QueryRow("SELECT @@innodb_flush_log_at_trx_commit, @@sync_binlog").Scan(&flush, &sync))
-				b.Logf("innodb_flush_log_at_trx_commit=%d sync_binlog=%d", flush, sync)
-				srv.Exec(b, "SET GLOBAL innodb_flush_log_at_trx_commit=1", "SET GLOBAL sync_binlog=1")
+				srv := testenv.Start(b, kind, "--innodb-flush-log-at-trx-commit=1", "--sync-binlog=1", "--innodb-buffer-pool-size=256M")
 				schema := srv.Schema(b)
 				srv.Exec(b, fmt.Sprintf(legacy(kind, benchTable), schema))
 				m := openSink(b, srv, &MySQLOptions{Name: schema})

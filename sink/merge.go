@@ -58,6 +58,7 @@ type tableRun struct {
 	id      uint64
 	last    int // latest group that changes the table; -1 if none does
 	lastIns int // latest group that may give a child its parent
+	freed   int // latest group that gives up a unique value not known here
 	keyOrd  string
 	open    []int // groups of the table, ascending
 }
@@ -108,7 +109,7 @@ func (g *merger) reset() {
 func (g *merger) run(r *tableRun) *tableRun {
 	if r.epoch != g.epoch {
 		g.ids++
-		*r = tableRun{epoch: g.epoch, id: g.ids, last: -1, lastIns: -1, open: r.open[:0]}
+		*r = tableRun{epoch: g.epoch, id: g.ids, last: -1, lastIns: -1, freed: -1, open: r.open[:0]}
 	}
 	return r
 }
@@ -135,7 +136,7 @@ func (g *merger) add(c *dfs.Change, m *mapping) error {
 	}
 	movesChildren := c.Op == dfs.Delete && !m.refCols.empty() || c.Op == dfs.Update && cols.meets(m.refCols)
 	movesParents := c.Op == dfs.Insert && !m.fkCols.empty() || c.Op == dfs.Update && cols.meets(m.fkCols)
-	fixed := t.inPlace || movesChildren && !c.NoForeignKeys && t.cascades()
+	fixed := (t.inPlace || movesChildren && !c.NoForeignKeys && t.cascades()) && g.broken != "in place"
 	serial := fixed || keyChange || m.key == nil && c.Op != dfs.Insert || t.selfRef && c.Op == dfs.Delete
 
 	need := g.floor
@@ -162,12 +163,28 @@ func (g *merger) add(c *dfs.Change, m *mapping) error {
 		need, same = g.markKeys(c, m, r, keyChange, need)
 	}
 	if c.Op == dfs.Update && !serial && same.group >= 0 && int(same.group) >= need && g.fold(c, m, same) {
-		g.note(r, int(same.group), int(same.row), movesChildren || c.Op == dfs.Insert)
+		g.note(r, int(same.group), int(same.row), movesChildren)
 		return nil
 	}
 	at, row := g.place(c, m, r, need, cols, serial, fixed, same)
 	g.note(r, at, row, movesChildren || c.Op == dfs.Insert)
+	if c.Op != dfs.Insert && m.freesUnknown(c) {
+		r.freed = max(r.freed, at)
+	}
 	return nil
+}
+
+// freesUnknown reports whether c gives up a unique value that its image leaves
+// out.
+func (m *mapping) freesUnknown(c *dfs.Change) bool {
+	for _, u := range m.uniques {
+		for _, i := range u {
+			if c.Before[i].Kind() == dfs.Absent && (c.Op == dfs.Delete || changes(c, u)) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // markKeys collects the keys that c touches, and returns the first group that
@@ -202,6 +219,12 @@ func (g *merger) markKeys(c *dfs.Change, m *mapping, r *tableRun, keyChange bool
 	for k, u := range m.uniques {
 		if c.Op == dfs.Update && !changes(c, u) {
 			continue
+		}
+		if c.Op != dfs.Delete {
+			need = max(need, r.freed)
+			if c.Op == dfs.Update && r.freed >= 0 {
+				need = max(need, r.freed+1)
+			}
 		}
 		for _, row := range [2]dfs.Row{c.Before, c.After} {
 			h, ok := g.hash(base+uint64(k)+1, row, u)

@@ -2,6 +2,7 @@ package sink
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"strings"
 	"testing"
@@ -61,7 +62,10 @@ func openSink(t testing.TB, srv *testenv.Server, opts *MySQLOptions) *MySQL {
 // rows returns the result of a query as text, a line each.
 func rows(t testing.TB, srv *testenv.Server, query string) []string {
 	t.Helper()
-	rs, err := srv.DB(t).Query(query)
+	db, err := sql.Open("mysql", srv.DSN(""))
+	require.NoError(t, err)
+	defer db.Close()
+	rs, err := db.Query(query)
 	require.NoError(t, err)
 	defer rs.Close()
 	cols, err := rs.Columns()
