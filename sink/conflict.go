@@ -160,7 +160,7 @@ func (m *MySQL) overwrite(ctx context.Context, g *group, r *rowOp, conflict *Con
 	for _, u := range mp.uniques {
 		b := append([]byte("DELETE FROM "), mp.to.ident()...)
 		b = append(b, " WHERE "...)
-		for _, i := range u {
+		for _, i := range u.cols {
 			b = append(appendIdent(b, mp.columns[i].name), '=')
 			b = append(mp.columns[i].appendKey(b, image[i]), " AND "...)
 		}

@@ -20,17 +20,23 @@ type mapping struct {
 	keyName string   // the name of that index on the target
 	keyOrd  string   // what makes keys of two mappings comparable, see sameKeys
 
-	uniques  [][]int // the other unique keys that the source has all columns of
-	fkCols   colset  // columns that refer to parents
-	refCols  colset  // columns that children refer to
-	alwaysOn colset  // columns that each update writes
-	rowwise  colset  // columns that a derived table cannot carry
+	uniques  []uniqueKey // the others that the source has all columns of
+	fkCols   colset      // columns that refer to parents
+	refCols  colset      // columns that children refer to
+	alwaysOn colset      // columns that each update writes
+	rowwise  colset      // columns that a derived table cannot carry
 
 	// ordered says that the bytes of a key do not tell whether the target
 	// finds two keys equal. So changes keep their order within the table.
 	ordered bool
 
 	insertHead string // "INSERT INTO `s`.`t` (`a`,`b`) VALUES "
+}
+
+// uniqueKey is a unique key by the source's columns.
+type uniqueKey struct {
+	cols  []int
+	parts []int // how many characters are indexed, 0 for all; nil for all of all
 }
 
 // column is one column of a mapping.
@@ -236,7 +242,7 @@ func (m *mapping) findKeys(back []int) {
 		case m.key == nil && !ix.nullable && !ix.prefixes:
 			m.key, m.keyName = cols, ix.name
 		default:
-			m.uniques = append(m.uniques, cols)
+			m.uniques = append(m.uniques, uniqueKey{cols, ix.parts})
 		}
 	}
 	if m.key == nil {

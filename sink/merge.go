@@ -27,6 +27,8 @@ import (
 //     second came. In the wrong order the second meets the first, and the
 //     server refuses it or finds no row. A table of which this is not known
 //     keeps its order (mapping.ordered).
+//     (The order of keys that differ in case only is kept, since it is a common
+//     case; but nothing depends on that.)
 //  3. Other unique keys and foreign keys that refuse can make a statement fail,
 //     but do not change what it does. Their order is kept as well, so that this
 //     seldom happens.
@@ -178,8 +180,8 @@ func (g *merger) add(c *dfs.Change, m *mapping) error {
 // out.
 func (m *mapping) freesUnknown(c *dfs.Change) bool {
 	for _, u := range m.uniques {
-		for _, i := range u {
-			if c.Before[i].Kind() == dfs.Absent && (c.Op == dfs.Delete || changes(c, u)) {
+		for _, i := range u.cols {
+			if c.Before[i].Kind() == dfs.Absent && (c.Op == dfs.Delete || changes(c, u.cols)) {
 				return true
 			}
 		}
@@ -197,7 +199,7 @@ func (g *merger) markKeys(c *dfs.Change, m *mapping, r *tableRun, keyChange bool
 		row = c.After
 	}
 	for pass := 0; ; pass++ {
-		h, _ := g.hash(base, row, m.key)
+		h, _ := g.hash(base, row, m.key, nil)
 		seen, ok := g.touch[h]
 		g.marks = append(g.marks, mark{h, seen, ok})
 		if ok && g.broken != "primary key" {
@@ -208,7 +210,7 @@ func (g *merger) markKeys(c *dfs.Change, m *mapping, r *tableRun, keyChange bool
 					same = seen
 				}
 			} else {
-				need = max(need, int(seen.group)+1) // another key of the same hash
+				need = max(need, int(seen.group)+1) // another key, perhaps equal for the server
 			}
 		}
 		if !keyChange || pass == 1 {
@@ -217,7 +219,7 @@ func (g *merger) markKeys(c *dfs.Change, m *mapping, r *tableRun, keyChange bool
 		row = m.newKey(c)
 	}
 	for k, u := range m.uniques {
-		if c.Op == dfs.Update && !changes(c, u) {
+		if c.Op == dfs.Update && !changes(c, u.cols) {
 			continue
 		}
 		if c.Op != dfs.Delete {
@@ -227,7 +229,7 @@ func (g *merger) markKeys(c *dfs.Change, m *mapping, r *tableRun, keyChange bool
 			}
 		}
 		for _, row := range [2]dfs.Row{c.Before, c.After} {
-			h, ok := g.hash(base+uint64(k)+1, row, u)
+			h, ok := g.hash(base+uint64(k)+1, row, u.cols, u.parts)
 			if !ok {
 				continue
 			}
@@ -339,12 +341,14 @@ func (g *merger) note(r *tableRun, at, row int, parent bool) {
 }
 
 // hash returns a hash of a key's values, and whether they can be equal to
-// others: NULL never is.
-func (g *merger) hash(h uint64, row dfs.Row, cols []int) (uint64, bool) {
+// others: NULL never is. Keys that the server finds equal mostly have the same
+// hash: case and trailing spaces do not count, nor what is beyond the part of
+// the column that is indexed. Of parts, nil and 0 stand for all of it.
+func (g *merger) hash(h uint64, row dfs.Row, cols, parts []int) (uint64, bool) {
 	if row == nil {
 		return 0, false
 	}
-	for _, i := range cols {
+	for k, i := range cols {
 		v := row[i]
 		var x uint64
 		switch v.Kind() {
@@ -352,7 +356,13 @@ func (g *merger) hash(h uint64, row dfs.Row, cols []int) (uint64, bool) {
 			return 0, false
 		case dfs.Int64, dfs.Uint64:
 			x = v.Uint()
-		case dfs.String, dfs.Bytes, dfs.Decimal:
+		case dfs.String:
+			s := v.Text()
+			if parts != nil && parts[k] > 0 {
+				s = s[:min(len(s), parts[k])] // n characters are n bytes or more
+			}
+			x = foldedHash(s)
+		case dfs.Bytes, dfs.Decimal:
 			x = maphash.String(g.seed, v.Text())
 		default:
 			x = maphash.Comparable(g.seed, v)
@@ -367,6 +377,22 @@ func (g *merger) hash(h uint64, row dfs.Row, cols []int) (uint64, bool) {
 		h ^= h >> 33
 	}
 	return h, true
+}
+
+// foldedHash is FNV-1a of s in lower case, without trailing spaces.
+func foldedHash(s string) uint64 {
+	for len(s) > 0 && s[len(s)-1] == ' ' {
+		s = s[:len(s)-1]
+	}
+	h := uint64(0xcbf29ce484222325)
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c-'A' < 26 {
+			c |= 0x20
+		}
+		h = (h ^ uint64(c)) * 0x100000001b3
+	}
+	return h
 }
 
 // check refuses a change that the sink cannot make sense of.

@@ -40,6 +40,7 @@ type index struct {
 	name     string
 	columns  []int
 	prefixes bool // over a part of a column only
+	parts    []int
 	nullable bool // one of its columns is
 	opaque   bool // over an expression
 }
@@ -158,7 +159,11 @@ func (s *session) loadKeys(ctx context.Context, t *table, where string) error {
 			}
 			ix.columns = append(ix.columns, at)
 			ix.prefixes = ix.prefixes || !rows[i][2].null
+			ix.parts = append(ix.parts, int(rows[i][2].uint()))
 			ix.nullable = ix.nullable || t.columns[at].nullable
+		}
+		if !ix.prefixes {
+			ix.parts = nil
 		}
 		if name == "PRIMARY" && !ix.prefixes {
 			t.primary = ix.columns
