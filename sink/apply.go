@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -176,13 +177,20 @@ func (m *MySQL) merged(ctx context.Context, list []item, begin func()) error {
 	}
 	for i := range m.merger.groups {
 		if err := w.group(&m.merger.groups[i]); err != nil {
-			return errors.Join(p.wait(), err)
+			err = errors.Join(p.wait(), err)
+			if p.refused != nil {
+				m.closeEvents(p.refused)
+			}
+			return err
 		}
 	}
 	if w.fkOff {
 		w.statement("SET foreign_key_checks=1", uncounted)
 	}
 	if err := p.wait(); err != nil {
+		if p.refused != nil {
+			m.closeEvents(p.refused)
+		}
 		return err
 	}
 	w.send = p.do // nothing is left to be built meanwhile
@@ -194,6 +202,8 @@ type pipe struct {
 	m    *MySQL
 	ctx  context.Context
 	done chan error // nil if none is under way
+
+	refused error // why the server takes no row events; read after wait
 }
 
 func (p *pipe) send(sql []byte, want []int64) error {
@@ -220,6 +230,9 @@ func (p *pipe) do(sql []byte, want []int64) error {
 	got, err := p.m.exec(p.ctx, sql)
 	p.m.stats.statements.Add(uint64(len(want)))
 	if err != nil {
+		if bytes.HasPrefix(sql, []byte("BINLOG ")) && refusesEvents(err) {
+			p.refused = err
+		}
 		return err
 	}
 	if len(got) != len(want) {
@@ -307,7 +320,7 @@ func (m *MySQL) policy(t *table) Policy {
 // transactions. It reads the target anew.
 func (m *MySQL) CheckTables(ctx context.Context, tables []*dfs.Table) error {
 	if m.sess == nil {
-		s, err := openSession(ctx, m.connector)
+		s, err := openSession(ctx, m.connector, m.sqlOnly)
 		if err != nil {
 			return err
 		}

@@ -123,22 +123,27 @@ func BenchmarkMerge(b *testing.B) {
 func BenchmarkApply(b *testing.B) {
 	for _, kind := range testenv.Kinds() {
 		for _, size := range []int{1, 100, 2000} {
-			b.Run(fmt.Sprintf("%s/%d", kind, size), func(b *testing.B) {
-				srv := testenv.Start(b, kind, "--innodb-flush-log-at-trx-commit=1", "--sync-binlog=1", "--innodb-buffer-pool-size=256M")
-				schema := srv.Schema(b)
-				srv.Exec(b, fmt.Sprintf(legacy(kind, benchTable), schema))
-				m := openSink(b, srv, &MySQLOptions{Name: schema})
-				log := &benchLog{t: benchSource(schema), rng: rand.New(rand.NewPCG(1, 2))}
-				b.ResetTimer()
-				for b.Loop() {
-					b.StopTimer()
-					batch := log.take(size)
-					b.StartTimer()
-					require.NoError(b, m.Apply(b.Context(), batch))
+			for _, sqlOnly := range []bool{false, true} {
+				if sqlOnly && kind != testenv.MySQL97 {
+					continue
 				}
-				b.ReportMetric(float64(b.N*size)/b.Elapsed().Seconds(), "rows/s")
-				b.ReportMetric(float64(m.Stats().Fallbacks), "fallbacks")
-			})
+				b.Run(fmt.Sprintf("%s/%d/sqlonly=%v", kind, size, sqlOnly), func(b *testing.B) {
+					srv := testenv.Start(b, kind, "--innodb-flush-log-at-trx-commit=1", "--sync-binlog=1", "--innodb-buffer-pool-size=256M")
+					schema := srv.Schema(b)
+					srv.Exec(b, fmt.Sprintf(legacy(kind, benchTable), schema))
+					m := openSink(b, srv, &MySQLOptions{Name: schema, SQLOnly: sqlOnly})
+					log := &benchLog{t: benchSource(schema), rng: rand.New(rand.NewPCG(1, 2))}
+					b.ResetTimer()
+					for b.Loop() {
+						b.StopTimer()
+						batch := log.take(size)
+						b.StartTimer()
+						require.NoError(b, m.Apply(b.Context(), batch))
+					}
+					b.ReportMetric(float64(b.N*size)/b.Elapsed().Seconds(), "rows/s")
+					b.ReportMetric(float64(m.Stats().Fallbacks), "fallbacks")
+				})
+			}
 		}
 	}
 }

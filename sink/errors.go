@@ -59,6 +59,7 @@ const (
 	erSpecificAccess    = 1227
 	erPacketTooLarge    = 1153
 	erLockWait          = 1205
+	erKeyNotFound       = 1032 // of row events
 	erNoReferencedRow   = 1216
 	erRowIsReferenced   = 1217
 	erRowIsReferenced2  = 1451

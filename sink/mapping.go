@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/rowevent"
 )
 
 // mapping says how rows of one version of a source's table become rows of a
@@ -29,6 +30,12 @@ type mapping struct {
 	// ordered says that the bytes of a key do not tell whether the target
 	// finds two keys equal. So changes keep their order within the table.
 	ordered bool
+
+	// For the row-event lane; nil if it is closed to the table. Indexes are of
+	// the target's columns, and back leads to the source's.
+	events             *rowevent.Table
+	eventKey, eventAll []int
+	back               []int
 
 	insertHead string // "INSERT INTO `s`.`t` (`a`,`b`) VALUES "
 }
@@ -150,6 +157,7 @@ func newMapping(src *dfs.Table, to *table) (*mapping, error) {
 		m.mark(m.refCols, back, fk.columns)
 	}
 	m.insertHead = m.insertInto(nil)
+	m.mapEvents(back)
 	return m, nil
 }
 

@@ -40,6 +40,12 @@ type MySQLOptions struct {
 	// the server's max_allowed_packet. Default: 1 MiB.
 	MaxBytes int
 
+	// SQLOnly applies rows by SQL alone. By default large groups of rows go as
+	// row events in BINLOG statements, which is faster, where the server is
+	// MySQL 5.7 or later and the account has REPLICATION_APPLIER, BINLOG_ADMIN
+	// or SUPER. Stats tells which it is, and why.
+	SQLOnly bool
+
 	// Logger gets what people should know. Default: slog.Default().
 	Logger *slog.Logger
 }
@@ -56,6 +62,7 @@ type MySQL struct {
 	ddl       Policy
 	maxRows   int
 	maxBytes  int
+	sqlOnly   bool
 	log       *slog.Logger
 
 	instance string // begins each owner token of this sink
@@ -93,7 +100,7 @@ func OpenMySQL(ctx context.Context, dsn string, opts *MySQLOptions) (*MySQL, err
 	}
 	m := &MySQL{
 		name: opts.Name, schema: opts.Schema, ddl: opts.DDL,
-		maxRows: opts.MaxRows, maxBytes: opts.MaxBytes, log: opts.Logger,
+		maxRows: opts.MaxRows, maxBytes: opts.MaxBytes, sqlOnly: opts.SQLOnly, log: opts.Logger,
 		instance: token(12) + "-", merger: newMerger(), runs: make(map[string]*tableRun),
 	}
 	var errs []error
@@ -105,9 +112,10 @@ func OpenMySQL(ctx context.Context, dsn string, opts *MySQLOptions) (*MySQL, err
 	if len(errs) > 0 {
 		return nil, fmt.Errorf("opening the MySQL sink: %w", errors.Join(errs...))
 	}
+	m.writer.minEvents, m.writer.eventRows = 16, &m.stats.eventRows
 	m.cpTable = string(appendIdent(append(appendIdent(nil, m.schema), '.'), checkpointTable))
 	m.forget()
-	s, err := openSession(ctx, m.connector)
+	s, err := openSession(ctx, m.connector, m.sqlOnly)
 	if err != nil {
 		return nil, err
 	}
@@ -176,7 +184,7 @@ func (m *MySQL) options(opts *MySQLOptions) (errs []error) {
 // use makes s the connection.
 func (m *MySQL) use(s *session) {
 	m.sess = s
-	m.writer.srv = s.srv
+	m.useLane()
 	m.writer.maxRows = m.maxRows
 	m.writer.maxBytes = min(m.maxBytes, s.srv.maxPacket-1024)
 }
@@ -213,7 +221,7 @@ func (m *MySQL) Checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
 	}
 	m.open = false
 	if m.sess == nil {
-		s, err := openSession(ctx, m.connector)
+		s, err := openSession(ctx, m.connector, m.sqlOnly)
 		if err != nil {
 			return dfs.Checkpoint{}, err
 		}

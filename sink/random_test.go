@@ -359,9 +359,10 @@ func randomRun(t *testing.T, srv *testenv.Server, seed uint64, n int, letters, b
 	dst := newSchema(t, srv)
 	m := openSink(t, srv, &MySQLOptions{
 		Name: dst, Routes: []Route{{From: w.schema + ".*", To: dst + ".*"}}, MaxRows: 1 + w.rng.IntN(50),
-		MaxBytes: 1024 << w.rng.IntN(6),
+		MaxBytes: 1024 << w.rng.IntN(6), SQLOnly: w.rng.IntN(3) == 0,
 	})
 	m.merger.broken = broken
+	m.writer.minEvents = 1 + w.rng.IntN(4) // so that small groups go as events too
 	for len(log) > 0 {
 		k := min(len(log), 1+w.rng.IntN(1<<w.rng.IntN(9)))
 		batch := log[:k]
@@ -398,8 +399,8 @@ func TestRandomWorkloadEndsAsInSerialOrder(t *testing.T) {
 			srv := testenv.Shared(t, kind)
 			for _, seed := range seeds(4) {
 				want, got, st := randomRun(t, srv, seed, 400, "", "")
-				t.Logf("seed %d: %d transactions in %d commits, %d statements, %d fallbacks, %d serial",
-					seed, st.Transactions, st.Commits, st.Statements, st.Fallbacks, st.Serial)
+				t.Logf("seed %d: %d transactions in %d commits, %d statements, %d rows as events, %d fallbacks, %d serial; %s",
+					seed, st.Transactions, st.Commits, st.Statements, st.EventRows, st.Fallbacks, st.Serial, st.Lane)
 				require.Equal(t, want, got, "seed %d", seed)
 				require.Empty(t, st.Conflicts, "seed %d", seed)
 			}

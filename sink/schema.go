@@ -21,6 +21,7 @@ type table struct {
 	// inPlace says that changes of this table do more on the target than the
 	// row they name, by a trigger. So nothing may move across them.
 	inPlace bool
+	checked bool // it has CHECK constraints
 	selfRef bool // a foreign key refers to the table itself
 
 	run *tableRun // what the present run did to the table, for merge.go
@@ -34,6 +35,7 @@ type targetColumn struct {
 	generated          bool
 	optional           bool // an INSERT may leave it out
 	onUpdate           bool // ON UPDATE CURRENT_TIMESTAMP
+	octets             int  // the most bytes of text
 }
 
 type index struct {
@@ -112,12 +114,17 @@ func (s *session) loadTable(ctx context.Context, schema, name string) (*table, e
 	b = appendQuoted(append(b, " AND EVENT_OBJECT_TABLE="...), name)
 	rows, err = s.query(ctx, string(b)+" LIMIT 1")
 	t.inPlace = len(rows) > 0
+	if err != nil {
+		return nil, err
+	}
+	rows, err = s.query(ctx, "SELECT 1 FROM information_schema.TABLE_CONSTRAINTS WHERE CONSTRAINT_TYPE='CHECK' AND "+where("")+" LIMIT 1")
+	t.checked = len(rows) > 0
 	return t, err
 }
 
 func (s *session) loadColumns(ctx context.Context, t *table, where string) error {
 	rows, err := s.query(ctx, "SELECT COLUMN_NAME, COLUMN_TYPE, CHARACTER_SET_NAME, COLLATION_NAME, IS_NULLABLE, "+
-		"COLUMN_DEFAULT IS NOT NULL, EXTRA FROM information_schema.COLUMNS WHERE "+where+" ORDER BY ORDINAL_POSITION")
+		"COLUMN_DEFAULT IS NOT NULL, EXTRA, CHARACTER_OCTET_LENGTH FROM information_schema.COLUMNS WHERE "+where+" ORDER BY ORDINAL_POSITION")
 	if err != nil {
 		return err
 	}
@@ -131,6 +138,7 @@ func (s *session) loadColumns(ctx context.Context, t *table, where string) error
 			generated: strings.Contains(extra, "VIRTUAL") || strings.Contains(extra, "STORED GENERATED") ||
 				strings.Contains(extra, "PERSISTENT"),
 			onUpdate: strings.Contains(extra, "ON UPDATE"),
+			octets:   int(r[7].uint()),
 		}
 		c.optional = c.nullable || r[5].text == "1" || strings.Contains(extra, "AUTO_INCREMENT") ||
 			strings.Contains(extra, "DEFAULT_GENERATED")

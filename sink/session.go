@@ -41,6 +41,8 @@ type server struct {
 	lowerNames  bool // lower_case_table_names is not 0
 	valuesRow   bool // VALUES ROW(...) makes a table: MySQL 8.0.19
 	rowInRanges bool // (a,b) IN ((1,2)) uses an index: MySQL 5.7.3
+
+	sqlOnly string // why the row-event lane is closed; empty if it is open
 }
 
 // session is one connection, used by one goroutine at a time. After a lost
@@ -71,13 +73,17 @@ func connector(dsn string) (driver.Connector, error) {
 	return mysql.NewConnector(cfg)
 }
 
-func openSession(ctx context.Context, c driver.Connector) (*session, error) {
+func openSession(ctx context.Context, c driver.Connector, sqlOnly bool) (*session, error) {
 	conn, err := c.Connect(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the target: %w", classify(err))
 	}
 	s := &session{conn: conn}
-	if err := s.prepare(ctx); err != nil {
+	err = s.prepare(ctx)
+	if err == nil {
+		err = s.useEvents(ctx, sqlOnly)
+	}
+	if err != nil {
 		s.close()
 		return nil, fmt.Errorf("preparing the session on the target: %w", classify(err))
 	}

@@ -14,6 +14,7 @@ type Stats struct {
 	Statements   uint64 // statements that write rows, sent to the target
 
 	Inserts, Updates, Deletes uint64 // rows of the source, applied
+	EventRows                 uint64 // rows sent as row events, after merging
 
 	// Fallbacks counts the runs, and pieces of runs, that the target refused
 	// when merged. If it grows as fast as Commits, merging does not pay: look
@@ -21,6 +22,9 @@ type Stats struct {
 	// conflicts.
 	Fallbacks uint64
 	Serial    uint64 // changes applied one by one because of that
+
+	// Lane says how rows are written: "row events", or "SQL: " and why.
+	Lane string
 
 	IgnoredDDL uint64 // statements skipped under PolicyIgnore
 
@@ -38,6 +42,9 @@ type stats struct {
 	commits, transactions, statements atomic.Uint64
 	inserts, updates, deletes         atomic.Uint64
 	fallbacks, serial, ignoredDDL     atomic.Uint64
+	eventRows                         atomic.Uint64
+
+	lane atomic.Pointer[string]
 
 	mu        sync.Mutex
 	conflicts map[ConflictCount]uint64 // with Count zero
@@ -58,8 +65,11 @@ func (m *MySQL) Stats() Stats {
 	s := &m.stats
 	out := Stats{
 		Commits: s.commits.Load(), Transactions: s.transactions.Load(), Statements: s.statements.Load(),
-		Inserts: s.inserts.Load(), Updates: s.updates.Load(), Deletes: s.deletes.Load(),
+		Inserts: s.inserts.Load(), Updates: s.updates.Load(), Deletes: s.deletes.Load(), EventRows: s.eventRows.Load(),
 		Fallbacks: s.fallbacks.Load(), Serial: s.serial.Load(), IgnoredDDL: s.ignoredDDL.Load(),
+	}
+	if lane := s.lane.Load(); lane != nil {
+		out.Lane = *lane
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

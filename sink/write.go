@@ -3,6 +3,7 @@ package sink
 import (
 	"fmt"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/dataflowsync/dfs"
 )
@@ -15,10 +16,16 @@ type writer struct {
 	maxRows  int // rows for one statement
 	maxBytes int // bytes for one packet, unless a single row needs more
 
-	b     []byte
-	spare []byte
-	want  []int64
-	fkOff bool
+	b      []byte
+	spare  []byte
+	events []byte // being encoded, for a BINLOG statement
+
+	// minEvents is the smallest group worth a packet of its own: BINLOG may not
+	// share one with other statements.
+	minEvents int
+	eventRows *atomic.Uint64 // counts the rows that went as events
+	want      []int64
+	fkOff     bool
 
 	// send executes a packet. It may return before that is done, but not
 	// before the packet sent last is. Each statement must match as many rows
@@ -82,6 +89,20 @@ func roundUp(n int) int {
 
 // group adds the statements for a group.
 func (w *writer) group(g *group) error {
+	if w.takesEvents(g) {
+		n, err := w.eventGroup(g)
+		if err != nil || n == len(g.rows) {
+			return err
+		}
+		rest := *g
+		rest.rows = g.rows[n:]
+		return w.sqlGroup(&rest)
+	}
+	return w.sqlGroup(g)
+}
+
+// sqlGroup adds the statements for a group as SQL.
+func (w *writer) sqlGroup(g *group) error {
 	if g.noFK != w.fkOff {
 		w.fkOff = g.noFK
 		sql := "SET foreign_key_checks=1"

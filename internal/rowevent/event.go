@@ -43,15 +43,15 @@ func FormatDescription() string {
 	b = append(b, 0)          // checksum algorithm: none
 	b = append(b, 0, 0, 0, 0) // the place of this event's own checksum
 	end(b, 0)
-	return Statement(b)
+	return string(AppendStatement(nil, b))
 }
 
-// Statement returns the BINLOG statement that applies events.
-func Statement(events []byte) string {
-	b := make([]byte, 0, len("BINLOG ''")+base64.StdEncoding.EncodedLen(len(events)))
+// AppendStatement appends the BINLOG statement that applies events. It must not
+// share a packet with other statements.
+func AppendStatement(b, events []byte) []byte {
 	b = append(b, "BINLOG '"...)
 	b = base64.StdEncoding.AppendEncode(b, events)
-	return string(append(b, '\''))
+	return append(b, '\'')
 }
 
 // begin appends the header of an event, to be completed by end.

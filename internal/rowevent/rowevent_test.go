@@ -165,7 +165,7 @@ func TestRowsArriveAsSQLWouldWriteThem(t *testing.T) {
 				r.From = all
 				b, err := table.Append(nil, r, len(rows), row)
 				require.NoError(t, err)
-				exec(t, conn, rowevent.Statement(b))
+				exec(t, conn, string(rowevent.AppendStatement(nil, b)))
 			}
 			same := func() {
 				t.Helper()
@@ -194,7 +194,9 @@ func TestRowsArriveAsSQLWouldWriteThem(t *testing.T) {
 }
 
 func TestWhatDoesNotFitIsRefused(t *testing.T) {
-	def := func(typ string) rowevent.ColumnDef { return rowevent.ColumnDef{Name: "c", Type: typ, Octets: 3, Members: 2} }
+	def := func(typ string) rowevent.ColumnDef {
+		return rowevent.ColumnDef{Name: "c", Type: typ, Octets: 3, Members: 2}
+	}
 	for _, c := range []struct {
 		typ string
 		v   dfs.Value
@@ -243,7 +245,7 @@ func TestStrictlyNothingIsOverwritten(t *testing.T) {
 		r := &rowevent.Rows{Op: c.op, Before: all[:1], After: all, From: all}
 		b, err := table.Append(nil, r, 1, func(int) (dfs.Row, dfs.Row) { return c.before, c.after })
 		require.NoError(t, err)
-		_, err = conn.ExecContext(t.Context(), rowevent.Statement(b))
+		_, err = conn.ExecContext(t.Context(), string(rowevent.AppendStatement(nil, b)))
 		require.ErrorContains(t, err, c.want)
 	}
 	require.Equal(t, "1", scan(t, conn, "SELECT COUNT(*) FROM t"))

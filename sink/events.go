@@ -1,0 +1,185 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/rowevent"
+)
+
+// The row-event lane writes a group as binary log events in a BINLOG statement,
+// which costs the server about half of what parsing the same rows as SQL does.
+//
+// What it does must not differ from what SQL does, so it takes only groups for
+// which that holds: of tables whose columns are defined as the source's are, all
+// of which come from the source, without triggers, CHECK constraints and
+// generated columns, by primary key, and without actions of foreign keys. The
+// events are strict: a row that is there already, or missing, is error 1062 or
+// 1032, upon which the run is undone and applied as SQL; so conflicts, too, are
+// the same on both lanes. A server checks foreign keys of rows in events.
+
+// useEvents prepares the session for row events, or notes why it cannot.
+func (s *session) useEvents(ctx context.Context, off bool) error {
+	v := s.srv.major*100 + s.srv.minor
+	switch {
+	case off:
+		s.srv.sqlOnly = "the options say so"
+	case s.srv.mariadb:
+		s.srv.sqlOnly = "MariaDB takes other events"
+	case v < 507:
+		s.srv.sqlOnly = "the server is older than MySQL 5.7"
+	}
+	if s.srv.sqlOnly != "" {
+		return nil
+	}
+	rows, err := s.query(ctx, "SELECT @@gtid_mode, @@log_bin, @@binlog_format")
+	if err != nil {
+		return err
+	}
+	if rows[0][1].text == "1" && strings.EqualFold(rows[0][2].text, "STATEMENT") {
+		s.srv.sqlOnly = "binlog_format is STATEMENT on the target"
+		return nil
+	}
+	_, err = s.exec(ctx, []byte(rowevent.FormatDescription()))
+	if err == nil && strings.HasPrefix(rows[0][0].text, "ON") {
+		// The description leaves the session's next GTID open (error 1782).
+		_, err = s.exec(ctx, []byte("SET gtid_next='AUTOMATIC'"))
+	}
+	switch {
+	case serverError(err) == erSpecificAccess:
+		s.srv.sqlOnly = "the account may not use them: GRANT REPLICATION_APPLIER ON *.* makes applying faster"
+		return nil
+	case err != nil && serverError(err) != 0 && !errors.Is(classify(err), dfs.ErrTransient):
+		s.srv.sqlOnly = "the server refuses them: " + err.Error()
+		return nil
+	}
+	return err
+}
+
+// mapEvents makes the mapping ready for the row-event lane, if it may take it.
+func (m *mapping) mapEvents(back []int) {
+	if m.to.inPlace || m.to.checked || m.to.primary == nil || m.keyName != "PRIMARY" || m.key == nil {
+		return
+	}
+	defs := make([]rowevent.ColumnDef, len(m.to.columns))
+	for j := range m.to.columns {
+		tc := &m.to.columns[j]
+		if back[j] < 0 || tc.generated {
+			return
+		}
+		sc, c := &m.src.Columns[back[j]], &m.columns[back[j]]
+		if tc.charset != "" && sc.Charset != tc.charset || c.members != nil {
+			return
+		}
+		if len(sc.Members) == 0 && plainType(sc.Type) != plainType(tc.typ) {
+			return
+		}
+		defs[j] = rowevent.ColumnDef{Name: tc.name, Type: tc.typ, Octets: tc.octets, Members: len(sc.Members), Nullable: tc.nullable}
+	}
+	t, err := rowevent.New(1, m.to.schema, m.to.name, defs)
+	if err != nil {
+		return // it has a type that is not encoded
+	}
+	m.events, m.back = t, back
+	for _, i := range m.key {
+		m.eventKey = append(m.eventKey, m.columns[i].to)
+	}
+	for j := range defs {
+		m.eventAll = append(m.eventAll, j)
+	}
+	slices.Sort(m.eventKey)
+}
+
+// plainType drops what servers print differently of one and the same type: the
+// display width of integers, and ZEROFILL.
+func plainType(typ string) string {
+	typ = strings.TrimSuffix(strings.ToLower(typ), " zerofill")
+	if i := strings.IndexByte(typ, '('); i > 0 && (strings.HasSuffix(typ[:i], "int") || typ[:i] == "year") {
+		if j := strings.IndexByte(typ, ')'); j > 0 {
+			typ = typ[:i] + typ[j+1:]
+		}
+	}
+	return typ
+}
+
+// takesEvents reports whether the group goes by the row-event lane.
+func (w *writer) takesEvents(g *group) bool {
+	return w.srv.sqlOnly == "" && g.m.events != nil && len(g.rows) >= w.minEvents && !g.serial && !g.fixed &&
+		(g.op != dfs.Insert || g.cols == nil)
+}
+
+// eventGroup sends the group's rows as events, and returns how many rows those
+// are. It stops at the first row that cannot be encoded, and SQL will tell what
+// is wrong with it.
+func (w *writer) eventGroup(g *group) (done int, err error) {
+	m := g.m
+	r := rowevent.Rows{Op: g.op, Before: m.eventKey, After: m.eventAll, From: m.back, NoForeignKeys: g.noFK}
+	if g.op == dfs.Update {
+		r.After = nil
+		for j, i := range m.back {
+			if g.cols.has(i) {
+				r.After = append(r.After, j)
+			}
+		}
+	}
+	// What was written before goes first, by itself.
+	if err := w.flush(); err != nil {
+		return 0, err
+	}
+	for n := 0; done < len(g.rows); done += n {
+		rows := g.rows[done:]
+		for n = min(len(rows), w.maxRows); ; n /= 2 {
+			w.events, err = m.events.Append(w.events[:0], &r, n, func(i int) (dfs.Row, dfs.Row) { return rows[i].before, rows[i].after })
+			if n <= 1 || err == nil && len(w.events)/3*4 < w.maxBytes {
+				break
+			}
+		}
+		if err != nil || len(w.events)/3*4+64 > w.srv.maxPacket {
+			return done, nil
+		}
+		w.b = rowevent.AppendStatement(w.b, w.events)
+		w.want = append(w.want, uncounted)
+		if err := w.flush(); err != nil {
+			return done, err
+		}
+		w.eventRows.Add(uint64(n))
+		w.fkOff = g.noFK // the session takes it over from the event
+	}
+	return done, nil
+}
+
+// lane tells how the sink writes: by row events, or by SQL alone and why.
+func (s *session) lane() string {
+	if s.srv.sqlOnly != "" {
+		return fmt.Sprintf("SQL: %s", s.srv.sqlOnly)
+	}
+	return "row events"
+}
+
+// useLane makes the writer follow the session.
+func (m *MySQL) useLane() {
+	m.writer.srv = m.sess.srv
+	lane := m.sess.lane()
+	m.stats.lane.Store(&lane)
+}
+
+// refusesEvents reports whether err, of a BINLOG statement, is neither about
+// the rows nor one that may pass. Then the session should not use events again.
+func refusesEvents(err error) bool {
+	n := serverError(err)
+	return n != 0 && n != erKeyNotFound && !isConstraint(err) && !errors.Is(err, dfs.ErrTransient)
+}
+
+// closeEvents keeps the session from using events.
+func (m *MySQL) closeEvents(cause error) {
+	if m.sess == nil || m.sess.srv.sqlOnly != "" {
+		return
+	}
+	m.sess.srv.sqlOnly = "the server refused them: " + cause.Error()
+	m.useLane()
+	m.log.Warn("applying by SQL alone, without row events", "cause", cause)
+}
