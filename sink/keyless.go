@@ -43,9 +43,10 @@ func (c *column) appendEqual(b []byte, tc *targetColumn, v dfs.Value) []byte {
 	case v.Kind() == dfs.JSON && strings.HasPrefix(tc.typ, "json"):
 		b = append(appendIdent(b, c.name), "=CAST("...)
 		return append(c.appendValue(b, v), " AS JSON)"...)
-	case isSpatial(tc.typ):
-		b = append(appendIdent(append(b, "CAST("...), c.name), " AS BINARY)="...)
-		return c.appendValue(b, v)
+	case isSpatial(tc.typ) || strings.HasPrefix(tc.typ, "vector"):
+		// These have no = of their own, or one that means something else.
+		b = append(appendIdent(append(b, "HEX("...), c.name), ")=HEX("...)
+		return append(c.appendValue(b, v), ')')
 	case c.members != nil:
 		return c.appendValue(append(appendIdent(b, c.name), '='), v)
 	}

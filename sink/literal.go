@@ -80,11 +80,11 @@ func (c *column) appendValue(b []byte, v dfs.Value) []byte {
 			return c.appendMembers(b, v.Uint())
 		}
 		return strconv.AppendUint(b, v.Uint(), 10)
-	case dfs.Float32:
+	case dfs.Float32, dfs.Float64:
 		// Always with an exponent: a number without is DECIMAL, which has no
-		// negative zero and at most 81 digits.
-		return strconv.AppendFloat(b, v.Float(), 'e', -1, 32)
-	case dfs.Float64:
+		// negative zero and at most 81 digits. A FLOAT as the DOUBLE that it
+		// widens to: that is what it compares with, and the shorter digits of
+		// the largest FLOAT are out of its range.
 		return strconv.AppendFloat(b, v.Float(), 'e', -1, 64)
 	case dfs.Decimal:
 		return appendDecimal(b, v.Text())
@@ -101,12 +101,10 @@ func (c *column) appendValue(b []byte, v dfs.Value) []byte {
 }
 
 // appendKey appends v for a comparison with the column. It differs from
-// appendValue where the server compares other than it stores: a FLOAT compares
-// as the DOUBLE that it widens to, and a date with text as text.
+// appendValue where the server compares other than it stores: a date with text
+// as text, and an ENUM as the number that it is.
 func (c *column) appendKey(b []byte, v dfs.Value) []byte {
 	switch v.Kind() {
-	case dfs.Float32:
-		return strconv.AppendFloat(b, v.Float(), 'e', -1, 64)
 	case dfs.Date:
 		b = append(b, "DATE"...)
 	case dfs.Time:

@@ -180,7 +180,7 @@ func (m *mapping) mapColumn(i int, tc *targetColumn) {
 		charset = tc.charset
 	}
 	c.intro, c.inHex = introducer(charset)
-	if tc.charset != "" {
+	if tc.charset != "" && len(sc.Members) == 0 {
 		// Compared with a column, a derived table's column has a collation of
 		// equal weight: error 1267 "Illegal mix of collations" without this.
 		if c.intro == "_"+tc.charset {

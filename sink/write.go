@@ -211,13 +211,14 @@ func (m *mapping) insertInto(s colset) string {
 
 // deletes adds DELETE ... IN for a key of one column, and of several where the
 // server uses an index for that; elsewhere a list of ORs, for which every
-// server does.
+// server does. That goes for ENUM and SET as well, which IN does not compare
+// with numbers.
 func (w *writer) deletes(g *group) error {
 	m := g.m
 	head := append([]byte("DELETE FROM "), m.to.ident()...)
 	head = append(head, " WHERE "...)
 	one := len(m.key) == 1
-	if one || w.srv.rowInRanges {
+	if !m.members(m.key) && (one || w.srv.rowInRanges) {
 		if !one {
 			head = append(head, '(')
 		}
@@ -315,6 +316,16 @@ func (w *writer) updates(g *group) error {
 		}
 		return append(b, shut...)
 	})
+}
+
+// members reports whether one of the columns is an ENUM or SET.
+func (m *mapping) members(cols []int) bool {
+	for _, i := range cols {
+		if len(m.src.Columns[i].Members) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // joins reports whether the key can be compared with a derived table's column.
