@@ -29,8 +29,9 @@ type Reader struct {
 // Reader returns the reader of that name. The Queue itself reads as "default".
 func (q *Queue) Reader(name string) *Reader { return &Reader{q, name} }
 
-// Open returns the transactions that follow from. They are those that this
-// reader holds back from now on, also if from lies before where it stood.
+// Open returns the transactions that follow from, and sees to it that the reader
+// holds these back, also if it had passed some of them. It does not move the
+// reader forward: only Trim does.
 //
 // If the queue no longer holds what follows from, or does not reach to it, Open
 // returns an error that is dfs.ErrGap. If both know the position of from, and
@@ -94,13 +95,14 @@ func (q *Queue) usable(ctx context.Context, name string) error {
 	}
 }
 
-// register makes the reader hold back what follows seq, durably.
+// register makes the reader hold back what follows seq, durably. Only Trim moves
+// a reader forward, so that to look at what is new takes nothing away.
 func (q *Queue) register(ctx context.Context, name string, seq uint64) error {
 	q.mu.Lock()
 	o := q.readers[name]
-	known := o != nil && o.seq == seq && o.stored == seq
+	held := o != nil && max(o.seq, o.stored) <= seq
 	q.mu.Unlock()
-	if known {
+	if held {
 		return nil
 	}
 	return q.ask(ctx, func(g *group) error {
