@@ -297,6 +297,29 @@ func (s *Source) reachable(ctx context.Context, at *position) error {
 			return fmt.Errorf("%w: transactions %s are not there: read from the server that has them, or make a new copy of the data",
 				ErrDiverged, oneLine(ahead))
 		}
+	case byMaria:
+		// The server itself does not mind a domain that it knows nothing of: it
+		// waits until one comes.
+		var text sql.NullString
+		if err := s.db.QueryRowContext(ctx, "SELECT @@global.gtid_binlog_state").Scan(&text); err != nil {
+			return mark(fmt.Errorf("cdc: compare GTIDs with the source's: %w", err))
+		}
+		last := make(map[uint32]uint64)
+		for part := range strings.SplitSeq(text.String, ",") {
+			state, err := parseGTIDList(part)
+			if err != nil {
+				return fmt.Errorf("cdc: read gtid_binlog_state: %w", err)
+			}
+			for _, g := range state.gtids {
+				last[g.domain] = max(last[g.domain], g.seq)
+			}
+		}
+		for _, g := range at.list.gtids {
+			if last[g.domain] < g.seq {
+				return fmt.Errorf("%w: transaction %s is not there: read from the server that has it, or make a new copy of the data",
+					ErrDiverged, g.append(nil))
+			}
+		}
 	case byFile:
 		logs, err := s.logs(ctx)
 		if err != nil {
