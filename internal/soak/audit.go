@@ -98,12 +98,12 @@ func covered(pos string) string {
 
 // checkPosition waits until the checkpoint covers what the source has executed.
 // Transactions that are not followed move it too, within a heartbeat or two.
-func checkPosition(ctx context.Context, kind testenv.Kind, schema string, src, dst *sql.DB, found *findings) error {
+func checkPosition(ctx context.Context, kind testenv.Kind, schema string, src, dst *sql.DB, within time.Duration, found *findings) error {
 	want, err := executed(ctx, kind, src)
 	if err != nil {
 		return err
 	}
-	end := time.Now().Add(10 * time.Second)
+	end := time.Now().Add(within)
 	for {
 		c, err := readCheckpoint(ctx, schema, dst)
 		if err != nil {

@@ -192,7 +192,7 @@ func (s *soak) takeover(ctx context.Context, frozen bool) error {
 			return err
 		}
 	}
-	if !first.wait(ctx, patience) {
+	if !first.wait(ctx, s.patience) {
 		s.found.add(byProcess, "DFS goes on although another has taken over its target; it said last:\n%s", first.tail())
 		return first.kill()
 	}

@@ -27,6 +27,7 @@ import (
 type soak struct {
 	source, target *testenv.Server
 	schema         string
+	patience       time.Duration
 	dir            string // for queues, configuration files and logs
 	rnd            *rand.Rand
 	command        func(config string) *exec.Cmd // the program under test
@@ -51,7 +52,11 @@ type options struct {
 	seed    uint64        // for all that happens by chance but the moment
 	writers int           // default: 4
 	rate    int           // rows per second; default: 3000; negative: no limit
-	pause   time.Duration // between large transactions; default: 6 s; negative: there are none
+	pause   time.Duration // between large transactions; default: 10 s; negative: there are none
+
+	// patience is how long DFS may take to do what it should, on a machine
+	// that is busy with all else. Default: 90 s.
+	patience time.Duration
 }
 
 // newSoak creates the tables on both servers and brings the first rows through
@@ -69,7 +74,10 @@ func newSoak(ctx context.Context, source, target *testenv.Server, dir string, co
 		o.rate = 3000
 	}
 	if o.pause == 0 {
-		o.pause = 6 * time.Second
+		o.pause = 10 * time.Second
+	}
+	if s.patience = o.patience; s.patience == 0 {
+		s.patience = 90 * time.Second
 	}
 	s.src, s.dst = open(source), open(target)
 	defer func() {
@@ -171,10 +179,6 @@ func (s *soak) start(ctx context.Context) (err error) {
 // errStopped ends a soak whose program has ended by itself, or stands still.
 var errStopped = errors.New("soak: DFS does not go on")
 
-// patience is how long DFS may take to apply something on a machine that is
-// busy with all else.
-const patience = 90 * time.Second
-
 // applies waits until the target stands behind the transaction after. It
 // reports how long that took since the instance was started.
 func (s *soak) applies(ctx context.Context, p *instance, after uint64) (time.Duration, error) {
@@ -183,7 +187,7 @@ func (s *soak) applies(ctx context.Context, p *instance, after uint64) (time.Dur
 
 // await waits until what the instance p does to the checkpoint satisfies ok.
 func (s *soak) await(ctx context.Context, p *instance, ok func(checkpoint) bool) (time.Duration, error) {
-	for end := time.Now().Add(patience); ; {
+	for end := time.Now().Add(s.patience); ; {
 		c, err := readCheckpoint(ctx, s.schema, s.dst)
 		switch {
 		case ctx.Err() != nil:
@@ -194,7 +198,7 @@ func (s *soak) await(ctx context.Context, p *instance, ok func(checkpoint) bool)
 			s.found.add(byProcess, "DFS ended by itself, after transaction %d (%v); it said last:\n%s", c.seq, p.state, p.tail())
 			return 0, errStopped
 		case time.Now().After(end):
-			s.found.add(byProcess, "DFS has applied nothing for %v, after transaction %d (%v); it said last:\n%s", patience, c.seq, err, p.tail())
+			s.found.add(byProcess, "DFS has applied nothing for %v, after transaction %d (%v); it said last:\n%s", s.patience, c.seq, err, p.tail())
 			return 0, errStopped
 		}
 		sleep(ctx, 2*time.Millisecond)
@@ -237,8 +241,8 @@ func (s *soak) catchUp(ctx context.Context) error {
 		if seq, err := s.seq(ctx); err == nil && seq > at {
 			moved, at = time.Now(), seq
 		}
-		if time.Since(moved) > patience {
-			s.found.add(byProcess, "DFS has applied nothing for %v, after transaction %d, with more to apply (%v); it said last:\n%s", patience, at, err, s.dfs.tail())
+		if time.Since(moved) > s.patience {
+			s.found.add(byProcess, "DFS has applied nothing for %v, after transaction %d, with more to apply (%v); it said last:\n%s", s.patience, at, err, s.dfs.tail())
 			return errStopped
 		}
 		sleep(ctx, 5*time.Millisecond)
@@ -279,7 +283,7 @@ func (s *soak) settle(ctx context.Context) error {
 	}
 	s.tally.compared += rows
 	s.tally.settled++
-	if err := checkPosition(ctx, s.source.Kind(), s.schema, s.src, s.dst, s.found); err != nil {
+	if err := checkPosition(ctx, s.source.Kind(), s.schema, s.src, s.dst, min(s.patience, 10*time.Second), s.found); err != nil {
 		return err
 	}
 	s.say("%d rows of both sides compared", rows)
