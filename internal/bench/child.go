@@ -143,14 +143,8 @@ func (j *job) capture(ctx context.Context) error {
 	}
 	stored, cancel := context.WithCancel(ctx)
 	defer cancel()
-	p := &dfs.Pipeline{Source: src, Sink: q}
-	var arrived time.Time
-	p.Observe = func(dfs.Batch) {
-		if p.Stats().Apply.ID == j.Last {
-			arrived = time.Now()
-			cancel()
-		}
-	}
+	w := &watched{Queue: q, last: j.Last, stored: cancel}
+	p := &dfs.Pipeline{Source: src, Sink: w}
 	if err := begin(); err != nil {
 		return err
 	}
@@ -162,18 +156,37 @@ func (j *job) capture(ctx context.Context) error {
 	if err := p.Run(stored); err != nil {
 		return err
 	}
-	if arrived.IsZero() {
+	if w.at.IsZero() {
 		return errors.New("capture stopped before the end of the backlog")
 	}
 	if err := stop(); err != nil {
 		return err
 	}
 	// Stopping does not count.
-	begun = begun.Add(time.Since(arrived))
+	begun = begun.Add(time.Since(w.at))
 	return end(begun, func() (rows int, err error) {
 		rows, err = countRows(ctx, src, q, j.Last)
 		return rows, errors.Join(err, q.Close(), src.Close())
 	})
+}
+
+// A watched queue tells when it has stored a transaction.
+type watched struct {
+	*queue.Queue
+	last   string // name of the transaction
+	at     time.Time
+	stored func()
+}
+
+func (w *watched) Apply(ctx context.Context, batch []*dfs.Transaction) error {
+	tx := batch[len(batch)-1]
+	last := tx.ID == w.last && !tx.More
+	err := w.Queue.Apply(ctx, batch)
+	if last && err == nil {
+		w.at = time.Now()
+		w.stored()
+	}
+	return err
 }
 
 // countRows reads the queue from its beginning up to the named transaction.

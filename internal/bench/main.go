@@ -131,8 +131,16 @@ func partNames() []string {
 }
 
 // run measures, and prints the report.
-func run(ctx context.Context, o *options) (err error) {
+func run(ctx context.Context, o *options) error {
 	r := newReport(o)
+	if err := runInto(ctx, o, r); err != nil {
+		return err
+	}
+	return r.print(os.Stdout)
+}
+
+// runInto measures what o asks for, into r.
+func runInto(ctx context.Context, o *options, r *report) (err error) {
 	if o.profile != "" {
 		if err := os.MkdirAll(o.profile, 0o755); err != nil {
 			return err
@@ -169,7 +177,7 @@ func run(ctx context.Context, o *options) (err error) {
 			return stopped(ctx, fmt.Errorf("%s: %w", latencyPart, err))
 		}
 	}
-	return r.print(os.Stdout)
+	return nil
 }
 
 // stopped returns why the run ended early: an interrupt, or else err.

@@ -296,8 +296,8 @@ func (r *report) tables() []table {
 // about says under which conditions the figures came about.
 func (r *report) about() []string {
 	return []string{
-		fmt.Sprintf("%s: %d cores (%s), Linux %s, %s, MySQL %s; SCALE=%s, %d rounds, in turn; all processes on these cores",
-			r.Date.Format("2006-01-02"), r.Cores, r.Machine, r.Kernel, r.Go, r.Server, figure(r.Scale), r.Rounds),
+		fmt.Sprintf("%s: %d cores (%s), Linux %s, %s, MySQL %s; SCALE=%g, %d rounds, in turn; all processes on these cores",
+			r.Date.Format("2006-01-02"), r.Cores, r.Machine, r.Kernel, r.Go, r.Server, r.Scale, r.Rounds),
 		"figures are the median, with the least and the greatest round; the target has sync_binlog=1, innodb_flush_log_at_trx_commit=1, " +
 			"a binary log, and 512 MB of buffer pool; after each replay its rows equal the source's",
 	}

@@ -314,8 +314,8 @@ func writeLarge(ctx context.Context, g *generator) (txs, rows int, err error) {
 		SET cte_max_recursion_depth = %[1]d;
 		INSERT INTO large.orders
 			WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %[1]d)
-			SELECT i, i %% 50000, 1 + i %% 4, i / 7, CONCAT('name ', MD5(i)), CONCAT(i, '@example.com'),
-				REPEAT(MD5(i), 1 + i %% 4), i / 3e0, '2026-01-01' + INTERVAL i SECOND, '2026-01-01 12:00:00.5'
+			SELECT i, i %% 50000, 1 + i %% 4, i / 7, CONCAT('name ', i), CONCAT(i, '@example.com'),
+				REPEAT(CONCAT('note ', i, ' '), 1 + i %% 9), i / 3e0, '2026-01-01' + INTERVAL i SECOND, '2026-01-01 12:00:00.5'
 			FROM n`, n))
 }
 

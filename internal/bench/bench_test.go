@@ -1,0 +1,66 @@
+//go:build linux
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestMain becomes a child when a trial starts the test binary as one.
+func TestMain(m *testing.M) {
+	if job := os.Getenv(childEnv); job != "" {
+		exit(runChild(job))
+	}
+	os.Exit(m.Run())
+}
+
+// A small run of all contenders, with each outcome compared.
+func TestAllContendersReplayTheSame(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs servers for a minute")
+	}
+	dir := t.TempDir()
+	o := &options{scale: 0.0005, rounds: 1, only: []string{"single", "mix", latencyPart},
+		latency: time.Second, dir: dir}
+	r := newReport(o)
+	require.NoError(t, runInto(t.Context(), o, r))
+	require.Len(t, r.Backlogs, 2)
+	for _, res := range r.Backlogs {
+		require.Len(t, res.Lines, len(contenders()), res.Name)
+		for _, l := range res.Lines {
+			require.Positive(t, l.Samples[0].Wall, "%s %s", res.Name, l.Name)
+		}
+		require.Positive(t, res.line("dfs").Samples[0].RSS)
+	}
+	require.Len(t, r.Latencies, len(latencyContenders))
+	for _, l := range r.Latencies {
+		require.Len(t, l.Took, pace)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*"))
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+// A target whose rows are not the source's fails the run.
+func TestWrongRowsAreFound(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs servers")
+	}
+	o := &options{scale: 0.0001, rounds: 1, only: []string{"single", "native"}}
+	l, err := openLab(t.Context(), t.TempDir(), o)
+	require.NoError(t, err)
+	defer l.close()
+	b, err := l.generate(t.Context(), workloads()[0])
+	require.NoError(t, err)
+	require.NoError(t, l.source.compare(t.Context(), b.schema, b.tables, b.sums))
+
+	require.NoError(t, l.source.exec(t.Context(), "UPDATE single.orders SET amount = amount + 1 LIMIT 1"))
+	require.ErrorContains(t, l.source.compare(t.Context(), b.schema, b.tables, b.sums), "table single.orders of the target has")
+	require.NoError(t, l.source.exec(t.Context(), "DELETE FROM single.end_of_log"))
+	require.ErrorContains(t, l.source.compare(t.Context(), b.schema, b.tables, b.sums), "single.end_of_log of the target has 0 rows")
+}
