@@ -91,7 +91,7 @@ func (m *MySQL) claim(ctx context.Context, s *session) (dfs.Checkpoint, error) {
 			return dfs.Checkpoint{}, m.conflict("another pipeline of this name has taken the checkpoint over")
 		}
 		// What a lost connection of our own has left need not be waited for.
-		if mine && old != m.owner || try > 0 {
+		if mine || try > 0 {
 			s.killHolder(ctx, old)
 		}
 		owner := m.instance + token(4)

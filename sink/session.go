@@ -67,9 +67,7 @@ func connector(dsn string) (driver.Connector, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 10 * time.Second
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = &mysql.NopLogger{}
-	}
+	cfg.Logger = &mysql.NopLogger{} // what it would log is also returned
 	return mysql.NewConnector(cfg)
 }
 
