@@ -18,6 +18,9 @@ import (
 // from being read. It returns nil, a *SetupError, or why the server cannot be
 // asked.
 func (s *Source) check(ctx context.Context, faults []Fault) error {
+	if err := s.db.PingContext(ctx); err != nil {
+		return s.unreachable(err)
+	}
 	vars := make(map[string]string)
 	err := eachRow(ctx, s.db, `SHOW GLOBAL VARIABLES WHERE Variable_name IN (
 		'version', 'log_bin', 'server_id', 'server_uuid', 'binlog_format', 'binlog_row_image',
@@ -103,7 +106,7 @@ func (s *Source) unreachable(err error) error {
 	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
 		cure = "it did not answer in time"
 	}
-	return fmt.Errorf("cdc: ask %s as %s: %w (%s)", s.cfg.Addr, s.cfg.User, err, cure)
+	return fmt.Errorf("cdc: connect to %s as %s: %w (%s)", s.cfg.Addr, s.cfg.User, err, cure)
 }
 
 func cutLast(s, sep string) (before, after string, ok bool) {

@@ -33,6 +33,7 @@ func (a *assembler) query(e event, q query) error {
 		a.tx.xa = s.xid
 		return nil
 	case stmtXAEnd:
+		a.tx.xa = s.xid // MariaDB logs no XA START
 		return nil
 	case stmtXAFinish:
 		if !a.xa[s.xid] {

@@ -76,6 +76,7 @@ func Open(ctx context.Context, dsn string, opts *Options) (*Source, error) {
 	cfg.DBName = ""
 	cfg.ParseTime = false
 	cfg.InterpolateParams = false
+	cfg.Logger = &mysql.NopLogger{} // its errors are returned as well
 	if cfg.Timeout == 0 {
 		cfg.Timeout = connectTimeout
 	}

@@ -1,0 +1,215 @@
+package cdc_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/cdc"
+	"github.com/dataflowsync/dfs/internal/testenv"
+)
+
+// session runs statements on one connection.
+func session(t *testing.T, srv *testenv.Server, stmts ...string) {
+	t.Helper()
+	conn, err := srv.DB(t).Conn(t.Context())
+	require.NoError(t, err)
+	defer conn.Close()
+	for _, s := range stmts {
+		_, err := conn.ExecContext(t.Context(), s)
+		require.NoError(t, err, s)
+	}
+	// The settings of the session must not stay in the pool.
+	_ = conn.Raw(func(any) error { return fmt.Errorf("close") })
+}
+
+func TestCompressedTransactions(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MySQL97)
+	schema := srv.Schema(t)
+	srv.Exec(t, "CREATE TABLE "+schema+".a (id int PRIMARY KEY AUTO_INCREMENT, s text)")
+	src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".*"}, MaxPart: 64 << 10})
+	st, _ := begin(t, src)
+	rows := strings.Repeat(", (REPEAT('y', 1000))", 199)
+	session(t, srv, "USE "+schema, "SET SESSION binlog_transaction_compression=ON",
+		"INSERT INTO a (s) VALUES ('one')",
+		"INSERT INTO a (s) VALUES (REPEAT('x', 1000))"+rows)
+	session(t, srv, "USE "+schema, "INSERT INTO a (s) VALUES ('plain')")
+	txs := readN(t, src, st, 3)
+	require.Equal(t, "insert a 1 one", said(txs[0]))
+	n := 0
+	for _, tx := range txs[1 : len(txs)-1] {
+		n += len(tx.Changes)
+	}
+	require.Equal(t, 200, n)
+	require.Greater(t, len(txs), 4, "a large one comes in parts")
+	require.Equal(t, "insert a 202 plain", said(txs[len(txs)-1]))
+
+	again := stream(t, src, txs[0].Pos)
+	require.Len(t, readN(t, src, again, 2), len(txs)-1)
+}
+
+func TestCompressedEventsOfMariaDB(t *testing.T) {
+	srv := testenv.Start(t, testenv.MariaDB, "--log-bin-compress=ON", "--log-bin-compress-min-len=10")
+	srv.Exec(t, "CREATE DATABASE shop")
+	src := open(t, srv.DSN(""), nil)
+	st, _ := begin(t, src)
+	long := strings.Repeat("x", 2000)
+	srv.Exec(t,
+		"CREATE TABLE shop.a (id int PRIMARY KEY, s text) COMMENT '"+strings.Repeat("c", 1000)+"'",
+		"INSERT INTO shop.a VALUES (1, '"+long+"')",
+		"UPDATE shop.a SET s = CONCAT(s, 'y')",
+		"DELETE FROM shop.a")
+	txs := readN(t, src, st, 4)
+	require.Contains(t, said(txs[0]), "CREATE TABLE shop.a")
+	require.Equal(t, "insert a 1 "+long, said(txs[1]))
+	require.Equal(t, "update a 1 "+long+"y", said(txs[2]))
+	require.Equal(t, "delete a 1 "+long+"y", said(txs[3]))
+}
+
+func TestRowLargerThanAPacket(t *testing.T) {
+	srv := testenv.Start(t, testenv.MySQL97, "--max-allowed-packet=128M")
+	srv.Exec(t, "CREATE DATABASE shop", "CREATE TABLE shop.a (id int PRIMARY KEY, b longblob)")
+	src := open(t, srv.DSN(""), nil)
+	st, _ := begin(t, src)
+	srv.Exec(t, "INSERT INTO shop.a VALUES (1, REPEAT('0123456789', 4000000))", "INSERT INTO shop.a VALUES (2, 'x')")
+	txs := readN(t, src, st, 2)
+	require.Equal(t, strings.Repeat("0123456789", 4000000), txs[0].Changes[0].After[1].Text())
+	require.Equal(t, "insert a 2 x", said(txs[1]))
+}
+
+func TestTaggedGTIDs(t *testing.T) {
+	srv := testenv.Start(t, testenv.MySQL97)
+	srv.Exec(t, "CREATE DATABASE shop", "CREATE TABLE shop.a (id int PRIMARY KEY)")
+	src := open(t, srv.DSN(""), nil)
+	st, _ := begin(t, src)
+	session(t, srv,
+		"SET gtid_next='AUTOMATIC:mine'", "INSERT INTO shop.a VALUES (1)", "INSERT INTO shop.a VALUES (2)",
+		"SET gtid_next='AUTOMATIC'", "INSERT INTO shop.a VALUES (3)",
+		"SET gtid_next='aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa:foo:7'", "INSERT INTO shop.a VALUES (4)",
+		"SET gtid_next='AUTOMATIC'", "INSERT INTO shop.a VALUES (5)")
+	txs := readN(t, src, st, 5)
+	require.True(t, strings.HasSuffix(txs[1].ID, ":mine:2"), txs[1].ID)
+	require.Equal(t, "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa:foo:7", txs[3].ID)
+	for i, tx := range txs[:4] {
+		rest := readN(t, src, stream(t, src, tx.Pos), 4-i)
+		require.Equal(t, says(txs[i+1:]), says(rest), "after %s", tx.Pos)
+	}
+	// The server reads the set as the same one.
+	var same bool
+	set := strings.Fields(string(txs[4].Pos))[2]
+	require.NoError(t, srv.DB(t).QueryRow("SELECT GTID_SUBSET(@@gtid_executed, ?) AND GTID_SUBSET(?, @@gtid_executed)", set, set).Scan(&same))
+	require.True(t, same, set)
+}
+
+func TestTransactionsThatCannotBeReadStopTheStream(t *testing.T) {
+	for _, kind := range testenv.Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			srv := testenv.Shared(t, kind)
+			schema := srv.Schema(t)
+			srv.Exec(t, "CREATE TABLE "+schema+".a (id int PRIMARY KEY)", "CREATE TABLE "+schema+".other (id int PRIMARY KEY)")
+			src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".a"}})
+			cases := []struct {
+				name, what string
+				stmts      []string
+			}{
+				{"statement", "by a statement", []string{"USE " + schema, "SET SESSION binlog_format='STATEMENT'", "INSERT INTO a VALUES (1)"}},
+				{"XA", "XA transaction", []string{"USE " + schema, "XA START 'x'", "INSERT INTO a VALUES (2)", "XA END 'x'", "XA PREPARE 'x'", "XA COMMIT 'x'"}},
+			}
+			for _, c := range cases {
+				if c.name == "XA" && kind == testenv.MySQL56 {
+					continue // logs it as a plain transaction, when it commits
+				}
+				t.Run(c.name, func(t *testing.T) {
+					st, _ := begin(t, src)
+					session(t, srv, c.stmts...)
+					err := ended(t, st)
+					var bad *cdc.EventError
+					require.ErrorAs(t, err, &bad)
+					require.NotErrorIs(t, err, dfs.ErrTransient)
+					require.Contains(t, bad.What, c.what)
+					require.Contains(t, bad.At, "binlog.")
+				})
+			}
+			// What is about other tables does not matter.
+			st, _ := begin(t, src)
+			session(t, srv, "USE "+schema, "SET SESSION binlog_format='STATEMENT'", "INSERT INTO other VALUES (1)")
+			session(t, srv, "USE "+schema, "XA START 'y'", "INSERT INTO other VALUES (2)", "XA END 'y'", "XA PREPARE 'y'", "XA COMMIT 'y'")
+			session(t, srv, "USE "+schema, "XA START 'z'", "INSERT INTO a VALUES (5)", "XA END 'z'", "XA COMMIT 'z' ONE PHASE")
+			require.Equal(t, "insert a 5", said(readN(t, src, st, 1)[0]))
+		})
+	}
+}
+
+func TestForeignKeysThatWereNotChecked(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MySQL97)
+	schema := srv.Schema(t)
+	srv.Exec(t, "CREATE TABLE "+schema+".p (id int PRIMARY KEY)",
+		"CREATE TABLE "+schema+".c (id int PRIMARY KEY, p int, FOREIGN KEY (p) REFERENCES "+schema+".p(id) ON DELETE CASCADE)")
+	src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".*"}})
+	st, _ := begin(t, src)
+	session(t, srv, "USE "+schema, "INSERT INTO p VALUES (1)",
+		"SET foreign_key_checks=0", "INSERT INTO c VALUES (1, 1)", "SET foreign_key_checks=1", "DELETE FROM p")
+	txs := readN(t, src, st, 3)
+	require.True(t, txs[1].Changes[0].NoForeignKeys)
+	require.Equal(t, "delete c 1 1; delete p 1", said(txs[2]))
+	require.True(t, txs[2].Changes[0].NoForeignKeys)
+}
+
+func TestCreateTableAsSelect(t *testing.T) {
+	for _, kind := range testenv.Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			args := []string{}
+			if kind == testenv.MySQL56 {
+				args = append(args, "--gtid-mode=OFF", "--enforce-gtid-consistency=OFF")
+			}
+			srv := testenv.Start(t, kind, args...)
+			srv.Exec(t, "CREATE DATABASE shop")
+			src := open(t, srv.DSN(""), nil)
+			st, _ := begin(t, src)
+			srv.Exec(t, "CREATE TABLE shop.a AS SELECT 1 AS n", "INSERT INTO shop.a VALUES (2)")
+			all := read(t, st, func(tx *dfs.Transaction) bool {
+				require.NoError(t, src.Decode(t.Context(), []*dfs.Transaction{tx}))
+				return strings.HasSuffix(said(tx), "insert a 2")
+			})
+			text := strings.Join(says(all), "; ")
+			require.Contains(t, text, "CREATE TABLE `shop`.`a`")
+			require.Contains(t, text, "insert a 1")
+			require.NotContains(t, text, "START TRANSACTION")
+		})
+	}
+}
+
+func TestPartialImagesHaveAbsentValues(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MySQL97)
+	schema := srv.Schema(t)
+	srv.Exec(t, "CREATE TABLE "+schema+".a (id int PRIMARY KEY, n int, s text)", "INSERT INTO "+schema+".a VALUES (1, 2, 'x')")
+	src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".*"}})
+	st, _ := begin(t, src)
+	session(t, srv, "USE "+schema, "SET SESSION binlog_row_image='MINIMAL'", "UPDATE a SET n = 3")
+	c := readN(t, src, st, 1)[0].Changes[0]
+	require.Equal(t, dfs.Row{dfs.IntValue(1), dfs.AbsentValue(), dfs.AbsentValue()}, c.Before)
+	require.Equal(t, dfs.Row{dfs.AbsentValue(), dfs.IntValue(3), dfs.AbsentValue()}, c.After)
+}
+
+func TestNoGoroutineIsLeft(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MySQL97)
+	before := runtime.NumGoroutine()
+	src, err := cdc.Open(t.Context(), srv.DSN(""), nil)
+	require.NoError(t, err)
+	st, err := src.Open(t.Context(), dfs.Checkpoint{})
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	for err == nil {
+		_, err = st.Next(ctx, make([]*dfs.Transaction, 1))
+	}
+	require.NoError(t, st.Close())
+	require.NoError(t, src.Close())
+	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before }, 5*time.Second, 10*time.Millisecond)
+}
