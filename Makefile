@@ -19,6 +19,7 @@ build: ## compile the example programs into bin/
 	go build -trimpath -o bin/ ./examples/...
 
 demo: ## see it work: two MySQL servers, a shop under load, a kill -9, the verdict (about a minute)
+	@scripts/servers.sh mysql-9.7
 	@go run ./internal/demo $(ARGS)
 
 test: servers ## run all tests against real servers; a skipped test fails

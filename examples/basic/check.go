@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/cdc"
@@ -112,7 +113,7 @@ func (s *section) print(w io.Writer) {
 	fmt.Fprintf(w, "%s  %s\n", s.Part, s.About)
 	width := 0
 	for _, f := range s.Findings {
-		width = max(width, len(f.Name))
+		width = max(width, utf8.RuneCountInString(f.Name))
 	}
 	for _, f := range s.Findings {
 		verdict := f.Verdict
@@ -142,11 +143,22 @@ func checkSource(ctx context.Context, c *config.Config, p *parts) section {
 		s.settings(server, sourceSettings)
 		server.Close()
 	}
+	o := sourceOptions(c, slog.New(slog.DiscardHandler))
 	var err error
-	p.source, err = cdc.Open(ctx, c.SourceDSN(), sourceOptions(c, slog.New(slog.DiscardHandler)))
+	p.source, err = cdc.Open(ctx, c.SourceDSN(), o)
 	s.faults(err)
 	if err == nil {
 		s.add("ok", "account", "", "may read the log and the tables")
+		return s
+	}
+	// Without the patterns that are wrong, the other tables can be looked at, so
+	// that all faults come at once.
+	wrong := func(pattern string) bool { return strings.Contains(err.Error(), strconv.Quote(pattern)) }
+	o.Tables = slices.DeleteFunc(slices.Clone(o.Tables), wrong)
+	if n := len(o.Tables); n > 0 && n < len(c.Source.Tables) {
+		if again, err := cdc.Open(ctx, c.SourceDSN(), o); err == nil {
+			p.source = again
+		}
 	}
 	return s
 }
@@ -246,12 +258,13 @@ type setting struct {
 	name  string
 	text  string
 	judge func(value string) (note string)
+	since string // the variable that has taken its place, where there is one
 }
 
 func (s *section) settings(server *server, list []setting) {
 	for _, v := range list {
 		value, ok := server.vars[v.name]
-		if !ok {
+		if _, newer := server.vars[v.since]; !ok || newer {
 			continue // this product, or this version, has no such variable
 		}
 		verdict, text := "ok", v.text
@@ -262,6 +275,9 @@ func (s *section) settings(server *server, list []setting) {
 		}
 		if value == "" {
 			value = "(empty)"
+		}
+		if short := []rune(value); len(short) > 24 {
+			value = string(short[:23]) + "…"
 		}
 		s.add(verdict, v.name, value, text)
 	}
@@ -288,38 +304,38 @@ func atLeast(least float64, note string) func(string) string {
 }
 
 var sourceSettings = []setting{
-	{"log_bin", "commits are written to the binary log", nil},
-	{"server_id", "tells this server's transactions from others'", nil},
-	{"binlog_format", "rows are logged, not statements", nil},
-	{"binlog_row_image", "each row is logged with all its columns", nil},
-	{"binlog_row_metadata", "the log names its columns and keys", unless("FULL",
+	{name: "log_bin", text: "commits are written to the binary log"},
+	{name: "server_id", text: "tells this server's transactions from others'"},
+	{name: "binlog_format", text: "rows are logged, not statements"},
+	{name: "binlog_row_image", text: "each row is logged with all its columns"},
+	{name: "binlog_row_metadata", text: "the log names its columns and keys", judge: unless("FULL",
 		"the log does not name its columns, so they are looked up as they are at the time; SET GLOBAL binlog_row_metadata = FULL makes the log tell")},
-	{"binlog_row_value_options", "JSON documents are logged whole", nil},
-	{"binlog_transaction_compression", "how transactions travel", nil},
-	{"binlog_checksum", "what is read is checked for damage", unless("CRC32",
+	{name: "binlog_row_value_options", text: "JSON documents are logged whole"},
+	{name: "binlog_transaction_compression", text: "how transactions travel"},
+	{name: "binlog_checksum", text: "what is read is checked for damage", judge: unless("CRC32",
 		"damage on the way is not noticed; SET GLOBAL binlog_checksum = CRC32")},
-	{"gtid_mode", "positions are good on every replica of this server", unless("ON",
+	{name: "gtid_mode", text: "positions are good on every replica of this server", judge: unless("ON",
 		"positions are files and offsets, and good on this server only")},
-	{"log_replica_updates", "what this server itself replicates is logged", unless("ON",
+	{name: "log_replica_updates", text: "what this server itself replicates is logged", judge: unless("ON",
 		"what this server itself replicates is not in its log, and so not followed")},
-	{"log_slave_updates", "what this server itself replicates is logged", unless("ON",
+	{name: "log_slave_updates", since: "log_replica_updates", text: "what this server itself replicates is logged", judge: unless("ON",
 		"what this server itself replicates is not in its log, and so not followed")},
-	{"binlog_expire_logs_seconds", "seconds that the log is kept, and reading may pause", atLeast(86400,
+	{name: "binlog_expire_logs_seconds", text: "seconds that the log is kept, and reading may pause", judge: atLeast(86400,
 		"seconds that the log is kept: after a pause longer than that, changes are lost; a day at least is better")},
-	{"expire_logs_days", "days that the log is kept, and reading may pause; 0 is for ever, but see above", nil},
+	{name: "expire_logs_days", since: "binlog_expire_logs_seconds", text: "days that the log is kept, and reading may pause; 0 is for ever"},
 }
 
 var targetSettings = []setting{
-	{"read_only", "rows can be written", unless("OFF", "rows can be written only by accounts with a right to pass this")},
-	{"super_read_only", "rows can be written", unless("OFF", "no row can be written: SET GLOBAL super_read_only = OFF")},
-	{"max_allowed_packet", "bytes that one row may take, as SQL", atLeast(16<<20,
+	{name: "read_only", text: "rows can be written", judge: unless("OFF", "rows can be written only by accounts with a right to pass this")},
+	{name: "super_read_only", text: "rows can be written", judge: unless("OFF", "no row can be written: SET GLOBAL super_read_only = OFF")},
+	{name: "max_allowed_packet", text: "bytes that one row may take, as SQL", judge: atLeast(16<<20,
 		"bytes that one row may take, as SQL; rows of the source may be larger")},
-	{"innodb_flush_log_at_trx_commit", "what is committed survives a power failure", unless("1",
+	{name: "innodb_flush_log_at_trx_commit", text: "what is committed survives a power failure", judge: unless("1",
 		"what is committed may be lost by a power failure, with its checkpoint, and is then applied again")},
-	{"sync_binlog", "what is committed is in the target's own log", unless("1",
+	{name: "sync_binlog", text: "what is committed is in the target's own log", judge: unless("1",
 		"the target's own log may lack what is committed, after a power failure")},
-	{"sql_mode", "does not matter here: the session sets its own", nil},
-	{"time_zone", "does not matter here: the session sets its own", nil},
-	{"foreign_key_checks", "does not matter here: each change says whether to check", nil},
-	{"lower_case_table_names", "whether names of tables are stored in lower case", nil},
+	{name: "sql_mode", text: "does not matter here: the session sets its own"},
+	{name: "time_zone", text: "does not matter here: the session sets its own"},
+	{name: "foreign_key_checks", text: "does not matter here: each change says whether to check"},
+	{name: "lower_case_table_names", text: "whether names of tables are stored in lower case"},
 }

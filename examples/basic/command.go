@@ -31,8 +31,8 @@ usage: basic [command] [flags]
 
 commands:
   run       carry changes from source to target until told to stop (the default)
-  check     look at source, queue and target without changing them, and say what
-            is amiss and how to mend it
+  check     look at source, queue, target and tables, and say all that is amiss and
+            how to mend it; changes nothing, but makes the checkpoint's table
   status    say where source, queue and target stand, also while they run
   config    print an example file in which every key is explained
   version   print the version
@@ -148,16 +148,11 @@ func untilSignal(stderr io.Writer) (context.Context, func()) {
 	}
 }
 
-// version names the release, the commit it was built from, and the Go version.
+// version names the release and what it was built with.
 func version() string {
-	release, commit := "(devel)", ""
+	release := "(devel)"
 	if info, ok := debug.ReadBuildInfo(); ok {
-		release = info.Main.Version
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				commit = " " + s.Value[:min(12, len(s.Value))]
-			}
-		}
+		release = info.Main.Version // with the commit's id, unless it is a release
 	}
-	return fmt.Sprintf("basic %s%s %s %s/%s", release, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return fmt.Sprintf("basic %s %s %s/%s", release, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 
 	"github.com/dataflowsync/dfs/cdc"
 	"github.com/dataflowsync/dfs/internal/config"
+	"github.com/go-sql-driver/mysql"
 )
 
 // A fault is one thing that is wrong, and what to do about it if that is known
@@ -50,7 +52,23 @@ func faultsOf(err error) []fault {
 			return faults
 		}
 	}
-	return []fault{{What: err.Error()}}
+	return []fault{{What: err.Error(), Cure: cureOf(err)}}
+}
+
+// cureOf says what to do about a server that cannot be reached, unless the error
+// itself does.
+func cureOf(err error) string {
+	var e *mysql.MySQLError
+	var network *net.OpError
+	switch {
+	case strings.Contains(err.Error(), "check that"), strings.Contains(err.Error(), "check the"):
+		return ""
+	case errors.As(err, &e) && (e.Number == 1045 || e.Number == 1698):
+		return "check the user and the password"
+	case errors.As(err, &network):
+		return "check that the server runs, and that host and port are right"
+	}
+	return ""
 }
 
 // report prints what is wrong, one fault a line, each cure below it.

@@ -39,6 +39,28 @@ func suggest(key, path string, fields map[string]reflect.Value) string {
 	return "; the keys here are " + strings.Join(keys(fields), ", ")
 }
 
+// Keys returns the paths of all keys that a file may hold, such as
+// "source.tables" and "target.routes.from", sorted.
+func Keys() []string {
+	var list []string
+	var walk func(v reflect.Value, path string)
+	walk = func(v reflect.Value, path string) {
+		if v.Kind() == reflect.Slice {
+			v = reflect.New(v.Type().Elem()).Elem()
+		}
+		if v.Kind() != reflect.Struct {
+			return
+		}
+		for key, field := range fieldsOf(v) {
+			list = append(list, path+key)
+			walk(field, path+key+".")
+		}
+	}
+	walk(reflect.ValueOf(&Config{}).Elem(), "")
+	slices.Sort(list)
+	return list
+}
+
 // normal makes maxBytes, max-bytes and max_bytes the same.
 func normal(key string) string {
 	return strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(key))
