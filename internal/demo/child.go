@@ -4,7 +4,6 @@ package main
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,7 +24,6 @@ type child struct {
 	mu   sync.Mutex
 	err  error    // how it ended
 	said []string // the last lines of its log
-	peak float64  // most rows per second that it reported
 }
 
 // startChild starts cmd in a process group of its own, so that an interrupt
@@ -61,38 +59,23 @@ func startChild(cmd *exec.Cmd) (*child, error) {
 	return c, nil
 }
 
-// read takes what the demo wants to know from the child's log.
+// read keeps the last lines of the child's log.
 func (c *child) read(r io.Reader) {
 	in := bufio.NewScanner(r)
 	for in.Scan() {
-		var entry struct {
-			Msg  string  `json:"msg"`
-			Rate float64 `json:"rows_per_second"`
-		}
-		structured := json.Unmarshal(in.Bytes(), &entry) == nil
 		c.mu.Lock()
-		if structured && entry.Msg == "progress" {
-			c.peak = max(c.peak, entry.Rate)
-		} else {
-			c.said = append(c.said, in.Text())
-			c.said = c.said[max(0, len(c.said)-20):]
-		}
+		c.said = append(c.said, in.Text())
+		c.said = c.said[max(0, len(c.said)-20):]
 		c.mu.Unlock()
 	}
 	io.Copy(io.Discard, r) // a line too long must not block the child
 }
 
-// log returns the last of what the child has said, but for its summaries.
+// log returns the last of what the child has said.
 func (c *child) log() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return strings.Join(c.said, "\n")
-}
-
-func (c *child) peakRate() float64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.peak
 }
 
 // kill ends the child as a crash would.

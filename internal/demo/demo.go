@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -38,6 +39,7 @@ type demo struct {
 
 	mu    sync.Mutex // guards screen and crash while the shop is open
 	crash crash
+	state string // of the program, while it is not simply running
 }
 
 // A crash is what was seen of the kill -9.
@@ -100,7 +102,7 @@ func (d *demo) setUp(ctx context.Context) error {
 	}
 	done()
 
-	done = d.screen.step("program", "examples/basic, with a file of 20 lines")
+	done = d.screen.step("program", "examples/basic, with a file of 15 lines")
 	d.binary = d.path("basic")
 	build := exec.CommandContext(ctx, "go", "build", "-o", d.binary, "github.com/dataflowsync/dfs/examples/basic")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -155,9 +157,6 @@ target:
   port: %s
   user: dfs
   password: ${DEMO_PASSWORD}
-log:
-  format: json
-  every: 500ms
 `
 
 func (d *demo) writeConfig(ctx context.Context) error {
@@ -172,11 +171,13 @@ func (d *demo) writeConfig(ctx context.Context) error {
 // startProgram starts examples/basic. The password goes by its environment.
 func (d *demo) startProgram() error {
 	cmd := exec.Command(d.binary, "run", "-c", d.path("dfs.yaml"))
-	cmd.Env = append(os.Environ(), "DEMO_PASSWORD="+d.password)
+	cmd.Env = d.environment()
 	var err error
 	d.program, err = startChild(cmd)
 	return err
 }
+
+func (d *demo) environment() []string { return append(os.Environ(), "DEMO_PASSWORD="+d.password) }
 
 // checkpoint returns the number of the last transaction that the target has.
 func (d *demo) checkpoint(ctx context.Context) (seq uint64, err error) {
@@ -185,6 +186,21 @@ func (d *demo) checkpoint(ctx context.Context) (seq uint64, err error) {
 		return 0, nil // the program has not made its table yet
 	}
 	return seq, err
+}
+
+// inStep asks the program's status command.
+func (d *demo) inStep(ctx context.Context) (bool, error) {
+	cmd := exec.CommandContext(ctx, d.binary, "status", "-json", "-c", d.path("dfs.yaml"))
+	cmd.Env = d.environment()
+	out, err := cmd.Output()
+	if err != nil {
+		return false, fmt.Errorf("basic status: %w\n%s", err, out)
+	}
+	var status struct {
+		InStep bool `json:"in_step"`
+	}
+	err = json.Unmarshal(out, &status)
+	return status.InStep, err
 }
 
 // await asks until the answer is yes, for a minute at most, and gives up when

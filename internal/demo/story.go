@@ -103,22 +103,33 @@ func (d *demo) watch(ctx context.Context, began time.Time) {
 		if err != nil {
 			continue // the end of ctx, or of a server, which others report
 		}
-		rate := ""
-		if last.n > 0 {
-			rate = number(last.perSecond(now)) + " rows/s"
+		applied, err := audit(ctx, d.targetDB)
+		if err != nil {
+			continue
+		}
+		rate := last.perSecond(now)
+		if last.n == 0 {
+			last = now
+			continue
 		}
 		last = now
-		lag := "lag " + span(d.probe.last().lag)
 		d.mu.Lock()
-		down := !d.crash.killed.IsZero() && d.crash.started.IsZero()
+		state := d.state
 		d.mu.Unlock()
-		if down {
-			lag, rate = "program is dead", "0 rows/s"
+		if state == "" {
+			state = "lag " + span(d.probe.last().lag)
 		}
 		d.say(func() {
-			d.screen.status("  %5.1f s  source %s transactions · target %s · %s", time.Since(began).Seconds(), number(d.shop.total()), rate, lag)
+			d.screen.status("  %5.1f s  source %6s · target %6s transactions · %6s rows/s · %s", time.Since(began).Seconds(),
+				number(d.shop.total()), number(applied), number(rate), state)
 		})
 	}
+}
+
+// audit returns how many of the shop's transactions a server has.
+func audit(ctx context.Context, db *sql.DB) (n uint64, err error) {
+	err = db.QueryRowContext(ctx, "SELECT COALESCE(SUM(n), 0) FROM shop.audit").Scan(&n)
+	return n, err
 }
 
 // killAndRestart kills the program a third of the way through.
@@ -139,7 +150,7 @@ func (d *demo) killAndRestart(ctx context.Context) error {
 		return err
 	}
 	d.mu.Lock()
-	d.crash.killed = time.Now()
+	d.crash.killed, d.state = time.Now(), "program is dead"
 	d.mu.Unlock()
 	note("%s at transaction %s", d.screen.bold("kill -9"), number(seq))
 	if !sleep(ctx, d.down) {
@@ -155,14 +166,17 @@ func (d *demo) killAndRestart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var mark uint64
-	if err := d.sourceDB.QueryRowContext(ctx, "SELECT SUM(n) FROM shop.audit").Scan(&mark); err != nil {
+	mark, err := audit(ctx, d.sourceDB)
+	if err != nil {
 		return err
 	}
 	started := time.Now()
 	if err := d.startProgram(); err != nil {
 		return err
 	}
+	d.mu.Lock()
+	d.state = "catching up"
+	d.mu.Unlock()
 	note("started again; the target stands at transaction %s", number(seq))
 	if err := d.await(ctx, "the first transaction after kill -9", func() (bool, error) {
 		now, err := d.checkpoint(ctx)
@@ -172,9 +186,8 @@ func (d *demo) killAndRestart(ctx context.Context) error {
 	}
 	first := time.Since(started)
 	if err := d.await(ctx, "the target to be in step again", func() (bool, error) {
-		var has sql.NullInt64
-		err := d.targetDB.QueryRowContext(ctx, "SELECT SUM(n) FROM shop.audit").Scan(&has)
-		return uint64(has.Int64) >= mark, err
+		has, err := audit(ctx, d.targetDB)
+		return has >= mark, err
 	}); err != nil {
 		return err
 	}
@@ -184,7 +197,7 @@ func (d *demo) killAndRestart(ctx context.Context) error {
 	}
 	d.mu.Lock()
 	d.crash.at, d.crash.started, d.crash.first, d.crash.inStep = seq, started, first, time.Since(started)
-	d.crash.rate = before.perSecond(after)
+	d.crash.rate, d.state = before.perSecond(after), ""
 	inStep := d.crash.inStep
 	d.mu.Unlock()
 	note("in step again, %s after the start", span(inStep))
@@ -209,6 +222,9 @@ func (d *demo) settle(ctx context.Context) error {
 		err := d.targetDB.QueryRowContext(ctx, "SELECT COALESCE(MAX(n), 0) FROM shop.heartbeat").Scan(&n)
 		return n == end, err
 	}); err != nil {
+		return err
+	}
+	if err := d.await(ctx, "the position to be the source's", func() (bool, error) { return d.inStep(ctx) }); err != nil {
 		return err
 	}
 	done()
