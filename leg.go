@@ -229,7 +229,14 @@ func (r *reader) cut(txs *[]*Transaction) *chunk {
 	for _, tx := range c.txs {
 		n := tx.Size()
 		c.size += n
-		c.ledger = append(c.ledger, entry{seq: tx.Seq, what: size, n: n, id: tx.ID, committed: tx.Committed})
+		e := entry{seq: tx.Seq, what: size, n: n, committed: tx.Committed}
+		if !tx.More {
+			// The name is part of the block that tx was read in, and the entries
+			// of parts stay until the last of them is applied. With names, all
+			// blocks of a large transaction would stay.
+			e.id = tx.ID
+		}
+		c.ledger = append(c.ledger, e)
 		if r.first == 0 {
 			r.first = tx.Seq
 		}
