@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,8 +14,10 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/metrics"
 	"runtime/pprof"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -75,7 +78,8 @@ func runChild(text string) error {
 	return fmt.Errorf("unknown job %q", j.Do)
 }
 
-// startProfile starts a CPU profile, if one is wanted, and returns what ends it.
+// startProfile starts a CPU profile, if one is wanted, and keeps a profile of
+// the heap beside it, of when it was largest. It returns what ends them.
 func (j *job) startProfile() (stop func() error, err error) {
 	if j.Profile == "" {
 		return func() error { return nil }, nil
@@ -87,7 +91,38 @@ func (j *job) startProfile() (stop func() error, err error) {
 	if err := pprof.StartCPUProfile(f); err != nil {
 		return nil, err
 	}
-	return func() error { pprof.StopCPUProfile(); return f.Close() }, nil
+	done, watched := make(chan struct{}), make(chan error, 1)
+	go func() { watched <- watchHeap(strings.TrimSuffix(j.Profile, ".cpu")+".heap", done) }()
+	return func() error {
+		pprof.StopCPUProfile()
+		close(done)
+		return errors.Join(f.Close(), <-watched)
+	}, nil
+}
+
+// watchHeap writes a profile of the heap each time that it has grown by a tenth.
+func watchHeap(file string, done <-chan struct{}) error {
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	for most := uint64(0); ; {
+		select {
+		case <-done:
+			return nil
+		case <-look.C:
+		}
+		if metrics.Read(live); live[0].Value.Uint64() < most+most/10+1 {
+			continue
+		}
+		most = live[0].Value.Uint64()
+		var b bytes.Buffer
+		if err := pprof.WriteHeapProfile(&b); err != nil {
+			return err
+		}
+		if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
+			return err
+		}
+	}
 }
 
 // begin waits for the line that starts the measured part.

@@ -64,7 +64,7 @@ type options struct {
 	keep    bool
 	json    bool
 	md      string // file for the report in Markdown
-	profile string // folder for CPU profiles of DFS
+	profile string // folder for profiles of DFS
 	dir     string // parent of the temporary folder
 }
 
@@ -87,7 +87,7 @@ func parseFlags(args []string) (*options, error) {
 	f.BoolVar(&o.keep, "keep", false, "leave the servers' folders, and say where they are")
 	f.BoolVar(&o.json, "json", false, "print the results as JSON")
 	f.StringVar(&o.md, "md", "", "also write the report as Markdown to this `file`")
-	f.StringVar(&o.profile, "profile", "", "write CPU profiles of DFS into this `folder`")
+	f.StringVar(&o.profile, "profile", "", "write profiles of DFS's processor time and heap into this `folder`")
 	f.StringVar(&o.dir, "dir", "", "`folder` for the servers' data (default: the system's for temporary files)")
 	if err := f.Parse(args); err != nil {
 		return nil, err
