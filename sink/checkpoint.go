@@ -99,7 +99,7 @@ func (m *MySQL) claim(ctx context.Context, s *session) (dfs.Checkpoint, error) {
 		b = appendQuoted(append(b, " SET owner="...), owner)
 		b = append(b, where...)
 		b = appendQuoted(append(b, " AND owner="...), old)
-		n, err := s.exec(ctx, fmt.Appendf(nil, "SET innodb_lock_wait_timeout=1; %s", b))
+		n, err := s.exec(ctx, fmt.Appendf(nil, "SET innodb_lock_wait_timeout=%d; %s", m.patience, b))
 		if serverError(err) == erLockWait && try < 10 {
 			continue
 		}

@@ -75,7 +75,8 @@ func (m *MySQL) pieces(ctx context.Context, list []item) error {
 // mayRetry reports whether applying the changes in pieces could help, or at
 // least tell which of them is at fault.
 func mayRetry(err error) bool {
-	return errors.Is(err, errCount) || serverError(err) != 0 && !errors.Is(err, dfs.ErrTransient)
+	var large *tooLargeError
+	return errors.Is(err, errCount) || errors.As(err, &large) || serverError(err) != 0 && !errors.Is(err, dfs.ErrTransient)
 }
 
 // one applies a single change, and does what the table's policy says if it
@@ -175,36 +176,32 @@ func (m *MySQL) overwrite(ctx context.Context, g *group, r *rowOp, conflict *Con
 			return conflict
 		}
 	}
-	// Then the row itself, under its old key, under its new key, or as new.
 	whole := newColset(len(image))
 	for i := range mp.columns {
 		if mp.columns[i].to >= 0 {
 			whole.add(i)
 		}
 	}
-	var tries []*group
-	var rows []*rowOp
-	if g.op == dfs.Update {
-		tries, rows = append(tries, &group{m: mp, op: dfs.Update, cols: whole}), append(rows, &rowOp{r.before, image})
+	old := r.before
+	if old == nil {
+		old = image
 	}
-	tries, rows = append(tries, &group{m: mp, op: dfs.Update, cols: whole}), append(rows, &rowOp{image, image})
-	tries, rows = append(tries, &group{m: mp, op: dfs.Insert}), append(rows, &rowOp{nil, image})
-	for i := range tries {
-		n, err := m.row(ctx, tries[i], rows[i])
-		if err != nil && !isDuplicate(err) {
+	if !mp.sameKey(old, mp, image) {
+		// The row moves to a key at which there may be another.
+		if _, err := m.row(ctx, &group{m: mp, op: dfs.Delete}, &rowOp{image, nil}); err != nil {
 			conflict.Err = err
 			return conflict
 		}
-		if err == nil && n > 0 {
-			if i == 0 || len(tries) == 2 || mp.sameKey(r.before, mp, image) {
-				return nil
-			}
-			// The row under the old key, if there is one, has become this.
-			_, err := m.row(ctx, &group{m: mp, op: dfs.Delete}, &rowOp{r.before, nil})
-			return err
-		}
 	}
-	return conflict
+	n, err := m.row(ctx, &group{m: mp, op: dfs.Update, cols: whole}, &rowOp{old, image})
+	if err == nil && n == 0 {
+		_, err = m.row(ctx, &group{m: mp, op: dfs.Insert}, &rowOp{nil, image})
+	}
+	if err != nil {
+		conflict.Err = err
+		return conflict
+	}
+	return nil
 }
 
 // describe names a row by its key, or by its first columns.

@@ -68,6 +68,7 @@ type MySQL struct {
 	instance string // begins each owner token of this sink
 	owner    string // the token in the checkpoint's row; see checkpoint.go
 	claimed  bool   // Checkpoint has succeeded once
+	patience int    // seconds that a claim waits before it ends who holds the row
 
 	// The connection, nil if it is lost. Then Checkpoint makes a new one.
 	sess *session
@@ -101,7 +102,7 @@ func OpenMySQL(ctx context.Context, dsn string, opts *MySQLOptions) (*MySQL, err
 	m := &MySQL{
 		name: opts.Name, schema: opts.Schema, ddl: opts.DDL,
 		maxRows: opts.MaxRows, maxBytes: opts.MaxBytes, sqlOnly: opts.SQLOnly, log: opts.Logger,
-		instance: token(12) + "-", merger: newMerger(), runs: make(map[string]*tableRun),
+		instance: token(12) + "-", patience: 1, merger: newMerger(), runs: make(map[string]*tableRun),
 	}
 	var errs []error
 	var err error

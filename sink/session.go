@@ -21,14 +21,15 @@ const sqlMode = "NO_AUTO_VALUE_ON_ZERO,STRICT_ALL_TABLES,ALLOW_INVALID_DATES,NO_
 // transient error. The server's own default is 50 s.
 const lockWait = 20
 
-// sessionSQL prepares a connection. Nothing in it outlives the session.
+// sessionSQL prepares a connection. Nothing in it outlives the session, or
+// needs a privilege.
 //
 // FOREIGN_KEY_CHECKS is turned off for single groups of changes (see write.go).
 // SQL_AUTO_IS_NULL and SQL_SAFE_UPDATES, if the server sets them for all, would
 // change what a WHERE matches or refuse it.
 var sessionSQL = "SET NAMES utf8mb4, time_zone='+00:00', sql_mode='" + sqlMode + "', autocommit=1, " +
 	"foreign_key_checks=1, unique_checks=1, sql_auto_is_null=0, sql_safe_updates=0, sql_select_limit=DEFAULT, " +
-	fmt.Sprintf("innodb_lock_wait_timeout=%d, ", lockWait) + "max_error_count=8; " +
+	fmt.Sprintf("innodb_lock_wait_timeout=%d; ", lockWait) +
 	"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
 // server is what Open learned of the target.
