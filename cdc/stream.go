@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -81,6 +80,7 @@ func (s *Stream) Next(ctx context.Context, batch []*dfs.Transaction) (int, error
 	if s.n == 0 {
 		return 0, s.err
 	}
+	s.sent = time.Now()
 	return s.n, nil
 }
 
@@ -112,7 +112,9 @@ func (s *Stream) step(ctx context.Context) (bool, error) {
 	case len(b) > 0 && b[0] == 0xff:
 		return false, s.refused(ctx, parseError(b))
 	case len(b) > 0 && b[0] == 0xfe && len(b) < 9:
-		return false, io.EOF
+		// So the server ends the log of a replica when it is stopped in good
+		// order. The log itself has no end: it goes on when the server does.
+		return false, dfs.Transient(fmt.Errorf("cdc: %s: the server has ended the connection; it stops, or somebody killed the thread", s.src.cfg.Addr))
 	case len(b) == 0 || b[0] != 0:
 		return false, dfs.Transient(errors.New("cdc: the server sent a packet that is no event"))
 	}
@@ -168,7 +170,6 @@ func (s *Stream) idle() {
 func (s *Stream) emit(encoded []byte, more bool) {
 	a := &s.asm
 	a.moved = false
-	s.sent = time.Now()
 	if len(s.txs) == cap(s.txs) {
 		s.txs = make([]dfs.Transaction, 0, min(max(16, 2*cap(s.txs)), 512))
 	}
@@ -236,7 +237,6 @@ func (s *Stream) refused(ctx context.Context, err error) error {
 
 // Close ends the connection. It may be called at any time.
 func (s *Stream) Close() error {
-	s.payload.close()
 	s.src.closed(s)
 	return s.conn.Close()
 }
