@@ -19,13 +19,14 @@ type transaction struct {
 	begun bool // its end is yet to come: it is more than a single statement
 	parts bool // a part of it was handed on
 
-	hasID  bool
-	tagged bool
-	uuid   [16]byte  // MySQL
-	tag    string    // MySQL
-	gno    uint64    // MySQL
-	maria  mariaGTID // MariaDB
+	hasID bool
+	uuid  [16]byte  // MySQL
+	tag   string    // MySQL
+	gno   uint64    // MySQL
+	maria mariaGTID // MariaDB
 
+	file      string // where it begins
+	off       uint64
 	committed int64 // microseconds since 1970
 	xa        string
 }
@@ -159,13 +160,14 @@ func (a *assembler) step(e event) {
 
 func (a *assembler) place() string { return a.file + ":" + strconv.FormatUint(a.off, 10) }
 
-// id returns the GTID of the transaction, or "".
+// appendID appends the name of the transaction: its GTID or, if it has none, the
+// place where it begins.
 func (a *assembler) appendID(b []byte) []byte {
 	t := &a.tx
 	switch {
 	case !t.hasID && a.at.kind == byFile:
-		b = append(append(b, a.file...), ':')
-		return strconv.AppendUint(b, a.off, 10)
+		b = append(append(b, t.file...), ':')
+		return strconv.AppendUint(b, t.off, 10)
 	case !t.hasID:
 		return b
 	case a.src.maria:
@@ -193,7 +195,7 @@ func (a *assembler) start(e event) error {
 			"the log is damaged: make a new copy of the data and start after this place")
 	}
 	a.txNum++
-	a.tx = transaction{open: true, committed: int64(e.time()) * 1e6}
+	a.tx = transaction{open: true, file: a.file, off: a.off - uint64(e.size()), committed: int64(e.time()) * 1e6}
 	a.part = a.part[:0]
 	a.partNum++
 	return nil

@@ -2,7 +2,6 @@ package cdc_test
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"runtime"
 	"strconv"
@@ -152,7 +151,7 @@ func BenchmarkDecode(b *testing.B) {
 			}
 		}
 		if rows != benchLog.rows {
-			b.Fatal(fmt.Sprintf("decoded %d rows of %d", rows, benchLog.rows))
+			b.Fatalf("decoded %d rows of %d", rows, benchLog.rows)
 		}
 	})
 }

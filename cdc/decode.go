@@ -296,7 +296,7 @@ func (d *decoder) images(e event, p *plan) error {
 		kind -= evWriteRows2 - evWriteRows1
 	}
 	n := r.count(1)
-	if n > len(p.columns) {
+	if n != len(p.columns) {
 		return fmt.Errorf("cdc: row has %d columns and its table map %d", n, len(p.columns))
 	}
 	size := (n + 7) / 8

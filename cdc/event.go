@@ -70,6 +70,7 @@ type event []byte
 func (e event) time() uint32   { return binary.LittleEndian.Uint32(e) }
 func (e event) kind() byte     { return e[4] }
 func (e event) server() uint32 { return binary.LittleEndian.Uint32(e[5:]) }
+func (e event) size() uint32   { return binary.LittleEndian.Uint32(e[9:]) } // in the log
 func (e event) logPos() uint32 { return binary.LittleEndian.Uint32(e[13:]) }
 func (e event) flags() uint16  { return binary.LittleEndian.Uint16(e[17:]) }
 func (e event) body() []byte   { return e[headerLen:] }

@@ -170,20 +170,6 @@ func (s *gtidSet) append(b []byte) []byte {
 
 func (s *gtidSet) String() string { return string(s.append(nil)) }
 
-// has reports whether the GTID is in the set.
-func (s *gtidSet) has(uuid [16]byte, tag string, n uint64) bool {
-	for i := range s.sids {
-		if s.sids[i].uuid == uuid && s.sids[i].tag == tag {
-			for _, v := range s.sids[i].spans {
-				if v.first <= n && n <= v.last {
-					return true
-				}
-			}
-		}
-	}
-	return false
-}
-
 // encode writes the set in the form of COM_BINLOG_DUMP_GTID. It is that of
 // MySQL's Gtid_set::encode: a count of members, and for each its UUID, a count
 // of spans, and for each its first number and the one after its last. Where the

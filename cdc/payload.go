@@ -15,7 +15,7 @@ import (
 // unpacks as it goes, so that memory holds one event at a time.
 type payload struct {
 	from io.Reader
-	zip  *zstd.Decoder // kept for the next payload
+	zip  *zstd.Decoder // kept for the next payload; it has no goroutine
 	buf  []byte
 	left bool // from may hold more
 }
@@ -100,10 +100,4 @@ func (p *payload) next() (event, error) {
 		}
 	}
 	return p.buf, nil
-}
-
-func (p *payload) close() {
-	if p.zip != nil {
-		p.zip.Close()
-	}
 }

@@ -162,6 +162,7 @@ func (s *Stream) idle() {
 		return
 	}
 	if now := time.Now(); now.Sub(s.sent) >= s.src.opts.Heartbeat {
+		s.sent = now
 		s.emit(nil, false)
 	}
 }

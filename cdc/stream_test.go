@@ -296,7 +296,7 @@ func TestLostConnectionIsTransientAndLosesNothing(t *testing.T) {
 	eachSetup(t, func(t *testing.T, s setup, srv *testenv.Server) {
 		srv.Exec(t, "CREATE DATABASE shop", "CREATE TABLE shop.a (id int PRIMARY KEY)")
 		src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{"shop.*"}})
-		st, pos := begin(t, src)
+		st, _ := begin(t, src)
 		var next int
 		for round := range 3 {
 			for range 20 {
@@ -307,7 +307,7 @@ func TestLostConnectionIsTransientAndLosesNothing(t *testing.T) {
 			for i, tx := range txs {
 				require.Equal(t, fmt.Sprintf("insert a %d", round*7+i+1), said(tx))
 			}
-			pos = txs[6].Pos
+			pos := txs[6].Pos
 			killDump(t, srv)
 			require.ErrorIs(t, ended(t, st), dfs.ErrTransient)
 			st.Close()

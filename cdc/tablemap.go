@@ -104,6 +104,9 @@ const (
 	metaVector         = 13
 )
 
+// maxColumns is how many columns a table can have.
+const maxColumns = 4096
+
 // columnsOf reads the fixed part of a table map up to the optional metadata.
 func columnsOf(e event) (m *tableMapBody, rest reader, err error) {
 	m = new(tableMapBody)
@@ -117,7 +120,7 @@ func columnsOf(e event) (m *tableMapBody, rest reader, err error) {
 	types := r.bytes(n)
 	meta := reader{b: r.bytes(r.count(1))}
 	nulls := r.bytes((n + 7) / 8)
-	if r.bad {
+	if r.bad || n > maxColumns {
 		return nil, r, errShortEvent
 	}
 	m.columns = make([]column, n)
