@@ -134,6 +134,7 @@ func TestBasic(t *testing.T) {
 		p.signal(t, syscall.SIGTERM)
 		code, out = p.wait(t)
 		require.Zero(t, code, out)
+		require.Contains(t, out, "level=WARN msg=conflicts pipeline=shop_c table=shop_c.people policy=overwrite rows=1\n")
 	})
 
 	t.Run("check", func(t *testing.T) { e.testCheck(t) })

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -146,4 +147,8 @@ func (e *env) testEmbed(t *testing.T) {
 	code, out := p.wait(t)
 	require.Zero(t, code, out)
 	require.Regexp(t, `applied [2-9] transactions, 2 rows\n$`, out)
+
+	page, err := os.ReadFile("../embed/main.go")
+	require.NoError(t, err)
+	require.Less(t, strings.Count(string(page), "\n"), 60)
 }

@@ -59,6 +59,13 @@ func run(ctx context.Context, c *config.Config, f flags, stderr io.Writer) int {
 	watching.Wait()
 	end := look()
 	log.Info("stopped", summary(began, end)...)
+	counted := p.target.Stats()
+	for _, c := range counted.Conflicts {
+		log.Warn("conflicts", "table", c.Table, "policy", c.Policy, "rows", c.Count)
+	}
+	if counted.IgnoredDDL > 0 {
+		log.Warn("statements that alter tables were ignored", "count", counted.IgnoredDDL)
+	}
 
 	if closing := p.close(); err == nil {
 		err = closing

@@ -308,7 +308,7 @@ func (d *demo) verdict(ctx context.Context) error {
 	d.screen.line("  %-9s %s rows/s with the shop; %s rows/s when catching up", "rate", number(d.rate), number(d.crash.rate))
 	d.screen.line("  %-9s commit to visible: p50 %s, p99 %s (%s probes, but for the crash)", "lag",
 		span(quantile(lags, 0.5)), span(quantile(lags, 0.99)), number(len(lags)))
-	d.screen.line("  %-9s after transaction %s; dead for %s; first applied %s after the start, in step after %s", "kill -9",
+	d.screen.line("  %-9s at transaction %s; dead for %s; first applied after %s, in step after %s", "kill -9",
 		number(d.crash.at), span(d.crash.started.Sub(d.crash.killed)), span(d.crash.first), span(d.crash.inStep))
 	if !equal {
 		return errNotEqual
