@@ -1,0 +1,161 @@
+package queue
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dataflowsync/dfs"
+)
+
+func TestMain(m *testing.M) {
+	if do := os.Getenv("QUEUE_TEST_CHILD"); do != "" {
+		children[do](os.Getenv("QUEUE_TEST_PATH"))
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// children are what this program does as a process that a test started.
+var children = map[string]func(path string){}
+
+// opened opens the queue at path. When the test ends, it closes it, and checks
+// the file and that no goroutine is left.
+func opened(t testing.TB, path string, opts *Options) *Queue {
+	t.Helper()
+	q, err := Open(path, opts)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, q.Close())
+		if !q.opts.ReadOnly {
+			verify(t, path)
+		}
+		require.Eventually(t, func() bool {
+			buf := make([]byte, 1<<20)
+			stacks := string(buf[:runtime.Stack(buf, true)])
+			return !strings.Contains(stacks, "queue.(*writer)") && !strings.Contains(stacks, "queue.(*Queue)")
+		}, 10*time.Second, time.Millisecond, "a goroutine outlives the queue")
+	})
+	return q
+}
+
+func newQueue(t testing.TB, opts *Options) *Queue {
+	t.Helper()
+	return opened(t, filepath.Join(t.TempDir(), "queue"), opts)
+}
+
+// verify checks what must hold of every file at rest: SQLite's own structure,
+// blocks without a gap in number or Seq, checksums, and decodable transactions.
+func verify(t testing.TB, path string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", dataSource(path, ""))
+	require.NoError(t, err)
+	defer db.Close()
+	var said string
+	require.NoError(t, db.QueryRow("PRAGMA integrity_check").Scan(&said))
+	require.Equal(t, "ok", said)
+	ctx := context.Background()
+	st, err := readState(ctx, path, db)
+	require.NoError(t, err)
+	rows, err := db.Query("SELECT " + blockColumns + " FROM block ORDER BY id")
+	require.NoError(t, err)
+	defer rows.Close()
+	at := st.base
+	for rows.Next() {
+		var b block
+		require.NoError(t, b.scan(rows))
+		require.Equal(t, at.block+1, b.id)
+		require.Equal(t, at.seq+1, b.first)
+		require.Equal(t, at.end+b.size(), b.end)
+		c, err := b.open()
+		require.NoError(t, err)
+		for c.left() > 0 {
+			require.NoError(t, c.next(new(dfs.Transaction)))
+		}
+		at = place{b.last, b.pos, b.id, b.end}
+	}
+	require.NoError(t, rows.Err())
+	require.Equal(t, st.last.seq, at.seq)
+}
+
+// tx returns a transaction of about size bytes, which says its own number.
+func tx(seq uint64, size int) *dfs.Transaction {
+	at := dfs.Checkpoint{Seq: seq, Pos: dfs.Position(fmt.Sprint("pos ", seq))}
+	b := fmt.Appendf(nil, "%d:", seq)
+	for x := seq*2654435761 + 1; len(b) < size; x = x*6364136223846793005 + 1442695040888963407 {
+		b = append(b, byte(x>>32), byte(x>>40)) // does not compress
+	}
+	return &dfs.Transaction{Checkpoint: at, ID: fmt.Sprint("id ", seq), Committed: time.UnixMicro(int64(seq)).UTC(), Encoded: b}
+}
+
+func txs(first uint64, n, size int) []*dfs.Transaction {
+	batch := make([]*dfs.Transaction, n)
+	for i := range batch {
+		batch[i] = tx(first+uint64(i), size)
+	}
+	return batch
+}
+
+func apply(t testing.TB, q *Queue, batch ...*dfs.Transaction) {
+	t.Helper()
+	require.NoError(t, q.Apply(t.Context(), batch))
+}
+
+// fill applies n transactions of size bytes, each in a block of its own.
+func fill(t testing.TB, q *Queue, n, size int) {
+	t.Helper()
+	at, err := q.Checkpoint(t.Context())
+	require.NoError(t, err)
+	for i := range uint64(n) {
+		apply(t, q, tx(at.Seq+1+i, size))
+	}
+}
+
+// read reads the transactions from from to upTo, and checks that they are what
+// tx makes.
+func read(t testing.TB, src dfs.Source, from, upTo uint64) {
+	t.Helper()
+	s, err := src.Open(t.Context(), dfs.Checkpoint{Seq: from - 1})
+	require.NoError(t, err)
+	defer s.Close()
+	follow(t, s, from, upTo)
+}
+
+func follow(t testing.TB, s dfs.Stream, from, upTo uint64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for from <= upTo {
+		batch := make([]*dfs.Transaction, min(upTo-from+1, 1000))
+		n, err := s.Next(ctx, batch)
+		require.NoError(t, err)
+		for _, got := range batch[:n] {
+			want := tx(from, len(got.Encoded))
+			want.More = got.More
+			require.Equal(t, want, got)
+			from++
+		}
+	}
+}
+
+// eventually waits until what the queue does in the background is done.
+func eventually(t testing.TB, q *Queue, what string, holds func(Stats) bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !holds(q.Stats()) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: it has not come; %+v", what, q.Stats())
+		}
+		time.Sleep(time.Millisecond) // between looks
+	}
+}
+
+func at(seq uint64) dfs.Checkpoint { return tx(seq, 0).Checkpoint }

@@ -1,0 +1,235 @@
+package queue
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dataflowsync/dfs"
+)
+
+func TestQueueThatNobodyReadsKeepsAll(t *testing.T) {
+	q := newQueue(t, nil)
+	fill(t, q, 50, 100)
+	require.Empty(t, q.Stats().Readers)
+	require.NoError(t, q.Close())
+	q = opened(t, q.path, nil)
+	fill(t, q, 1, 100)
+	s := q.Stats()
+	require.EqualValues(t, 1, s.First)
+	require.EqualValues(t, 51, s.Last)
+	require.EqualValues(t, 51, s.Blocks)
+	read(t, q, 1, 51)
+}
+
+func TestSlowestReaderHoldsBack(t *testing.T) {
+	q := newQueue(t, nil)
+	slow, fast := q.Reader("slow"), q.Reader("fast")
+	fill(t, q, 30, 100)
+	read(t, slow, 1, 30)
+	read(t, fast, 1, 30)
+	require.NoError(t, fast.Trim(t.Context(), at(25)))
+	require.NoError(t, slow.Trim(t.Context(), at(10)))
+	eventually(t, q, "trimmed below the slowest", func(s Stats) bool { return s.First == 11 })
+	require.Equal(t, []ReaderInfo{{"fast", 25, 5}, {"slow", 10, 20}}, q.Stats().Readers)
+
+	// Both are known after a restart, though nobody runs them.
+	require.NoError(t, q.Close())
+	q = opened(t, q.path, nil)
+	got, err := q.Readers(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []ReaderInfo{{"fast", 25, 5}, {"slow", 10, 20}}, got)
+	fast = q.Reader("fast")
+	require.NoError(t, fast.Trim(t.Context(), at(30)))
+	require.NoError(t, fast.Trim(t.Context(), at(20)), "never moves back")
+	fill(t, q, 1, 100)
+	eventually(t, q, "stored", func(s Stats) bool { return s.Readers[0].Seq == 30 })
+	read(t, q.Reader("slow"), 11, 31)
+
+	require.NoError(t, q.Forget(t.Context(), "slow"))
+	eventually(t, q, "trimmed after Forget", func(s Stats) bool { return s.First == 31 })
+	require.ErrorContains(t, q.Forget(t.Context(), "slow"), `"slow": there is none`)
+	read(t, fast, 31, 31)
+}
+
+func TestReaderThatOpensFurtherBackHoldsFromThere(t *testing.T) {
+	q := newQueue(t, nil)
+	fill(t, q, 20, 100)
+	r, other := q.Reader("r"), q.Reader("other")
+	read(t, other, 1, 1)
+	require.NoError(t, r.Trim(t.Context(), at(15)))
+	read(t, r, 6, 20) // its target was put back
+	require.NoError(t, other.Trim(t.Context(), at(20)))
+	eventually(t, q, "trimmed", func(s Stats) bool { return s.First == 6 })
+	read(t, r, 6, 20)
+}
+
+func TestOpenDoesNotMoveTheReaderForward(t *testing.T) {
+	q := newQueue(t, nil)
+	fill(t, q, 20, 100)
+	read(t, q, 1, 20)
+	read(t, q, 20, 20)
+	require.Equal(t, []ReaderInfo{{"default", 0, 20}}, q.Stats().Readers)
+}
+
+func TestTrimOfAnUnknownReaderRegistersIt(t *testing.T) {
+	q := newQueue(t, nil)
+	fill(t, q, 5, 100)
+	require.NoError(t, q.Trim(t.Context(), dfs.Checkpoint{}))
+	require.NoError(t, q.Close())
+	q = opened(t, q.path, nil)
+	require.Equal(t, []ReaderInfo{{"default", 0, 5}}, q.Stats().Readers)
+	require.ErrorIs(t, q.Trim(t.Context(), at(6)), dfs.ErrGap)
+	require.ErrorContains(t, q.Reader("").Trim(t.Context(), at(1)), "no name")
+}
+
+func TestReaderIsToldWhyItCannotGoOn(t *testing.T) {
+	q := newQueue(t, nil)
+	fill(t, q, 10, 100)
+	parts := txs(11, 4, 100)
+	parts[0].More, parts[1].More, parts[2].More = true, true, true
+	apply(t, q, parts[:2]...)
+	apply(t, q, parts[2:]...)
+	apply(t, q, txs(15, 5, 100)...)
+	read(t, q, 1, 19)
+
+	open := func(from dfs.Checkpoint) error {
+		s, err := q.Open(t.Context(), from)
+		if err == nil {
+			s.Close()
+		}
+		return err
+	}
+	for _, seq := range []uint64{11, 12, 13} {
+		require.ErrorIs(t, open(at(seq)), dfs.ErrGap)
+		require.ErrorContains(t, open(at(seq)), "part of a larger one")
+	}
+	require.ErrorContains(t, open(at(20)), "the reader is ahead of this queue")
+	for seq := range uint64(20) {
+		if seq < 11 || seq > 13 {
+			require.NoError(t, open(at(seq)))
+			require.NoError(t, open(dfs.Checkpoint{Seq: seq}))
+		}
+		if seq > 0 && (seq < 11 || seq > 13) {
+			var mismatch *MismatchError
+			err := open(dfs.Checkpoint{Seq: seq, Pos: "elsewhere"})
+			require.ErrorAs(t, err, &mismatch)
+			require.Equal(t, MismatchError{q.path, seq, at(seq).Pos, "elsewhere"}, *mismatch)
+			require.ErrorContains(t, err, "belongs to another pipeline or target")
+		}
+	}
+
+	// The position before the oldest transaction is still known.
+	require.NoError(t, q.Trim(t.Context(), at(14)))
+	eventually(t, q, "trimmed", func(s Stats) bool { return s.First == 15 })
+	require.NoError(t, open(at(14)))
+	var mismatch *MismatchError
+	require.ErrorAs(t, open(dfs.Checkpoint{Seq: 14, Pos: "elsewhere"}), &mismatch)
+	require.ErrorIs(t, open(at(9)), dfs.ErrGap)
+	require.ErrorContains(t, open(at(9)), "the oldest that queue "+q.path+" still holds is 15")
+}
+
+// A trim may reach into a transaction that was stored as parts in several
+// blocks. What is left must begin with a whole one.
+func TestTrimCutsBetweenTransactions(t *testing.T) {
+	q := newQueue(t, nil)
+	parts := txs(1, 4, 100)
+	parts[0].More, parts[1].More, parts[2].More = true, true, true
+	apply(t, q, parts[:3]...)
+	apply(t, q, append(parts[3:], txs(5, 6, 100)...)...) // the end shares its block with what follows
+	require.NoError(t, q.Trim(t.Context(), at(7)))
+	require.NoError(t, q.Close())
+	q = opened(t, q.path, nil)
+	require.EqualValues(t, 1, q.Stats().First)
+	read(t, q, 8, 10)
+	require.NoError(t, q.Trim(t.Context(), at(10)))
+	eventually(t, q, "trimmed", func(s Stats) bool { return s.First == 11 && s.Blocks == 0 && s.Bytes == 0 })
+}
+
+func TestKeepHoldsTheNewestBytes(t *testing.T) {
+	q := newQueue(t, &Options{Keep: 10_500})
+	fill(t, q, 100, 900) // a block takes some 1013
+	read(t, q, 1, 100)
+	require.NoError(t, q.Trim(t.Context(), at(90)))
+	eventually(t, q, "trimmed", func(s Stats) bool { return s.First > 1 })
+	eventually(t, q, "all that may go is gone", func(s Stats) bool { return s.First == 81 })
+	require.NoError(t, q.Close())
+	q = opened(t, q.path, &Options{Keep: 5_500})
+	eventually(t, q, "less is kept after a restart", func(s Stats) bool { return s.First == 86 })
+	read(t, q, 86, 100)
+}
+
+func TestKeepForHoldsWhatIsYoung(t *testing.T) {
+	q := newQueue(t, &Options{KeepFor: time.Hour})
+	fill(t, q, 10, 100)
+	require.NoError(t, q.Trim(t.Context(), at(10)))
+	fill(t, q, 1, 100)
+	eventually(t, q, "the offset is stored", func(Stats) bool { return !q.behind() })
+	require.EqualValues(t, 1, q.Stats().First)
+	require.NoError(t, q.Close())
+
+	// Nobody calls anything: time alone lets them go.
+	q = opened(t, q.path, &Options{KeepFor: 200 * time.Millisecond})
+	eventually(t, q, "it is old", func(s Stats) bool { return s.First == 11 })
+	read(t, q, 11, 11)
+}
+
+func TestResetMovesAllReaders(t *testing.T) {
+	q := newQueue(t, nil)
+	fill(t, q, 10, 100)
+	a, err := q.Reader("a").Open(t.Context(), at(3))
+	require.NoError(t, err)
+	b, err := q.Reader("b").Open(t.Context(), at(10))
+	require.NoError(t, err)
+	require.NoError(t, q.Reset(t.Context(), at(20)))
+	_, err = a.Next(t.Context(), make([]*dfs.Transaction, 5))
+	require.ErrorIs(t, err, dfs.ErrGap)
+	_, err = b.Next(t.Context(), make([]*dfs.Transaction, 5))
+	require.ErrorIs(t, err, dfs.ErrGap)
+	require.Equal(t, []ReaderInfo{{"a", 20, 0}, {"b", 20, 0}}, q.Stats().Readers)
+
+	// Back to before where a stream stands, and on past it with other numbers
+	// of blocks.
+	s, err := q.Open(t.Context(), at(20))
+	require.NoError(t, err)
+	require.NoError(t, q.Reset(t.Context(), at(15)))
+	fill(t, q, 20, 100)
+	_, err = s.Next(t.Context(), make([]*dfs.Transaction, 5))
+	require.ErrorIs(t, err, dfs.ErrGap)
+	require.NoError(t, q.Close())
+	q = opened(t, q.path, nil)
+	require.Equal(t, []ReaderInfo{{"a", 15, 20}, {"b", 15, 20}, {"default", 15, 20}}, q.Stats().Readers)
+	read(t, q, 16, 35)
+}
+
+func TestOpenedStreamEndsWithTheQueue(t *testing.T) {
+	q, err := Open(filepath.Join(t.TempDir(), "queue"), nil)
+	require.NoError(t, err)
+	s, err := q.Open(t.Context(), dfs.Checkpoint{})
+	require.NoError(t, err)
+	done := make(chan error)
+	go func() {
+		_, err := s.Next(t.Context(), make([]*dfs.Transaction, 5))
+		done <- err
+	}()
+	require.NoError(t, q.Close())
+	require.ErrorIs(t, <-done, ErrClosed)
+	require.NoError(t, q.Close(), "twice")
+
+	ctx := t.Context()
+	_, err = s.Next(ctx, make([]*dfs.Transaction, 5))
+	require.ErrorIs(t, err, ErrClosed)
+	require.ErrorIs(t, q.Apply(ctx, txs(1, 1, 9)), ErrClosed)
+	_, err = q.Checkpoint(ctx)
+	require.ErrorIs(t, err, ErrClosed)
+	_, err = q.Open(ctx, dfs.Checkpoint{})
+	require.ErrorIs(t, err, ErrClosed)
+	require.ErrorIs(t, q.Trim(ctx, at(0)), ErrClosed)
+	require.ErrorIs(t, q.Reset(ctx, at(0)), ErrClosed)
+	require.ErrorIs(t, q.Forget(ctx, "default"), ErrClosed)
+	_, err = q.Readers(ctx)
+	require.ErrorIs(t, err, ErrClosed)
+	require.EqualValues(t, 0, q.Stats().Last)
+}
