@@ -232,11 +232,11 @@ func (r *report) tables() []table {
 			title: fmt.Sprintf("%s: %s", res.Name, res.Title),
 			note: fmt.Sprintf("%s transactions, %s rows, %s MB of log", count(float64(res.Txs)),
 				count(float64(res.Rows)), count(float64(res.Bytes>>20))),
-			head: []string{"", "rows/s", "x native", "CPU s", "CPU s target", "peak MiB"},
+			head: []string{"", "rows/s", "x native", "CPU s", "CPU s target", "idle %", "peak MiB"},
 		}
 		native := res.line("native")
 		for _, l := range res.Lines {
-			row := []string{l.Title, l.rates(res.Rows).text(count), "", "", "", ""}
+			row := []string{l.Title, l.rates(res.Rows).text(count), "", "", "", "", ""}
 			if native != nil && l.Samples[0].Target > 0 {
 				row[2] = l.ratios(native).text(figure)
 			}
@@ -246,8 +246,11 @@ func (r *report) tables() []table {
 			if l.Samples[0].Target > 0 {
 				row[4] = fmt.Sprintf("%.2f", l.of(func(s sample) float64 { return s.Target.Seconds() }).median())
 			}
+			if l.Samples[0].Machine > 0 {
+				row[5] = count(l.of(func(s sample) float64 { return 100 * s.Idle.Seconds() / s.Machine.Seconds() }).median())
+			}
 			if l.Samples[0].RSS > 0 {
-				row[5] = figure(slices.Max(l.of(func(s sample) float64 { return float64(s.RSS) / (1 << 20) })))
+				row[6] = figure(slices.Max(l.of(func(s sample) float64 { return float64(s.RSS) / (1 << 20) })))
 			}
 			t.rows = append(t.rows, row)
 		}

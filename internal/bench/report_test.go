@@ -45,9 +45,9 @@ func sampleReport() *report {
 func TestReport(t *testing.T) {
 	require.Equal(t, `single: single-row transactions
 (10,000 transactions, 10,000 rows, 5 MB of log)
-                                    rows/s   x native   CPU s   CPU s target   peak MiB
-  DFS               20,000 (10,000–25,000)   5 (4–10)    0.50           1.00         40
-  replica | other      2,500 (2,000–5,000)    1 (1–1)    0.50           1.00         40
+                                    rows/s   x native   CPU s   CPU s target   idle %   peak MiB
+  DFS               20,000 (10,000–25,000)   5 (4–10)    0.50           1.00       50         40
+  replica | other      2,500 (2,000–5,000)    1 (1–1)    0.50           1.00       50         40
   capture                          500,000
   go-mysql                         166,667
 
@@ -82,7 +82,7 @@ func TestReportAsMarkdownAndJSON(t *testing.T) {
 
 	md, err := os.ReadFile(r.opts.md)
 	require.NoError(t, err)
-	require.Contains(t, string(md), "|  | rows/s | x native | CPU s | CPU s target | peak MiB |\n|---|---:|---:|---:|---:|---:|\n")
+	require.Contains(t, string(md), "|  | rows/s | x native | CPU s | CPU s target | idle % | peak MiB |\n|---|---:|---:|---:|---:|---:|---:|\n")
 	require.Contains(t, string(md), `| replica \| other | 2,500 (2,000–5,000) |`)
 
 	b, err := os.ReadFile(out.Name())
