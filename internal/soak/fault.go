@@ -122,7 +122,8 @@ func removeQueue(path string) error {
 // StopTimeout and some.
 const stopped = 30 * time.Second
 
-func (s *soak) restart(ctx context.Context) error {
+// halt stops DFS in good order.
+func (s *soak) halt(ctx context.Context) error {
 	if err := s.dfs.signal(syscall.SIGTERM); err != nil {
 		return err
 	}
@@ -132,6 +133,13 @@ func (s *soak) restart(ctx context.Context) error {
 	}
 	if code := s.dfs.state.ExitCode(); code != 0 {
 		s.found.add(byProcess, "DFS ended with code %d after SIGTERM; it said last:\n%s", code, s.dfs.tail())
+	}
+	return nil
+}
+
+func (s *soak) restart(ctx context.Context) error {
+	if err := s.halt(ctx); err != nil {
+		return err
 	}
 	return s.again(ctx, "stop")
 }

@@ -154,7 +154,8 @@ type job struct {
 	log      io.Writer
 }
 
-// epoch is how long faults come before all is compared.
+// epoch is how long faults come before all is compared. Short runs have two
+// epochs, so that there is one with a ledger.
 const epoch = time.Minute
 
 // run carries the job out. It reports what it has seen also when it fails.
@@ -211,7 +212,7 @@ func (s *soak) epochs(ctx context.Context, d time.Duration, use []fault) error {
 	}
 	for end := time.Now().Add(d); ; {
 		s.load(ctx)
-		for next := time.Now().Add(min(epoch, time.Until(end))); time.Now().Before(next); {
+		for next := time.Now().Add(min(epoch, d/2, time.Until(end))); time.Now().Before(next); {
 			if err := s.strike(ctx, urn[s.rnd.IntN(len(urn))]); err != nil {
 				return err
 			}
@@ -221,6 +222,9 @@ func (s *soak) epochs(ctx context.Context, d time.Duration, use []fault) error {
 		}
 		if _, n := s.found.all(); n > 0 || !time.Now().Before(end) {
 			return nil
+		}
+		if err := s.keep(ctx, !s.ledger); err != nil {
+			return err
 		}
 	}
 }

@@ -29,7 +29,7 @@ type reader struct {
 
 // most is how many transactions the target may be behind before the workload
 // waits. So the drain at the end has an end.
-const most = 4000
+const most = 1500
 
 func (r *reader) start(ctx context.Context) {
 	ctx, r.stop = context.WithCancel(ctx)

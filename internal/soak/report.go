@@ -23,6 +23,7 @@ type report struct {
 	Snapshots    int64             `json:"snapshots"` // of the target, judged during the run
 	Settled      int               `json:"settled"`   // times that all rows were compared
 	Compared     int               `json:"compared"`  // rows of the source
+	Ledgers      int               `json:"ledgers"`   // times that the ledger was checked
 	Faults       map[string]int    `json:"faults"`
 	Again        map[string]spread `json:"again"` // from the start, or the server's return, to the first apply
 	Violations   []violation       `json:"violations"`
@@ -35,7 +36,7 @@ func (s *soak) report(p pair, seed uint64) *report {
 	r := &report{Pair: p.name, Seed: seed, Took: time.Since(s.began),
 		Transactions: s.work.transactions.Load(), Rows: s.work.rows.Load(),
 		RolledBack: s.work.rollbacks.Load(), Retried: s.work.retries.Load(),
-		Snapshots: s.reader.snapshots.Load(), Settled: s.tally.settled, Compared: s.tally.compared,
+		Snapshots: s.reader.snapshots.Load(), Settled: s.tally.settled, Compared: s.tally.compared, Ledgers: s.tally.ledgers,
 		Faults: maps.Clone(s.tally.faults), Again: make(map[string]spread)}
 	for after, d := range s.tally.waits {
 		r.Again[after] = spreadOf(d)
@@ -62,6 +63,7 @@ func (r *report) writeText(w io.Writer) {
 	line("rows changed", "%d (%.0f/s)", r.Rows, float64(r.Rows)/seconds)
 	line("snapshots judged", "%d", r.Snapshots)
 	line("rows compared", "%d, in %d comparisons of all tables", r.Compared, r.Settled)
+	line("ledgers checked", "%d", r.Ledgers)
 	total := 0
 	for _, f := range faults {
 		if n := r.Faults[f.name]; n > 0 {

@@ -39,6 +39,7 @@ type soak struct {
 	reader   *reader
 	found    *findings
 	tally    tally
+	ledger   bool // it is kept
 
 	dfs      *instance // the one that should be at work
 	launched int
@@ -52,6 +53,7 @@ type options struct {
 	seed    uint64        // for all that happens by chance but the moment
 	writers int           // default: 4
 	rate    int           // rows per second; default: 3000; negative: no limit
+	ledger  bool          // kept from the start
 	pause   time.Duration // between large transactions; default: 10 s; negative: there are none
 
 	// patience is how long DFS may take to do what it should, on a machine
@@ -102,7 +104,25 @@ func newSoak(ctx context.Context, source, target *testenv.Server, dir string, co
 	if err := s.start(ctx); err != nil {
 		return nil, err
 	}
-	return s, s.catchUp(ctx)
+	if err := s.catchUp(ctx); err != nil {
+		return nil, err
+	}
+	if o.ledger {
+		return s, s.keep(ctx, true)
+	}
+	return s, nil
+}
+
+// keep begins or ends the ledger. Everything is at rest.
+func (s *soak) keep(ctx context.Context, on bool) error {
+	if err := s.halt(ctx); err != nil {
+		return err
+	}
+	if err := keepLedger(ctx, s.schema, s.dst, on); err != nil {
+		return err
+	}
+	s.ledger = on
+	return s.start(ctx)
 }
 
 // open returns a pool of connections that speak as the comparison needs it.
@@ -263,8 +283,11 @@ func (s *soak) settle(ctx context.Context) error {
 	if caught != nil && !errors.Is(caught, errStopped) {
 		return caught
 	}
-	if err := checkLedger(ctx, s.schema, s.dst, s.found); err != nil {
-		return err
+	if s.ledger {
+		s.tally.ledgers++
+		if err := checkLedger(ctx, s.schema, s.dst, s.found); err != nil {
+			return err
+		}
 	}
 	if caught != nil {
 		return caught

@@ -148,14 +148,14 @@ func TestServersRestart(t *testing.T) {
 
 func TestQueueFileDeleted(t *testing.T) {
 	source, target := servers(t, pairs[0])
-	s := begin(t, source, target, product(t), options{seed: seed(t)})
+	s := begin(t, source, target, product(t), options{seed: seed(t), ledger: true})
 	strike(t, s, "queue", "queue", "kill", "queue", "stop", "queue", "queue")
 	end(t, s)
 }
 
 func TestTwoInstances(t *testing.T) {
 	source, target := servers(t, pairs[0])
-	s := begin(t, source, target, product(t), options{seed: seed(t)})
+	s := begin(t, source, target, product(t), options{seed: seed(t), ledger: true})
 	strike(t, s, "second", "takeover", "zombie", "takeover", "second", "zombie", "freeze", "zombie")
 	end(t, s)
 }
@@ -166,21 +166,27 @@ func TestInstruments(t *testing.T) {
 	n := seed(t)
 	for _, c := range []struct {
 		way    string
+		ledger bool
 		finds  []string // instruments that must find it
 		faults []string
 	}{
-		{whole, nil, []string{"kill", "queue", "stop"}},
-		{losing, []string{byReader}, nil},
-		{doubling, []string{byReader, byLedger, byEquality}, nil},
-		{tearing, []string{byReader}, nil},
-		{garbling, []string{byEquality}, nil},
-		{repeating, []string{byReader, byLedger}, nil},
-		{lagging, []string{byPosition}, nil},
-		{ending, []string{byProcess}, nil},
-		{stubborn, []string{byProcess}, []string{"takeover"}},
+		{whole, true, nil, []string{"kill", "queue", "stop"}},
+		{losing, false, []string{byReader}, nil},
+		{doubling, true, []string{byReader, byLedger, byEquality}, nil},
+		{tearing, false, []string{byReader}, nil},
+		{garbling, false, []string{byEquality}, nil},
+		{repeating, false, []string{byReader, byEquality}, nil},
+		{repeating, true, []string{byLedger}, nil},
+		{lagging, false, []string{byPosition}, nil},
+		{ending, false, []string{byProcess}, nil},
+		{stubborn, false, []string{byProcess}, []string{"takeover"}},
 	} {
-		t.Run(c.way, func(t *testing.T) {
-			o := options{schema: c.way, seed: n, pause: -1}
+		name := c.way
+		if c.ledger {
+			name += "_ledger"
+		}
+		t.Run(name, func(t *testing.T) {
+			o := options{schema: name, seed: n, pause: -1, ledger: c.ledger}
 			if c.finds != nil {
 				o.patience = 5 * time.Second // it will be needed in full
 			}

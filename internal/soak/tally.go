@@ -13,6 +13,7 @@ type tally struct {
 	waits    map[string][]time.Duration // until DFS applied again, by what had happened
 	compared int                        // rows
 	settled  int                        // times that all rows were compared
+	ledgers  int                        // times that the ledger was checked
 }
 
 func (t *tally) fault(name string) {
@@ -42,6 +43,6 @@ func spreadOf(d []time.Duration) spread {
 		return spread{}
 	}
 	d = slices.Sorted(slices.Values(d))
-	at := func(p int) time.Duration { return d[(len(d)-1)*p/100].Round(time.Millisecond) }
+	at := func(p int) time.Duration { return d[(len(d)*p+99)/100-1].Round(time.Millisecond) }
 	return spread{N: len(d), P50: at(50), P99: at(99), Max: at(100)}
 }
