@@ -107,6 +107,24 @@ func TestTaggedGTIDs(t *testing.T) {
 	require.True(t, same, set)
 }
 
+func TestDomainsOfMariaDB(t *testing.T) {
+	srv := testenv.Start(t, testenv.MariaDB)
+	srv.Exec(t, "CREATE DATABASE shop", "CREATE TABLE shop.a (id int PRIMARY KEY)")
+	src := open(t, srv.DSN(""), nil)
+	st, _ := begin(t, src)
+	session(t, srv, "INSERT INTO shop.a VALUES (1)",
+		"SET gtid_domain_id=5", "INSERT INTO shop.a VALUES (2)",
+		"SET gtid_domain_id=2, server_id=9", "INSERT INTO shop.a VALUES (3)",
+		"SET gtid_domain_id=0", "INSERT INTO shop.a VALUES (4)",
+		"SET gtid_domain_id=5", "INSERT INTO shop.a VALUES (5)")
+	txs := readN(t, src, st, 5)
+	require.Equal(t, "2-9-1", txs[2].ID)
+	for i, tx := range txs[:4] {
+		rest := readN(t, src, stream(t, src, tx.Pos), 4-i)
+		require.Equal(t, says(txs[i+1:]), says(rest), "after %s", tx.Pos)
+	}
+}
+
 func TestTransactionsThatCannotBeReadStopTheStream(t *testing.T) {
 	for _, kind := range testenv.Kinds() {
 		t.Run(string(kind), func(t *testing.T) {

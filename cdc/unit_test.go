@@ -228,6 +228,88 @@ func TestEveryFlippedBitOfAnEventIsNoticed(t *testing.T) {
 	}
 }
 
+// newAssembler returns one that is inside the file f, and where what it hands
+// out goes.
+func newAssembler(tables ...string) (*assembler, *[]string) {
+	src := &Source{schemas: new(schemas)}
+	src.opts, _ = (&Options{}).withDefaults()
+	src.filter, _ = newFilter(tables)
+	out := new([]string)
+	a := &assembler{
+		src: src, at: position{kind: byFile, server: "s", file: "f", pos: 4}, file: "f", off: 4,
+		maps: make(map[uint64]*tableMap), xa: make(map[string]bool),
+	}
+	a.out = func(b []byte, more bool) { *out = append(*out, string(b)) }
+	return a, out
+}
+
+// feed hands an event to a, as if it began at the end of the last one.
+func feed(a *assembler, kind byte, flags uint16, body string) error {
+	e := event(makeEvent(kind, []byte(body)))
+	binary.LittleEndian.PutUint32(e[13:], uint32(a.off)+uint32(len(e)))
+	binary.LittleEndian.PutUint16(e[17:], flags)
+	return a.handle(context.Background(), e[:len(e)-4], false)
+}
+
+// queryBody is the body of a query event.
+func queryBody(schema, text string) string {
+	return "\x00\x00\x00\x00\x00\x00\x00\x00" + string(rune(len(schema))) + "\x00\x00\x00\x00" + schema + "\x00" + text
+}
+
+func TestEventsThatMayHideChangesStopTheStream(t *testing.T) {
+	for _, c := range []struct {
+		name, what string
+		kind       byte
+		flags      uint16
+	}{
+		{"incident", "lost events", evIncident, 0},
+		{"unknown", "unknown event type 99", 99, 0},
+		{"partial row data of MariaDB", "unknown event type 172", 172, 0},
+		{"rows without a table map", "without a table map", evWriteRows2, 0},
+		{"partial JSON", "inside of JSON", evPartialUpdate, 0},
+		{"LOAD DATA as a statement", "LOAD DATA", evExecuteLoad, 0},
+		{"end without a beginning", "not begun", evXID, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a, _ := newAssembler()
+			err := feed(a, c.kind, c.flags, "\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00")
+			var bad *EventError
+			require.ErrorAs(t, err, &bad)
+			require.Contains(t, bad.What, c.what)
+			require.NotEmpty(t, bad.Cure)
+			require.Equal(t, "f:37", bad.At)
+		})
+	}
+	a, out := newAssembler()
+	require.NoError(t, feed(a, 99, flagIgnorable, "x"))
+	require.NoError(t, feed(a, evRowsQuery, 0, "x"))
+	require.Empty(t, *out)
+}
+
+func TestRollbackOfFollowedRowsStopsTheStream(t *testing.T) {
+	for _, text := range []string{"ROLLBACK", "ROLLBACK TO `s`"} {
+		a, _ := newAssembler("d.*")
+		require.NoError(t, feed(a, evQuery, 0, queryBody("d", "BEGIN")))
+		require.NoError(t, feed(a, evQuery, 0, queryBody("d", text)))
+		if text == "ROLLBACK" {
+			require.NoError(t, feed(a, evQuery, 0, queryBody("d", "BEGIN")))
+		}
+		a.part = append(a.part, "rows"...)
+		var bad *EventError
+		require.ErrorAs(t, feed(a, evQuery, 0, queryBody("d", text)), &bad)
+	}
+}
+
+func TestFilesLargerThan4GiB(t *testing.T) {
+	a, _ := newAssembler()
+	a.off = 1<<32 - 50
+	require.NoError(t, feed(a, evQuery, 0, queryBody("d", "BEGIN")))
+	require.Equal(t, uint64(1<<32-50+43), a.off)
+	require.NoError(t, feed(a, evXID, 0, "12345678"))
+	require.Equal(t, uint64(1<<32-50+43+31), a.off)
+	require.Equal(t, uint64(1<<32-50+43+31), a.at.pos)
+}
+
 func TestPacketsArePutTogether(t *testing.T) {
 	client, server := net.Pipe()
 	defer client.Close()
