@@ -140,6 +140,7 @@ func TestBasic(t *testing.T) {
 	t.Run("check", func(t *testing.T) { e.testCheck(t) })
 	t.Run("faults", func(t *testing.T) { e.testFaults(t) })
 	t.Run("terminal", func(t *testing.T) { e.testTerminal(t) })
+	t.Run("purged", func(t *testing.T) { e.testPurged(t) })
 	t.Run("embed", func(t *testing.T) { e.testEmbed(t) })
 }
 

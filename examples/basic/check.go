@@ -63,11 +63,15 @@ func check(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Wri
 	var p parts
 	defer func() { p.close() }()
 	source := checkSource(ctx, c, &p)
+	target := checkTarget(ctx, c, &p)
+	if p.source != nil && p.target != nil {
+		source.position(ctx, c, &p)
+	}
 	sections := []section{source}
 	if c.Queue.Path != "" {
 		sections = append(sections, checkQueue(c))
 	}
-	sections = append(sections, checkTarget(ctx, c, &p))
+	sections = append(sections, target)
 	if p.source != nil && p.target != nil {
 		sections = append(sections, checkTables(ctx, c, &p))
 	}
@@ -182,6 +186,31 @@ func checkTarget(ctx context.Context, c *config.Config, p *parts) section {
 		s.add("ok", "checkpoint", "", text)
 	}
 	return s
+}
+
+// position finds out whether the source still has what comes next. With a fixed
+// server_id it does not ask for the log, as that would end the connection of a
+// process that runs with the same number.
+func (s *section) position(ctx context.Context, c *config.Config, p *parts) {
+	if c.Source.ServerID != 0 {
+		return
+	}
+	t := readTarget(ctx, c)
+	from := dfs.Checkpoint{Seq: t.Seq, Pos: dfs.Position(t.Position)}
+	if q := readQueue(ctx, c.Queue.Path); q.at.Seq > from.Seq {
+		from = q.at
+	}
+	stream, err := p.source.Open(ctx, from)
+	if err != nil {
+		s.faults(err)
+		return
+	}
+	stream.Close()
+	where := "from source.start on"
+	if from.Seq > 0 {
+		where = "that follows transaction " + count(from.Seq)
+	}
+	s.add("ok", "position", "", "the log has all "+where)
 }
 
 // checkQueue opens an existing file to read it, as another process may be

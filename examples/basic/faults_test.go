@@ -126,6 +126,29 @@ func (e *env) testFaults(t *testing.T) {
 	})
 }
 
+// testPurged lets the source forget what the pipeline has not read.
+func (e *env) testPurged(t *testing.T) {
+	e.both(t, "CREATE DATABASE shop_p", fmt.Sprintf(people, "shop_p"))
+	file := e.config(t, "shop_p")
+	p := e.start(t, "-c", file)
+	e.source.Exec(t, "INSERT INTO shop_p.people VALUES (1, 'Åsa', 1)")
+	eventually(t, p, e.target.DB(t), "SELECT COUNT(*) FROM shop_p.people", "1")
+	p.signal(t, syscall.SIGTERM)
+	code, out := p.wait(t)
+	require.Zero(t, code, out)
+	code, out = e.basic(t, "check", "-c", file)
+	require.Zero(t, code, out)
+	require.Regexp(t, `(?m)^  ok     position +the log has all that follows transaction \d$`, out)
+
+	e.source.Exec(t, "INSERT INTO shop_p.people VALUES (2, 'Bo', 1)", "FLUSH BINARY LOGS", "PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY")
+	code, out = e.basic(t, "check", "-c", file)
+	require.Equal(t, exitSetup, code, out)
+	require.Regexp(t, `(?m)^  FAULT  cdc: the source has purged the binary log that is needed: transactions [-0-9a-f]+:\d+ are missing: make a new copy`, out)
+	code, out = e.basic(t, "run", "-c", file)
+	require.Equal(t, exitRun, code, out)
+	require.Regexp(t, `(?m)^basic: stopped: source, .*purged .* are missing: make a new copy of the data`, out)
+}
+
 // testEmbed runs examples/embed.
 func (e *env) testEmbed(t *testing.T) {
 	e.both(t, "CREATE DATABASE shop_e", fmt.Sprintf(people, "shop_e"))

@@ -160,8 +160,8 @@ func utc(s sql.NullString) *time.Time {
 
 func readQueue(ctx context.Context, path string) queueState {
 	s := queueState{Path: path}
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		return s // not started yet
+	if _, err := os.Stat(path); path == "" || errors.Is(err, os.ErrNotExist) {
+		return s // none, or not started yet
 	}
 	q, err := queue.Open(path, &queue.Options{ReadOnly: true})
 	if err != nil {
