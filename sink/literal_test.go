@@ -148,15 +148,34 @@ func named(t *dfs.Table, name string) *dfs.Table {
 	return &out
 }
 
+// events stands for MySQL 9.7 with all rows that can as row events.
+const events testenv.Kind = "row events"
+
+// sampleSink opens a sink on the kind of server, which writes by SQL alone but
+// for events.
+func sampleSink(t *testing.T, kind testenv.Kind) (*testenv.Server, *MySQL) {
+	server := kind
+	if kind == events {
+		server = testenv.MySQL97
+	}
+	srv := testenv.Shared(t, server)
+	m := openSink(t, srv, &MySQLOptions{Name: srv.Schema(t), SQLOnly: kind != events})
+	m.writer.minEvents = 1
+	if kind == events {
+		t.Cleanup(func() { require.Greater(t, m.Stats().EventRows, uint64(50)) })
+	}
+	return srv, m
+}
+
 func TestValuesArriveAsSentWhicheverStatementCarriesThem(t *testing.T) {
-	for _, kind := range testenv.Kinds() {
+	for _, kind := range append(testenv.Kinds(), events) {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
-			srv := testenv.Shared(t, kind)
-			s := srv.Schema(t)
-			m := openSink(t, srv, &MySQLOptions{Name: s})
+			srv, m := sampleSink(t, kind)
+			s := m.name
 			seq := uint64(0)
 			for n, x := range samples() {
+				kind := srv.Kind()
 				if x.kinds != nil && x.kinds[0] != kind {
 					continue
 				}
@@ -214,14 +233,14 @@ func TestValuesArriveAsSentWhicheverStatementCarriesThem(t *testing.T) {
 }
 
 func TestKeysOfEveryTypeFindTheirRows(t *testing.T) {
-	for _, kind := range testenv.Kinds() {
+	for _, kind := range append(testenv.Kinds(), events) {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
-			srv := testenv.Shared(t, kind)
-			s := srv.Schema(t)
-			m := openSink(t, srv, &MySQLOptions{Name: s})
+			srv, m := sampleSink(t, kind)
+			s := m.name
 			seq := uint64(0)
 			for n, x := range samples() {
+				kind := srv.Kind()
 				if x.noKey || x.noKeyOn == kind || x.kinds != nil && x.kinds[0] != kind {
 					continue
 				}

@@ -294,7 +294,7 @@ func keyClass(c *dfs.Column) string {
 		return "int"
 	case "char", "varchar", "tinytext", "text", "mediumtext", "longtext":
 		return "text " + c.Collation
-	case "binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob":
+	case "binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "year", "enum", "set":
 		return base
 	}
 	return c.Type

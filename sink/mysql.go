@@ -95,6 +95,10 @@ var _ dfs.Sink = (*MySQL)(nil)
 // OpenMySQL connects to the server that dsn names, in the form of
 // github.com/go-sql-driver/mysql, "user:password@tcp(host:3306)/", and makes
 // sure of the checkpoint table. It returns all faults in the options at once.
+//
+// What the target says of a table is read when its first row comes, and again
+// when a statement fails over it. After adding a trigger or a foreign key that
+// acts on other rows to the target, open the sink anew.
 func OpenMySQL(ctx context.Context, dsn string, opts *MySQLOptions) (*MySQL, error) {
 	if opts == nil {
 		opts = &MySQLOptions{}

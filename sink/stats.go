@@ -11,7 +11,7 @@ import (
 type Stats struct {
 	Commits      uint64 // transactions of the target
 	Transactions uint64 // transactions of the source, applied
-	Statements   uint64 // statements that write rows, sent to the target
+	Statements   uint64 // statements of merged runs, sent to the target
 
 	Inserts, Updates, Deletes uint64 // rows of the source, applied
 	EventRows                 uint64 // rows sent as row events, after merging

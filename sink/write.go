@@ -255,6 +255,13 @@ func (w *writer) deletes(g *group) error {
 
 // updates adds an UPDATE of the table joined with a table of keys and new
 // values. The join goes from the values to the table, one lookup by key each.
+//
+// Rows a second on MySQL 9.7 at full durability, 1000 rows of nine columns for
+// one statement: 48-58k this way, 39-45k as a UNION ALL, 46-52k as INSERT ...
+// ON DUPLICATE KEY UPDATE, which would insert what ought to be there. Of two
+// columns: 65-70k this way, 40-49k by IN and CASE with 100 rows, 10-15k row by
+// row in one packet, and 83-85k by JSON_TABLE, which cannot carry bytes.
+// MariaDB 10.11 takes 49-55k as a UNION ALL and as much with VALUES.
 func (w *writer) updates(g *group) error {
 	m := g.m
 	var cols []int
