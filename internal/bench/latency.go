@@ -62,6 +62,7 @@ type latencyRun struct {
 	n     int             // transactions
 	took  []time.Duration // from commit until seen, of each
 	rate  float64         // transactions a second that the source really got
+	sample
 }
 
 func (l *lab) latency(ctx context.Context, t *latencyRun, name string, round int) (err error) {
@@ -85,6 +86,7 @@ func (l *lab) latency(ctx context.Context, t *latencyRun, name string, round int
 	defer x.target.close()
 
 	var failed func() error
+	cpu := func() time.Duration { return 0 } // of the contender, so far
 	stop := func() error { return nil }
 	if name == "native" {
 		failed = func() error { return x.replicaError(ctx) }
@@ -92,7 +94,7 @@ func (l *lab) latency(ctx context.Context, t *latencyRun, name string, round int
 	} else {
 		var p *process
 		if p, err = x.startDFS(); err == nil {
-			failed = p.gone
+			failed, cpu = p.gone, p.cpu
 			stop = func() error { return stopDFS(ctx, p) }
 			defer p.kill()
 		}
@@ -109,9 +111,12 @@ func (l *lab) latency(ctx context.Context, t *latencyRun, name string, round int
 	if err := x.target.awaitRow(ctx, fmt.Sprintf(visible, warm-1), failed); err != nil {
 		return err
 	}
+	m, before := startMeter(l.source.PID(), x.target.PID()), cpu()
 	if err := t.measure(ctx, l.source, x.target, warm, failed); err != nil {
 		return err
 	}
+	t.sample = m.stop()
+	t.Self = cpu() - before
 	sums, err := l.source.checksums(ctx, latencyPart, []string{t.table})
 	if err != nil {
 		return err

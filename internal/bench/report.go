@@ -53,7 +53,8 @@ type latencyResult struct {
 	Rate float64         `json:"rate"` // transactions a second, the least of all rounds
 	P50  []time.Duration `json:"p50"`  // of each round
 	P99  []time.Duration `json:"p99"`
-	Took []time.Duration `json:"-"` // of all rounds, sorted
+	Took []time.Duration `json:"-"`    // of all rounds, sorted
+	Last sample          `json:"last"` // where processor time went in the last round
 }
 
 func newReport(o *options) *report {
@@ -103,6 +104,7 @@ func (r *report) addLatency(name string, t *latencyRun) {
 	}
 	l := r.Latencies[i]
 	l.Rate = min(l.Rate, t.rate)
+	l.Last = t.sample
 	took := slices.Sorted(slices.Values(t.took))
 	l.P50, l.P99 = append(l.P50, quantile(took, 0.5)), append(l.P99, quantile(took, 0.99))
 	l.Took = append(l.Took, took...)
@@ -164,16 +166,17 @@ type goal struct {
 // goals compares what was measured with what is to be reached.
 func (r *report) goals() []goal {
 	var goals []goal
-	add := func(what, want, got string, ok bool, l *line) {
+	// last is where the time went in the last round; nil if that explains nothing
+	add := func(what, want, got string, ok bool, last *sample) {
 		g := goal{What: what, Want: want, Got: got, OK: ok}
-		if !ok && l != nil {
-			g.Why = l.Samples[len(l.Samples)-1].shares()
+		if !ok && last != nil {
+			g.Why = last.shares()
 		}
 		goals = append(goals, g)
 	}
 	atLeast := func(what string, want float64, got spread, unit string, l *line) {
 		format := func(v float64) string { return figure(v) + unit }
-		add(what, "≥ "+format(want), got.text(figure)+unit, got.median() >= want, l)
+		add(what, "≥ "+format(want), got.text(figure)+unit, got.median() >= want, &l.Samples[len(l.Samples)-1])
 	}
 	for _, res := range r.Backlogs {
 		dfs, native := res.line("dfs"), res.line("native")
@@ -216,10 +219,10 @@ func (r *report) goals() []goal {
 		}{{"p50", 0.5, 10 * time.Millisecond}, {"p99", 0.99, 50 * time.Millisecond}} {
 			got := quantile(l.Took, q.share)
 			add(fmt.Sprintf("commit to visible at %d transactions/s, %s", pace, q.name),
-				"≤ "+millis(q.limit), millis(got), got <= q.limit, nil)
+				"≤ "+millis(q.limit), millis(got), got <= q.limit, &l.Last)
 		}
 		add("pace of the source while latency was measured", fmt.Sprintf("≥ %.0f/s", 0.95*pace),
-			fmt.Sprintf("%.0f/s", l.Rate), l.Rate >= 0.95*pace, nil)
+			fmt.Sprintf("%.0f/s", l.Rate), l.Rate >= 0.95*pace, &l.Last)
 	}
 	return goals
 }
@@ -238,7 +241,9 @@ func (r *report) tables() []table {
 		for _, l := range res.Lines {
 			row := []string{l.Title, l.rates(res.Rows).text(count), "", "", "", "", ""}
 			if native != nil && l.Samples[0].Target > 0 {
-				row[2] = l.ratios(native).text(figure)
+				if row[2] = "1"; l != native {
+					row[2] = l.ratios(native).text(figure)
+				}
 			}
 			if own := l.of(func(s sample) float64 { return s.Self.Seconds() }); own.median() > 0 {
 				row[3] = fmt.Sprintf("%.2f", own.median())
