@@ -22,6 +22,7 @@ type writer struct {
 	begin, commit, rollback *sql.Stmt
 	insert, remove, cutAt   *sql.Stmt
 	setBase, setReader      *sql.Stmt
+	stmts                   []*sql.Stmt // all of these
 
 	jobs    chan *job
 	wake    chan struct{} // something to trim
@@ -75,6 +76,7 @@ func newWriter(q *Queue) (_ *writer, err error) {
 		if *s.stmt, err = w.conn.PrepareContext(ctx, s.query); err != nil {
 			return nil, wrap(q.path, "open", err)
 		}
+		w.stmts = append(w.stmts, *s.stmt)
 	}
 	if q.st, err = readState(ctx, q.path, w.conn); err != nil {
 		return nil, err
@@ -178,8 +180,14 @@ func (w *writer) close() error {
 	return w.disconnect()
 }
 
+// disconnect closes the statements first: with one left, SQLite would put off
+// closing the connection, and leave the write-ahead log behind.
 func (w *writer) disconnect() error {
-	return errors.Join(w.conn.Close(), w.db.Close())
+	var errs []error
+	for _, s := range w.stmts {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(append(errs, w.conn.Close(), w.db.Close())...)
 }
 
 // A group is one transaction of the file.
@@ -263,8 +271,10 @@ func (w *writer) publish(g *group) {
 			r.seq, r.stored = g.st.base.seq, g.st.base.seq
 		}
 	}
+	if g.Transactions > 0 {
+		g.Commits = 1
+	}
 	q.count.add(g.counters)
-	q.count.Commits++
 }
 
 func (w *writer) exec(s *sql.Stmt, args ...any) error {

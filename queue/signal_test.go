@@ -1,0 +1,8 @@
+package queue
+
+import "syscall"
+
+const (
+	sigstop = syscall.SIGSTOP
+	sigcont = syscall.SIGCONT
+)
