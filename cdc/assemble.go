@@ -59,6 +59,11 @@ type assembler struct {
 	last    *tableMap       // the last one looked up
 	xa      map[string]bool // prepared XA transactions without followed rows
 
+	// uuidText is the text of uuid with a colon, of the last transaction handed
+	// on: most have the same.
+	uuid     [16]byte
+	uuidText []byte
+
 	// skipTo makes the assembler read up to this place in the first file and
 	// hand nothing on: it finds the GTID set of a place given by file.
 	skipTo uint64
@@ -171,7 +176,10 @@ func (a *assembler) appendID(b []byte) []byte {
 	case a.src.maria:
 		return t.maria.append(b)
 	}
-	b = append(appendUUID(b, t.uuid[:]), ':')
+	if len(a.uuidText) == 0 || a.uuid != t.uuid {
+		a.uuid, a.uuidText = t.uuid, append(appendUUID(nil, t.uuid[:]), ':')
+	}
+	b = append(b, a.uuidText...)
 	if t.tag != "" {
 		b = append(append(b, t.tag...), ':')
 	}
