@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/dataflowsync/dfs"
 )
@@ -317,7 +318,8 @@ func (m *MySQL) policy(t *table) Policy {
 
 // CheckTables reports all that keeps rows of the tables from being applied, as
 // one error: tables and columns that the target lacks, engines without
-// transactions. It reads the target anew.
+// transactions, rights that the account lacks. It reads the target anew, and
+// changes nothing there.
 func (m *MySQL) CheckTables(ctx context.Context, tables []*dfs.Table) error {
 	if m.sess == nil {
 		s, err := openSession(ctx, m.connector, m.sqlOnly)
@@ -329,11 +331,36 @@ func (m *MySQL) CheckTables(ctx context.Context, tables []*dfs.Table) error {
 	m.forget()
 	var errs []error
 	for _, t := range tables {
-		_, err := m.mapping(ctx, t)
+		mp, err := m.mapping(ctx, t)
+		if err == nil {
+			err = m.tryRights(ctx, mp)
+		}
 		if errors.Is(err, dfs.ErrTransient) || ctx.Err() != nil {
 			return err
 		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// tryRights finds out whether the account may write the table, by statements
+// that match no row.
+func (m *MySQL) tryRights(ctx context.Context, mp *mapping) error {
+	one := slices.IndexFunc(mp.columns, func(c column) bool { return c.to >= 0 })
+	if one < 0 {
+		return nil // there is nothing to write
+	}
+	_, err := m.exec(ctx, fmt.Appendf(nil, "INSERT INTO %[1]s (%[2]s) SELECT %[2]s FROM %[1]s WHERE FALSE; "+
+		"UPDATE %[1]s SET %[3]s=%[3]s WHERE FALSE; DELETE FROM %[1]s WHERE FALSE",
+		mp.to.ident(), mp.appendColumns(nil, nil), appendIdent(nil, mp.columns[one].name)))
+	return withGrant(err, mp.to)
+}
+
+// withGrant adds the cure to an error about the account's rights on a table.
+func withGrant(err error, t *table) error {
+	switch serverError(err) {
+	case erTableAccess, erColumnAccess, erDBAccess:
+		return fmt.Errorf("%w: GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO the account of the DSN", err, t.ident())
+	}
+	return err
 }

@@ -116,7 +116,7 @@ func (m *MySQL) oneRow(ctx context.Context, it item, g *group, r *rowOp) error {
 	}
 	if err != nil && !isConstraint(err) {
 		return fmt.Errorf("applying the %s of %s (%s) in transaction %s: %w",
-			g.op, g.m.to.key, g.m.describe(r), txName(it.tx.Seq, it.tx.ID), err)
+			g.op, g.m.to.key, g.m.describe(r), txName(it.tx.Seq, it.tx.ID), withGrant(err, g.m.to))
 	}
 	conflict := &ConflictError{Table: g.m.to.key, Key: g.m.describe(r), Op: g.op, Seq: it.tx.Seq, ID: it.tx.ID, Err: err}
 	policy := m.policy(g.m.to)

@@ -56,8 +56,8 @@ const (
 	erBadField          = 1054
 	erDBAccess          = 1044
 	erTableAccess       = 1142
+	erColumnAccess      = 1143
 	erSpecificAccess    = 1227
-	erPacketTooLarge    = 1153
 	erLockWait          = 1205
 	erKeyNotFound       = 1032 // of row events
 	erNoReferencedRow   = 1216

@@ -194,7 +194,11 @@ func (m *mapping) appendRow(b []byte, row dfs.Row, s colset) []byte {
 // insertInto returns the head of an INSERT of the columns in s.
 func (m *mapping) insertInto(s colset) string {
 	b := append([]byte("INSERT INTO "), m.to.ident()...)
-	b = append(b, " ("...)
+	return string(append(m.appendColumns(append(b, " ("...), s), ") VALUES "...))
+}
+
+// appendColumns appends the names of the columns that appendRow has values of.
+func (m *mapping) appendColumns(b []byte, s colset) []byte {
 	first := true
 	for i := range m.columns {
 		if m.columns[i].to < 0 || s != nil && !s.has(i) {
@@ -206,7 +210,7 @@ func (m *mapping) insertInto(s colset) string {
 		first = false
 		b = appendIdent(b, m.columns[i].name)
 	}
-	return string(append(b, ") VALUES "...))
+	return b
 }
 
 // deletes adds DELETE ... IN for a key of one column, and of several where the
