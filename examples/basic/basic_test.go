@@ -1,4 +1,4 @@
-//go:build linux
+//go:build unix
 
 package main
 
@@ -139,7 +139,6 @@ func TestBasic(t *testing.T) {
 
 	t.Run("check", func(t *testing.T) { e.testCheck(t) })
 	t.Run("faults", func(t *testing.T) { e.testFaults(t) })
-	t.Run("terminal", func(t *testing.T) { e.testTerminal(t) })
 	t.Run("purged", func(t *testing.T) { e.testPurged(t) })
 	t.Run("embed", func(t *testing.T) { e.testEmbed(t) })
 }
@@ -202,6 +201,18 @@ func TestCommandLine(t *testing.T) {
 			require.Equal(t, test.code, code, out)
 			require.Contains(t, out, test.want)
 		})
+	}
+}
+
+func TestReadmeHasTheExitCodes(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	_, codes, found := strings.Cut(usage, "exit codes:\n")
+	require.True(t, found)
+	codes, _, _ = strings.Cut(codes, "\n\n")
+	for line := range strings.Lines(codes) {
+		code, meaning := strings.TrimSpace(line[:12]), strings.TrimSpace(line[12:])
+		require.Contains(t, string(readme), "| "+code+" | "+meaning+" |\n")
 	}
 }
 

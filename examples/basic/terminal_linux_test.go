@@ -30,9 +30,9 @@ func openTerminal(t *testing.T, width uint16) (ours, theirs *os.File) {
 	return ours, theirs
 }
 
-// testTerminal looks at the live line on a narrow terminal.
-func (e *env) testTerminal(t *testing.T) {
+func TestLiveLineOnANarrowTerminal(t *testing.T) {
 	const width = 60
+	e := newEnv(t)
 	e.both(t, "CREATE DATABASE shop_t", fmt.Sprintf(people, "shop_t"))
 	ours, theirs := openTerminal(t, width)
 	p := &program{cmd: exec.Command(binary, "run", "-c", e.config(t, "shop_t")), done: make(chan struct{})}
