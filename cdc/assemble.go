@@ -398,7 +398,7 @@ func (a *assembler) commit(e event) error {
 		a.at.list.set(t.maria)
 	}
 	a.moved = true
-	a.src.behind.Store(int64(e.time()))
+	a.src.last.Store(int64(e.time()))
 	switch {
 	case a.skipTo > 0:
 		if a.off > a.skipTo {

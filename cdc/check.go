@@ -130,11 +130,18 @@ func (s *Source) chooseID(ctx context.Context, own string) ([]Fault, error) {
 	}
 	// An account that may not see the replicas is told by checkGrants what it
 	// lacks, or it is MariaDB's, where reading does not need that right.
+	free := func() (id uint32) {
+		for id == 0 || used[strconv.FormatUint(uint64(id), 10)] {
+			id = 1<<30 + rand.Uint32N(1<<30)
+		}
+		return id
+	}
+	// MariaDB ends an older connection with the same id: to try out a setup must
+	// not stop the pipeline that runs with it.
+	s.tryID = free()
 	s.serverID = s.opts.ServerID
 	if s.serverID == 0 {
-		for s.serverID == 0 || used[strconv.FormatUint(uint64(s.serverID), 10)] {
-			s.serverID = 1<<30 + rand.Uint32N(1<<30)
-		}
+		s.serverID = free()
 		return nil, nil
 	}
 	if id := strconv.FormatUint(uint64(s.serverID), 10); id == own {
@@ -196,7 +203,7 @@ func (s *Source) tryDump(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { c.Conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	d := dump{
-		serverID: s.serverID, uuid: newUUID(), maria: s.maria, checksum: s.checksum, beat: s.opts.Heartbeat,
+		serverID: s.tryID, uuid: newUUID(), maria: s.maria, checksum: s.checksum, beat: s.opts.Heartbeat,
 		flags: dumpNonBlock,
 		at:    &position{kind: byFile, file: "", pos: 4},
 	}

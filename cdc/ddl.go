@@ -206,29 +206,11 @@ func (p *parser) definition(s *statement, verb string) {
 		}
 	}
 	within := func(n tableName, ok bool) { one(tableName{n.schema, ""}, ok) }
-	for {
-		switch {
-		case p.skip("TEMPORARY"):
-			s.kind = stmtNothing // it is the session's own, and its rows are not logged
-			return
-		case p.skip("OR", "REPLACE"), p.skip("SQL", "SECURITY"):
-			if p.tok.is("DEFINER") || p.tok.is("INVOKER") {
-				p.advance()
-			}
-		case p.tok.is("DEFINER"), p.tok.is("ALGORITHM"):
-			// DEFINER = `user`@`host`, or CURRENT_USER(), or a word.
-			p.advance()
-			for p.tok.punct("=") || p.tok.punct("@") || p.tok.punct("(") || p.tok.punct(")") ||
-				p.tok.kind == tokName || p.tok.kind == tokString || p.tok.is("CURRENT_USER") ||
-				p.tok.is("UNDEFINED") || p.tok.is("MERGE") || p.tok.is("TEMPTABLE") || p.tok.is("CURRENT_ROLE") {
-				p.advance()
-			}
-		case p.skip("UNIQUE"), p.skip("FULLTEXT"), p.skip("ONLINE"), p.skip("OFFLINE"), p.skip("IGNORE"), p.skip("AGGREGATE"):
-		default:
-			goto object
-		}
+	for p.modifier(s) {
 	}
-object:
+	if s.kind == stmtNothing {
+		return
+	}
 	what := strings.ToUpper(p.tok.text)
 	if p.tok.kind != tokWord {
 		return
@@ -280,6 +262,30 @@ object:
 		}
 		s.kind = stmtNothing
 	}
+}
+
+// modifier reads one of the clauses that may stand before what a statement
+// defines, and reports whether there was one.
+func (p *parser) modifier(s *statement) bool {
+	switch {
+	case p.skip("TEMPORARY"):
+		s.kind = stmtNothing // it is the session's own, and its rows are not logged
+	case p.skip("OR", "REPLACE"), p.skip("UNIQUE"), p.skip("FULLTEXT"), p.skip("ONLINE"), p.skip("OFFLINE"),
+		p.skip("IGNORE"), p.skip("AGGREGATE"):
+	case p.skip("SQL", "SECURITY"):
+		p.skipAny("DEFINER", "INVOKER")
+	case p.tok.is("DEFINER"), p.tok.is("ALGORITHM"):
+		// DEFINER = `user`@`host`, or CURRENT_USER(), or a word.
+		p.advance()
+		for p.tok.punct("=") || p.tok.punct("@") || p.tok.punct("(") || p.tok.punct(")") ||
+			p.tok.kind == tokName || p.tok.kind == tokString || p.tok.is("CURRENT_USER") ||
+			p.tok.is("UNDEFINED") || p.tok.is("MERGE") || p.tok.is("TEMPTABLE") || p.tok.is("CURRENT_ROLE") {
+			p.advance()
+		}
+	default:
+		return false
+	}
+	return true
 }
 
 // alterTable looks for a second table: a new name, or one that a partition is

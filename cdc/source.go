@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,7 @@ type Source struct {
 	filter *filter
 
 	serverID uint32
+	tryID    uint32 // for a connection that only tries
 	uuid     string // our own, which MySQL knows our connections by
 	schemas  *schemas
 	plans    plans
@@ -42,7 +44,7 @@ type Source struct {
 	opened  uint64
 	bytes   uint64
 	at      dfs.Position
-	behind  atomic.Int64 // Unix time of the last commit event
+	last    atomic.Int64 // Unix time of the last commit event
 }
 
 var (
@@ -130,7 +132,9 @@ func (s *Source) closed(st *Stream) {
 	s.mu.Unlock()
 }
 
-// Open implements dfs.Source. It returns a *Stream.
+// Open implements dfs.Source. It returns a *Stream. A Source has one at a time:
+// when a newer one opens, the server ends the older one. So a connection that
+// only looks alive does not stand in the way of the next.
 func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, error) {
 	at, fix, err := s.begin(ctx, from)
 	if err != nil {
@@ -363,13 +367,15 @@ type logFile struct {
 
 func (s *Source) logs(ctx context.Context) ([]logFile, error) {
 	var list []logFile
+	var bad error
 	err := eachRow(ctx, s.db, "SHOW BINARY LOGS", func(v []sql.NullString) {
-		var f logFile
-		fmt.Sscan(v[1].String, &f.size)
-		f.name = v[0].String
-		list = append(list, f)
+		size, e := strconv.ParseUint(v[1].String, 10, 64)
+		if e != nil {
+			bad = fmt.Errorf("cdc: SHOW BINARY LOGS: size of %s: %w", v[0].String, e)
+		}
+		list = append(list, logFile{v[0].String, size})
 	})
-	return list, mark(err)
+	return list, errors.Join(mark(err), bad)
 }
 
 // logEnd sets p to where the log ends.
@@ -378,10 +384,18 @@ func (s *Source) logEnd(ctx context.Context, p *position) error {
 	if !s.maria && atLeast(s.version, 8, 2) {
 		query = "SHOW BINARY LOG STATUS"
 	}
-	return mark(eachRow(ctx, s.db, query, func(v []sql.NullString) {
+	var bad error
+	err := eachRow(ctx, s.db, query, func(v []sql.NullString) {
 		p.file = v[0].String
-		fmt.Sscan(v[1].String, &p.pos)
-	}))
+		p.pos, bad = strconv.ParseUint(v[1].String, 10, 64)
+	})
+	if err == nil && bad == nil && p.file == "" {
+		bad = errors.New("no log")
+	}
+	if bad != nil {
+		bad = fmt.Errorf("cdc: %s: %w", query, bad)
+	}
+	return errors.Join(mark(err), bad)
 }
 
 // eachRow runs a query and calls f with the columns of each row, as text.

@@ -39,7 +39,7 @@ func (s *Source) Stats() Stats {
 		Statements: s.total.statements, StatementsFiltered: s.total.statementsFiltered,
 		Bytes: s.bytes, Position: s.at,
 	}
-	if t := s.behind.Load(); t != 0 {
+	if t := s.last.Load(); t != 0 {
 		st.LastCommit = time.Unix(t, 0)
 	}
 	return st

@@ -227,8 +227,8 @@ func (s *Stream) refused(ctx context.Context, err error) error {
 			return fmt.Errorf("%w, at position %s: read from the server that has them, or make a new copy of the data: %w",
 				ErrDiverged, &s.asm.at, err)
 		case has("same server_uuid", "same server_id", "server_uuid/server_id"):
-			return fmt.Errorf("cdc: another replica with server id %d has connected to the source: give each its own ServerID: %w",
-				s.asm.src.serverID, err)
+			return fmt.Errorf("cdc: a newer reader with server id %d has taken the place of this one: if it is not meant to, give each its own ServerID: %w",
+				s.src.serverID, err)
 		case has("Could not open log file", "could not find next log"):
 			return dfs.Transient(fmt.Errorf("cdc: read the log: %w", err))
 		}

@@ -435,3 +435,23 @@ func TestFilePositionOfAnotherServer(t *testing.T) {
 	_, err = src.Open(limit(t), dfs.Checkpoint{Pos: "7"})
 	require.ErrorContains(t, err, "not one of this source")
 }
+
+func TestNewerStreamTakesThePlaceOfTheOlder(t *testing.T) {
+	for _, kind := range testenv.Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			srv := testenv.Shared(t, kind)
+			src := open(t, srv.DSN(""), &cdc.Options{ServerID: 4711})
+			older, _ := begin(t, src)
+			// To check a setup disturbs nobody.
+			open(t, srv.DSN(""), &cdc.Options{ServerID: 4711})
+			schema := srv.Schema(t)
+			require.Equal(t, "CREATE DATABASE "+schema, said(readN(t, src, older, 1)[0]))
+			newer, _ := begin(t, src)
+			err := ended(t, older)
+			require.ErrorContains(t, err, "a newer reader with server id 4711")
+			require.NotErrorIs(t, err, dfs.ErrTransient)
+			srv.Exec(t, "CREATE TABLE "+schema+".a (id int)")
+			require.Contains(t, said(readN(t, src, newer, 1)[0]), ".a (id int)")
+		})
+	}
+}
