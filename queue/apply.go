@@ -78,6 +78,9 @@ func (q *Queue) finish(ctx context.Context, done <-chan error) error {
 // will say how that went.
 func (q *Queue) apply(ctx context.Context, batch []*dfs.Transaction) (<-chan error, error) {
 	st, err := q.room(ctx)
+	if err == nil {
+		err = q.space(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -152,6 +155,32 @@ func (q *Queue) encode(ctx context.Context, batch []*dfs.Transaction, whole int,
 		blocks <- e
 	}
 	return nil
+}
+
+// reserve is what Apply leaves of the disk, so that a queue that has filled it
+// can still note what was read, and delete it: that too is written to the log
+// first, and the log must fit into the file before it can begin anew.
+const reserve = 32 << 20
+
+// space refuses to fill the disk to the last.
+func (q *Queue) space(ctx context.Context) error {
+	free, known := diskFree(q.path)
+	if !known || free >= reserve {
+		return nil
+	}
+	var pages int64
+	err := q.ask(ctx, func(g *group) error {
+		err := g.conn.QueryRowContext(context.Background(), "PRAGMA freelist_count").Scan(&pages)
+		return wrap(q.path, "look for space", err)
+	})
+	if err != nil || free+pages*pageSize >= reserve {
+		return err
+	}
+	err = dfs.Transient(fmt.Errorf("queue %s: the disk is full: it has %d MB left, and the queue leaves %d for its own work", q.path, free>>20, reserve>>20))
+	q.mu.Lock()
+	q.fault = err
+	q.mu.Unlock()
+	return err
 }
 
 // room waits until the queue may grow.

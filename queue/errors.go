@@ -99,3 +99,9 @@ func unsure(err error) bool {
 	}
 	return false
 }
+
+// isFull reports whether err is a full disk.
+func isFull(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_FULL
+}

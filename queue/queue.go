@@ -40,8 +40,9 @@ type Options struct {
 	// keeps its log instead. The limit may be passed by one batch, and by a
 	// transaction that is larger than the limit. The file itself takes some
 	// 10 to 60 MB more, for its write-ahead log and pages to be used again.
-	// Default: 0, no limit but the disk's: on a full disk Apply returns an error
-	// that is dfs.ErrTransient, has stored nothing, and can be called again.
+	// Default: 0, no limit but the disk's: when that is full but for 32 MB, Apply
+	// returns an error that is dfs.ErrTransient, has stored nothing, and can be
+	// called again.
 	MaxBytes int64
 
 	// ReadOnly opens a queue that another process may be writing. It must exist.

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"time"
 
 	"github.com/dataflowsync/dfs"
@@ -293,6 +294,9 @@ func (s *stream) read(ctx context.Context, last uint64, room int) error {
 	if err := rows.Err(); err != nil {
 		return s.q.readErr(ctx, "read", err)
 	}
+	if now, _, err := s.q.reach(ctx); err != nil || now != last {
+		return err // the queue was reset meanwhile; look again
+	}
 	return s.hole(ctx, 0)
 }
 
@@ -306,5 +310,8 @@ func (s *stream) hole(ctx context.Context, first uint64) error {
 	if st := s.q.state(); s.seq < st.base.seq || s.seq > st.whole.seq {
 		return s.q.missing(s.name, s.seq, st)
 	}
-	return gap("queue %s was reset while a reader stood after transaction %d, and holds %d next; open it again", s.q.path, s.seq, first)
+	if first > 0 && first <= s.seq {
+		return gap("queue %s was reset while reader %q stood after transaction %d, and holds %d next; open it again", s.q.path, s.name, s.seq, first)
+	}
+	return s.corrupt(s.block+1, s.seq+1, errors.New("it is missing"))
 }

@@ -227,6 +227,12 @@ func (w *writer) group(do func(*group) error) error {
 	if err != nil {
 		// SQLite may have rolled back by itself; then this fails, and may.
 		w.rollback.ExecContext(context.Background())
+		if isFull(err) {
+			// If the log fits into the file it begins anew, and what it takes of
+			// the disk serves for deleting.
+			w.log = max(w.log, 1)
+			w.moveLog(0)
+		}
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()

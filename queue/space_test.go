@@ -1,0 +1,97 @@
+package queue
+
+import (
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// Once a backlog has been read, the file becomes small again, also while
+// transactions keep coming, and no Apply waits for that.
+func TestSpaceIsGivenBack(t *testing.T) {
+	q := newQueue(t, nil)
+	_, err := q.Open(t.Context(), dfs.Checkpoint{})
+	require.NoError(t, err)
+	size := func() int64 {
+		info, err := os.Stat(q.path)
+		require.NoError(t, err)
+		return info.Size()
+	}
+	const n = 8000
+	for seq := uint64(1); seq <= n; seq += 500 {
+		apply(t, q, txs(seq, 500, 10_000)...)
+	}
+	require.Greater(t, size(), int64(60<<20))
+	require.NoError(t, q.Trim(t.Context(), at(n)))
+	seq := uint64(n)
+	eventually(t, q, "the file shrinks", func(s Stats) bool {
+		seq++
+		apply(t, q, tx(seq, 1000))
+		return size() < 18<<20
+	})
+	read(t, q, n+1, seq)
+	require.NoError(t, q.Trim(t.Context(), at(seq)))
+	eventually(t, q, "the log shrinks too", func(s Stats) bool { return s.FileBytes < 60<<20 })
+}
+
+// A reader that never leaves its snapshot keeps the log from being moved. Once
+// it has gone, the log becomes small again.
+func TestLogShrinksWhenALongReaderLeaves(t *testing.T) {
+	q := newQueue(t, nil)
+	fill(t, q, 1, 100)
+	tx, err := q.readDB.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	var n int
+	require.NoError(t, tx.QueryRow("SELECT count(*) FROM block").Scan(&n))
+	log := func() int64 {
+		info, err := os.Stat(q.path + "-wal")
+		require.NoError(t, err)
+		return info.Size()
+	}
+	seq := uint64(2)
+	for ; log() < 80<<20; seq += 500 {
+		apply(t, q, txs(seq, 500, 10_000)...)
+	}
+	require.NoError(t, tx.Rollback())
+	for ; log() > 40<<20; seq += 500 {
+		require.Less(t, seq, uint64(40_000), "it never shrinks")
+		apply(t, q, txs(seq, 500, 10_000)...)
+	}
+}
+
+func TestApplyAndNextAllocateLittle(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates too")
+	}
+	q := newQueue(t, nil)
+	s, err := q.Open(t.Context(), dfs.Checkpoint{})
+	require.NoError(t, err)
+	const n = 10_000
+	batch, seq := rows(n), uint64(0)
+	ptrs := make([]*dfs.Transaction, n)
+	for i := range batch {
+		ptrs[i] = &batch[i]
+	}
+	got := make([]*dfs.Transaction, 1000)
+	per := testing.AllocsPerRun(3, func() {
+		for i := range batch {
+			seq++
+			batch[i].Seq = seq
+		}
+		require.NoError(t, q.Apply(t.Context(), ptrs))
+	}) / n
+	require.Less(t, per, 0.1, "allocations for each transaction applied")
+	read := 0
+	per = testing.AllocsPerRun(3, func() {
+		for k := 0; k < n; {
+			n, err := s.Next(t.Context(), got)
+			require.NoError(t, err)
+			k += n
+			read += n
+		}
+	}) / n
+	require.Less(t, per, 0.2, "allocations for each transaction read")
+}
