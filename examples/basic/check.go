@@ -184,6 +184,11 @@ func checkTarget(ctx context.Context, c *config.Config, p *parts) section {
 			text = fmt.Sprintf("goes on after transaction %s", count(t.Seq))
 		}
 		s.add("ok", "checkpoint", "", text)
+		if lane, why, sql := strings.Cut(p.target.Stats().Lane, ": "); sql {
+			s.add("note", "rows go as", lane, why)
+		} else {
+			s.add("ok", "rows go as", lane, "the fastest way to apply them")
+		}
 	}
 	return s
 }

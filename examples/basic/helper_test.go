@@ -75,7 +75,6 @@ func newEnv(t *testing.T) *env {
 	e.target.Exec(t,
 		"CREATE USER dfs@'%' IDENTIFIED BY '"+strings.ReplaceAll(targetPassword, "'", "''")+"'",
 		"GRANT SELECT, INSERT, UPDATE, DELETE ON `shop%`.* TO dfs@'%'",
-		"GRANT SESSION_VARIABLES_ADMIN ON *.* TO dfs@'%'",
 		"GRANT CREATE, SELECT, INSERT, UPDATE, DELETE ON dfs.* TO dfs@'%'")
 	t.Cleanup(func() {
 		// Invariant I9, for all that the test made the program print.

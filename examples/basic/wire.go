@@ -42,6 +42,7 @@ func targetOptions(c *config.Config, log *slog.Logger) *sink.MySQLOptions {
 		DDL:      sink.Policy(c.Target.DDL),
 		MaxRows:  c.Target.MaxRows,
 		MaxBytes: int(c.Target.MaxBytes),
+		SQLOnly:  c.Target.SQLOnly,
 		Logger:   log,
 	}
 	for _, r := range c.Target.Routes {

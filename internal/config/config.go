@@ -85,6 +85,7 @@ type Target struct {
 	DDL       string           `yaml:"ddl"`
 	MaxRows   int              `yaml:"max_rows"`
 	MaxBytes  Size             `yaml:"max_bytes"`
+	SQLOnly   bool             `yaml:"sql_only"`
 }
 
 // A Route sends the tables that match From to To.

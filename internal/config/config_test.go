@@ -117,6 +117,8 @@ func TestEachMistakeIsToldOnceWithItsLine(t *testing.T) {
 			`5: source.heartbeat is "10"; want a duration such as 500ms, 10s, 24h or 7d`},
 		{"a size that is none", head + "queue: {path: x, keep: lots}\n",
 			`5: queue.keep is "lots"; want a size such as 512MiB or 10GB`},
+		{"a switch that is none", "source:\n  dsn: u:p@tcp(h:1)/\ntarget:\n  dsn: u:p@tcp(h:1)/\n  sql_only: yes\n",
+			`5: target.sql_only is "yes"; want true or false`},
 		{"a number out of range", head + "  server_id: 4294967296\n",
 			`5: source.server_id is "4294967296"; want a whole number from 0 to 4294967295`},
 		{"a variable that is not set", head + "name: ${NOPE}\n",

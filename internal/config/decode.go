@@ -194,6 +194,11 @@ func setBasic(v reflect.Value, s string) error {
 	switch v.Kind() {
 	case reflect.String:
 		v.SetString(s)
+	case reflect.Bool:
+		if s != "true" && s != "false" {
+			return errors.New("true or false")
+		}
+		v.SetBool(s == "true")
 	case reflect.Int:
 		n, err := strconv.ParseInt(s, 10, 64)
 		if err != nil {

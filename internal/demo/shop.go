@@ -121,6 +121,6 @@ func targetAccount(password string) []string {
 		"CREATE USER dfs@'%' IDENTIFIED BY '" + password + "'",
 		"GRANT SELECT, INSERT, UPDATE, DELETE ON shop.* TO dfs@'%'",
 		"GRANT CREATE, SELECT, INSERT, UPDATE, DELETE ON dfs.* TO dfs@'%'",
-		"GRANT SESSION_VARIABLES_ADMIN ON *.* TO dfs@'%'",
+		"GRANT REPLICATION_APPLIER ON *.* TO dfs@'%'",
 	}
 }
