@@ -58,7 +58,8 @@ type session struct {
 func connector(dsn string) (driver.Connector, error) {
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {
-		return nil, fmt.Errorf("reading the target's DSN, user:password@tcp(host:3306)/: %w", err)
+		// Invariant I9: the driver's own words may quote a part of the password.
+		return nil, errors.New("the target's DSN cannot be read: write user:password@tcp(host:3306)/ or user:password@unix(/path/to/socket)/")
 	}
 	cfg.ClientFoundRows = true // an UPDATE counts the rows it found, not those that changed
 	cfg.MultiStatements = true
