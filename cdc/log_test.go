@@ -229,5 +229,18 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 	}
 	require.NoError(t, st.Close())
 	require.NoError(t, src.Close())
-	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before }, 5*time.Second, 10*time.Millisecond)
+	if !eventually(func() bool { return runtime.NumGoroutine() <= before }) {
+		stacks := make([]byte, 1<<20)
+		t.Fatalf("%d goroutines before, and now:\n%s", before, stacks[:runtime.Stack(stacks, true)])
+	}
+}
+
+// eventually waits for cond, in this goroutine.
+func eventually(cond func() bool) bool {
+	for start := time.Now(); time.Since(start) < 5*time.Second; runtime.Gosched() {
+		if cond() {
+			return true
+		}
+	}
+	return false
 }

@@ -218,6 +218,12 @@ func (s *Stream) refused(ctx context.Context, err error) error {
 		}
 		return false
 	}
+	// MySQL's code for this is 1236 and MariaDB's 4052. MySQL 5.6 says nothing, and
+	// ends the log.
+	if has("same server_uuid", "same server_id") {
+		return fmt.Errorf("cdc: a newer reader with server id %d has taken the place of this one: if it is not meant to, give each its own ServerID: %w",
+			s.src.serverID, err)
+	}
 	if code == 1236 {
 		switch {
 		case has("purged", "Could not find first log file name", "too old", "Could not find GTID state"):
@@ -226,9 +232,6 @@ func (s *Stream) refused(ctx context.Context, err error) error {
 		case has("has more GTIDs", "not in the master's binlog", "position > file size", "larger than the binary log"):
 			return fmt.Errorf("%w, at position %s: read from the server that has them, or make a new copy of the data: %w",
 				ErrDiverged, &s.asm.at, err)
-		case has("same server_uuid", "same server_id", "server_uuid/server_id"):
-			return fmt.Errorf("cdc: a newer reader with server id %d has taken the place of this one: if it is not meant to, give each its own ServerID: %w",
-				s.src.serverID, err)
 		case has("Could not open log file", "could not find next log"):
 			return dfs.Transient(fmt.Errorf("cdc: read the log: %w", err))
 		}
