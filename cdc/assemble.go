@@ -227,6 +227,11 @@ func (a *assembler) rotate(e event) error {
 		a.file = string(name)
 		clear(a.maps)
 		a.last = nil
+		if a.at.kind == byFile && a.skipTo == 0 {
+			// Nothing is left to read in the old file, and so it may be purged.
+			a.at.file, a.at.pos = a.file, 4
+			a.moved = true
+		}
 	}
 	a.off = binary.LittleEndian.Uint64(b)
 	return nil

@@ -409,6 +409,31 @@ func openError(t *testing.T, src *cdc.Source, pos dfs.Position) error {
 	return ended(t, st)
 }
 
+func TestFileThatWasReadToItsEndMayBePurged(t *testing.T) {
+	eachSetup(t, func(t *testing.T, s setup, srv *testenv.Server) {
+		srv.Exec(t, "CREATE DATABASE shop", "CREATE TABLE shop.a (id int PRIMARY KEY)")
+		src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{"shop.*"}, Heartbeat: 50 * time.Millisecond})
+		st, _ := begin(t, src)
+		srv.Exec(t, "INSERT INTO shop.a VALUES (1)", "FLUSH LOGS")
+		var pos dfs.Position
+		if s.word == "file" {
+			all := read(t, st, func(tx *dfs.Transaction) bool { return strings.HasSuffix(string(tx.Pos), ".000002:4") })
+			pos = all[len(all)-1].Pos
+		} else {
+			pos = readN(t, src, st, 1)[0].Pos
+		}
+		killDump(t, srv)
+		require.Eventually(t, func() bool {
+			first, last := logNames(t, srv)
+			srv.Exec(t, "PURGE BINARY LOGS TO '"+last+"'")
+			return first == last
+		}, 20*time.Second, 50*time.Millisecond)
+		st = stream(t, src, pos)
+		srv.Exec(t, "INSERT INTO shop.a VALUES (2)")
+		require.Equal(t, "insert a 2", said(readN(t, src, st, 1)[0]))
+	})
+}
+
 func TestServerThatWasReset(t *testing.T) {
 	eachSetup(t, func(t *testing.T, s setup, srv *testenv.Server) {
 		srv.Exec(t, "CREATE DATABASE shop", "CREATE TABLE shop.a (id int PRIMARY KEY)", "FLUSH LOGS", "FLUSH LOGS",
