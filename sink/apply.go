@@ -185,7 +185,7 @@ func (m *MySQL) merged(ctx context.Context, list []item, begin func()) error {
 			return err
 		}
 	}
-	if w.fkOff {
+	if w.fkOff || w.fkUnknown {
 		w.statement("SET foreign_key_checks=1", uncounted)
 	}
 	if err := p.wait(); err != nil {

@@ -146,3 +146,38 @@ func TestStatementsAreCutToTheServersPacket(t *testing.T) {
 		srv.Exec(t, "TRUNCATE "+s+".b")
 	}
 }
+
+// A group without foreign key checks must not leave them off for the next,
+// whichever lane either takes.
+func TestForeignKeyChecksAreOnAgainAfterAGroupWithout(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MySQL97)
+	s := srv.Schema(t)
+	srv.Exec(t, "CREATE TABLE "+s+".p (id int PRIMARY KEY)", "CREATE TABLE "+s+".c (id int PRIMARY KEY, pid int, "+
+		"FOREIGN KEY (pid) REFERENCES "+s+".p (id) ON DELETE CASCADE)")
+	m := openSink(t, srv, &MySQLOptions{Name: s})
+	m.writer.minEvents = 2
+	parent := &dfs.Table{Schema: s, Name: "p", Key: []int{0}, Columns: []dfs.Column{{Name: "id", Type: "int"}}}
+	child := &dfs.Table{Schema: s, Name: "c", Key: []int{0}, Columns: []dfs.Column{{Name: "id", Type: "int"}, {Name: "pid", Type: "int"}}}
+	id, seq := 0, uint64(0)
+	for _, sizes := range [][2]int{{1, 1}, {1, 3}, {3, 1}, {3, 3}} {
+		for _, noFK := range [][2]bool{{true, false}, {false, true}} {
+			var changes []dfs.Change
+			for k, c := range [2]*dfs.Table{child, parent} {
+				for range sizes[k] {
+					id++
+					row := dfs.Row{dfs.IntValue(int64(id)), dfs.NullValue()}[:len(c.Columns)]
+					change := ins(c, row)
+					change.NoForeignKeys = noFK[k]
+					changes = append(changes, change)
+				}
+			}
+			seq++
+			require.NoError(t, m.Apply(t.Context(), []*dfs.Transaction{txn(seq, changes...)}))
+			got, err := m.sess.query(t.Context(), "SELECT @@foreign_key_checks")
+			require.NoError(t, err)
+			require.Equal(t, "1", got[0][0].text, "sizes %v, without checks %v", sizes, noFK)
+			require.Zero(t, m.Stats().Fallbacks)
+		}
+	}
+	require.Positive(t, m.Stats().EventRows)
+}

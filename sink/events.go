@@ -147,7 +147,9 @@ func (w *writer) eventGroup(g *group) (done int, err error) {
 			return done, err
 		}
 		w.eventRows.Add(uint64(n))
-		w.fkOff = g.noFK // the session takes it over from the event
+		// Whether the session takes the flag over from the event depends on
+		// the server: MySQL 9.7 puts its own back after the statement.
+		w.fkUnknown = w.fkUnknown || g.noFK || w.fkOff
 	}
 	return done, nil
 }

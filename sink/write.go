@@ -25,7 +25,8 @@ type writer struct {
 	minEvents int
 	eventRows *atomic.Uint64 // counts the rows that went as events
 	want      []int64
-	fkOff     bool
+	fkOff     bool // the session has foreign_key_checks=0
+	fkUnknown bool // row events may have changed that
 
 	// send executes a packet. It may return before that is done, but not
 	// before the packet sent last is. Each statement must match as many rows
@@ -40,7 +41,7 @@ const (
 
 // reset forgets what was not sent.
 func (w *writer) reset() {
-	w.b, w.want, w.fkOff = w.b[:0], nil, false
+	w.b, w.want, w.fkOff, w.fkUnknown = w.b[:0], nil, false, false
 }
 
 // statement adds a whole statement.
@@ -103,8 +104,8 @@ func (w *writer) group(g *group) error {
 
 // sqlGroup adds the statements for a group as SQL.
 func (w *writer) sqlGroup(g *group) error {
-	if g.noFK != w.fkOff {
-		w.fkOff = g.noFK
+	if g.noFK != w.fkOff || w.fkUnknown {
+		w.fkOff, w.fkUnknown = g.noFK, false
 		sql := "SET foreign_key_checks=1"
 		if g.noFK {
 			sql = "SET foreign_key_checks=0"
@@ -252,6 +253,10 @@ func (w *writer) deletes(g *group) error {
 			return append(b, ')')
 		})
 	}
+	// The servers take a time for a list of ORs that grows with its square: of
+	// 1000 rows 11-26k a second, of 200 46-98k, of 50 79-100k.
+	defer func(n int) { w.maxRows = n }(w.maxRows)
+	w.maxRows = min(w.maxRows, 100)
 	return w.list(g, string(head), " OR ", "", func(b []byte, r *rowOp, _ bool) []byte {
 		return append(m.appendWhere(append(b, '('), r.before), ')')
 	})
