@@ -82,7 +82,7 @@ func compose(ctx context.Context, way string, c *config.Config) error {
 	opts := &sink.MySQLOptions{Name: c.Name, Schema: c.Target.Schema}
 	if way == repeating {
 		// One that repeats must not mind that rows are there already.
-		opts.Conflicts = []sink.ConflictRule{{Tables: "*.*", Policy: sink.PolicyOverwrite}}
+		opts.Conflicts = []sink.ConflictRule{{Tables: "*.tokens", Policy: sink.PolicyIgnore}, {Tables: "*.*", Policy: sink.PolicyOverwrite}}
 	}
 	dst, err := sink.OpenMySQL(ctx, c.TargetDSN(), opts)
 	if err != nil {
@@ -219,7 +219,7 @@ func (r *repeater) Apply(ctx context.Context, batch []*dfs.Transaction) error {
 	if err := r.MySQL.Apply(ctx, batch); err != nil || last.More {
 		return err
 	}
-	if r.n++; r.n%20 == 0 && r.at.Seq > 0 {
+	if r.n++; r.n%5 == 0 && r.at.Seq > 0 {
 		_, err := r.db.ExecContext(ctx, "UPDATE "+r.table+" SET seq = ?, pos = ? WHERE name = ?", r.at.Seq, string(r.at.Pos), r.name)
 		if err != nil {
 			return err

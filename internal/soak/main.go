@@ -190,7 +190,7 @@ func (j *job) run(ctx context.Context) (r *report, err error) {
 		return nil, err
 	}
 	err = s.epochs(ctx, j.duration, j.faults)
-	r = s.report(j.pair, j.seed)
+	r = s.report(j.pair.name)
 	if errors.Is(err, errStopped) || ctx.Err() != nil {
 		err = nil // it is among the violations, or somebody wanted it
 	}

@@ -71,6 +71,12 @@ func (r *reader) look(ctx context.Context, withBulk bool) {
 	}
 	r.last = now
 	source, err := readProgress(ctx, r.src, r.schema)
+	// A server that does not sync its log at each commit sends a transaction to
+	// its replicas before it shows it to others, though it is certain by then.
+	for end := time.Now().Add(2 * time.Second); err == nil && len(now.ahead(source)) > 0 && time.Now().Before(end); {
+		sleep(ctx, 20*time.Millisecond)
+		source, err = readProgress(ctx, r.src, r.schema)
+	}
 	if err != nil {
 		return
 	}

@@ -31,9 +31,9 @@ type report struct {
 	Replay       string            `json:"replay,omitempty"`
 }
 
-// report sums up.
-func (s *soak) report(p pair, seed uint64) *report {
-	r := &report{Pair: p.name, Seed: seed, Took: time.Since(s.began),
+// report sums up what was done under a name.
+func (s *soak) report(name string) *report {
+	r := &report{Pair: name, Seed: s.seed, Took: time.Since(s.began),
 		Transactions: s.work.transactions.Load(), Rows: s.work.rows.Load(),
 		RolledBack: s.work.rollbacks.Load(), Retried: s.work.retries.Load(),
 		Snapshots: s.reader.snapshots.Load(), Settled: s.tally.settled, Compared: s.tally.compared, Ledgers: s.tally.ledgers,

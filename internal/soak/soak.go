@@ -29,6 +29,7 @@ type soak struct {
 	schema         string
 	patience       time.Duration
 	dir            string // for queues, configuration files and logs
+	seed           uint64
 	rnd            *rand.Rand
 	command        func(config string) *exec.Cmd // the program under test
 	log            io.Writer                     // tells what happens; may be nil
@@ -65,7 +66,7 @@ type options struct {
 // DFS. The caller closes the soak.
 func newSoak(ctx context.Context, source, target *testenv.Server, dir string, command func(config string) *exec.Cmd, log io.Writer, o options) (_ *soak, err error) {
 	s := &soak{source: source, target: target, schema: o.schema, dir: dir, command: command, log: log,
-		rnd: rand.New(rand.NewPCG(o.seed, 0)), found: &findings{}, began: time.Now()}
+		seed: o.seed, rnd: rand.New(rand.NewPCG(o.seed, 0)), found: &findings{}, began: time.Now()}
 	if s.schema == "" {
 		s.schema = "soak"
 	}
