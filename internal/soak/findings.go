@@ -51,7 +51,7 @@ func (f *findings) all() ([]violation, int) {
 	for _, c := range f.count {
 		n += c
 	}
-	return f.first[:len(f.first):len(f.first)], n
+	return append([]violation{}, f.first...), n
 }
 
 // of returns how many violations the instrument has found.
