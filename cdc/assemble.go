@@ -161,6 +161,7 @@ func (a *assembler) step(e event) {
 	}
 }
 
+// place returns the place after the last event, as EventError.At has it.
 func (a *assembler) place() string { return a.file + ":" + strconv.FormatUint(a.off, 10) }
 
 // appendID appends the name of the transaction: its GTID or, if it has none, the
@@ -186,6 +187,9 @@ func (a *assembler) appendID(b []byte) []byte {
 	return strconv.AppendUint(b, t.gno, 10)
 }
 
+// fault returns an error that ends the stream for good: what is in the log here
+// cannot be handed on whole. It is not transient, since the log will not change;
+// the cure is a person's to apply.
 func (a *assembler) fault(what, cure string) error {
 	id := ""
 	if a.tx.hasID {
@@ -207,6 +211,9 @@ func (a *assembler) start(e event) error {
 	return nil
 }
 
+// rotate moves to the next file of the log. The server makes one up at the start
+// of each connection, to tell the name of the file that it reads from; one more
+// stands at the end of each file. Only a change of the name means anything.
 func (a *assembler) rotate(e event) error {
 	b := e.body()
 	if len(b) < 9 {
@@ -283,6 +290,8 @@ func (a *assembler) tableMap(ctx context.Context, e event) error {
 	return err
 }
 
+// lookup returns the last table map with the id, or nil. Most rows belong to the
+// table of the rows before, so that one is looked at first.
 func (a *assembler) lookup(id uint64) *tableMap {
 	if a.last != nil && a.last.id == id {
 		return a.last
@@ -298,6 +307,10 @@ func (a *assembler) lookup(id uint64) *tableMap {
 // statement has ended.
 const dummyTable = 0xffffff
 
+// rows adds row images of a followed table to the part, without a look inside.
+// The table map goes in front of the first rows in each part, so that a part can
+// be decoded without the others; where a statement repeats a map that the part
+// has, it is left out.
 func (a *assembler) rows(e event) error {
 	id, ok := tableID(e)
 	if !ok {
@@ -338,12 +351,16 @@ func (a *assembler) rows(e event) error {
 	return nil
 }
 
+// head begins the container of the part, if it is not begun.
 func (a *assembler) head() {
 	if len(a.part) == 0 {
 		a.part = appendContainer(a.part, a.src.maria)
 	}
 }
 
+// partialUpdate refuses an update that holds changes to JSON columns instead of
+// their values (binlog_row_value_options=PARTIAL_JSON, MySQL 8.0.3). Open refuses
+// the global setting, but any session may set its own.
 func (a *assembler) partialUpdate(e event) error {
 	id, _ := tableID(e)
 	if m := a.lookup(id); m != nil && !m.followed {
@@ -378,6 +395,9 @@ func (a *assembler) xaPrepare(e event) error {
 	return a.commit(e)
 }
 
+// xaFault refuses an XA transaction that is prepared now and committed, or rolled
+// back, in another transaction of the log. Its rows would have to be kept until
+// then, across restarts.
 func (a *assembler) xaFault() error {
 	return a.fault("an XA transaction in two phases touches a followed table",
 		"only XA COMMIT ... ONE PHASE can be read so far: use that, or plain transactions")

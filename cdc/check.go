@@ -109,6 +109,7 @@ func (s *Source) unreachable(err error) error {
 	return fmt.Errorf("cdc: connect to %s as %s: %w (%s)", s.cfg.Addr, s.cfg.User, err, cure)
 }
 
+// cutLast is strings.Cut at the last sep: a user name may hold an @ too.
 func cutLast(s, sep string) (before, after string, ok bool) {
 	i := strings.LastIndex(s, sep)
 	if i < 0 {
@@ -259,6 +260,7 @@ func (s *Source) checkTables(ctx context.Context, account string) ([]Fault, erro
 	return faults, nil
 }
 
+// quoteName quotes a schema for a GRANT, or gives * for a pattern.
 func quoteName(s string) string {
 	if strings.ContainsAny(s, "*?") {
 		return "*"

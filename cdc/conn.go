@@ -209,6 +209,9 @@ func (d *dump) register() []byte {
 	return append(b, make([]byte, 8)...) // rank, and the source's id
 }
 
+// request returns COM_BINLOG_DUMP, or COM_BINLOG_DUMP_GTID with the set of what
+// has been read. MariaDB takes its GTIDs from @slave_connect_state instead, and
+// ignores the file and the place.
 func (d *dump) request() []byte {
 	le := binary.LittleEndian
 	b := make([]byte, 4, 128)

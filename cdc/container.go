@@ -28,6 +28,8 @@ const (
 	recChanges = 3
 )
 
+// appendContainer begins a container. Records are then appended to it, in the
+// order of the log.
 func appendContainer(b []byte, maria bool) []byte {
 	flags := byte(0)
 	if maria {
@@ -39,6 +41,7 @@ func appendContainer(b []byte, maria bool) []byte {
 // containerHead is how many bytes appendContainer writes.
 const containerHead = 2
 
+// appendRecord appends one record.
 func appendRecord(b []byte, kind byte, data []byte) []byte {
 	b = append(b, kind)
 	b = binary.AppendUvarint(b, uint64(len(data)))
@@ -81,6 +84,7 @@ func appendTable(b []byte, t *dfs.Table) []byte {
 	return dfs.AppendChanges(b, []dfs.Change{{Op: dfs.DDL, Table: t}})
 }
 
+// parseTable reads what appendTable wrote.
 func parseTable(b []byte) (*dfs.Table, error) {
 	c, err := dfs.ParseChanges(b)
 	if err != nil {

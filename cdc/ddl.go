@@ -38,6 +38,8 @@ type statement struct {
 	xid string // of an XA statement
 }
 
+// A tableName is a table, or with an empty name something else in the schema. The
+// names are as the statement writes them.
 type tableName struct{ schema, name string }
 
 // A parser reads the names out of one statement.
@@ -47,6 +49,7 @@ type parser struct {
 	schema string // for names without one
 }
 
+// advance moves to the next token and returns it.
 func (p *parser) advance() token {
 	p.tok = p.lex.next()
 	return p.tok

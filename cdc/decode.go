@@ -159,6 +159,8 @@ func countRows(b []byte) (n int) {
 	return n
 }
 
+// transaction decodes one container and appends its changes. After an error those
+// of earlier transactions of the batch are whole, and nothing of this one is used.
 func (d *decoder) transaction(b []byte) error {
 	r, maria, err := openContainer(b)
 	if err != nil {

@@ -56,6 +56,9 @@ func (p pattern) match(schema, table string) bool {
 	return glob(p.schema, schema) && glob(p.table, table)
 }
 
+// A table is followed if a pattern matches it and none that leaves out does. So
+// the order in which patterns are given means nothing.
+//
 // follows reports whether the table is followed. An empty table asks whether
 // any table of the schema may be.
 func (f *filter) follows(schema, table string) bool {

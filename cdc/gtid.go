@@ -70,6 +70,7 @@ func parseGTIDSet(s string) (*gtidSet, error) {
 	return set, nil
 }
 
+// parseUUID reads a UUID, with its dashes or without.
 func parseUUID(s string) (uuid [16]byte, err error) {
 	b, err := hex.DecodeString(strings.ReplaceAll(s, "-", ""))
 	if err == nil && len(b) != len(uuid) {
@@ -79,6 +80,7 @@ func parseUUID(s string) (uuid [16]byte, err error) {
 	return uuid, err
 }
 
+// appendUUID writes the 16 bytes of a UUID as MySQL prints @@server_uuid.
 func appendUUID(b []byte, u []byte) []byte {
 	for i, part := range [5][2]int{{0, 4}, {4, 6}, {6, 8}, {8, 10}, {10, 16}} {
 		if i > 0 {
@@ -247,6 +249,7 @@ type mariaGTID struct {
 	seq            uint64
 }
 
+// append writes the GTID as MariaDB prints it.
 func (g mariaGTID) append(b []byte) []byte {
 	b = append(strconv.AppendUint(b, uint64(g.domain), 10), '-')
 	b = append(strconv.AppendUint(b, uint64(g.server), 10), '-')
@@ -286,6 +289,8 @@ func (l *gtidList) set(g mariaGTID) {
 	l.gtids = append(l.gtids, g)
 }
 
+// append writes the list as MariaDB takes it in @slave_connect_state, with the
+// domain that moved last at the end.
 func (l *gtidList) append(b []byte) []byte {
 	for i, g := range l.gtids {
 		if i > 0 {

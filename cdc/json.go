@@ -64,6 +64,7 @@ func appendJSON(to, b []byte) ([]byte, error) {
 	return w.to, err
 }
 
+// A jsonWriter appends the text of one document to its to.
 type jsonWriter struct {
 	to   []byte
 	left int // how many more values there can be

@@ -53,6 +53,7 @@ func (p *position) append(b []byte) []byte {
 	return strconv.AppendUint(append(b, ':'), p.pos, 10)
 }
 
+// String returns the position as a dfs.Position holds it.
 func (p *position) String() string { return string(p.append(nil)) }
 
 // parsePosition reads what append wrote.

@@ -79,6 +79,8 @@ func (s *schemas) forget(schema, table string) {
 	}
 }
 
+// forgetAll drops what is known of all tables: a statement may have altered any of
+// them.
 func (s *schemas) forgetAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -126,6 +126,7 @@ func (s *Source) Close() error {
 	return s.db.Close()
 }
 
+// closed forgets a stream that has ended.
 func (s *Source) closed(st *Stream) {
 	s.mu.Lock()
 	delete(s.streams, st)
@@ -357,6 +358,7 @@ func (s *Source) reachable(ctx context.Context, at *position) error {
 	return nil
 }
 
+// oneLine takes out the line feeds that MySQL prints a GTID set with.
 func oneLine(set string) string { return strings.Join(strings.Fields(set), "") }
 
 // A logFile is one file of a server's binary log.
@@ -365,6 +367,8 @@ type logFile struct {
 	size uint64
 }
 
+// logs returns the files of the binary log, oldest first. It needs REPLICATION
+// CLIENT, or MariaDB's BINLOG MONITOR.
 func (s *Source) logs(ctx context.Context) ([]logFile, error) {
 	var list []logFile
 	var bad error

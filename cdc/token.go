@@ -22,6 +22,7 @@ type token struct {
 // is reports whether t is the keyword w, given in upper case.
 func (t token) is(w string) bool { return t.kind == tokWord && strings.EqualFold(t.text, w) }
 
+// punct reports whether t is the character c.
 func (t token) punct(c string) bool { return t.kind == tokPunct && t.text == c }
 
 // A lexer cuts a statement into tokens as MySQL does. Comments are left out, but
@@ -33,6 +34,9 @@ type lexer struct {
 	open int // /*! comments that are open
 }
 
+// next returns the next token, and one of kind tokEnd after the last. It never
+// fails: what MySQL would not parse gives tokens too, as the statement has been
+// run, and so was right for the server that logged it.
 func (l *lexer) next() token {
 	for l.pos < len(l.s) {
 		rest := l.s[l.pos:]
@@ -78,6 +82,7 @@ func (l *lexer) next() token {
 	return token{tokEnd, "", len(l.s)}
 }
 
+// wordByte reports whether c may be part of a name without quotes.
 func wordByte(c byte) bool {
 	return c == '_' || c == '$' || c >= 0x80 ||
 		c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
@@ -100,6 +105,10 @@ func (l *lexer) quoted(q byte) token {
 	return token{tokName, name.String(), at}
 }
 
+// string reads a string, in which a quote is doubled or has a backslash in front.
+// Under sql_mode NO_BACKSLASH_ESCAPES a backslash means nothing, so that a string
+// may seem to end later than it does. It then ends with a later quote, and names
+// between them are missed; they stand behind strings in no statement read here.
 func (l *lexer) string() token {
 	at := l.pos
 	for l.pos++; l.pos < len(l.s); l.pos++ {

@@ -148,6 +148,9 @@ func (d *decoder) decimal(r *reader, c *column, v *dfs.Value) error {
 	return nil
 }
 
+// appendDecimal reads a DECIMAL(precision, scale) from r and appends its text as
+// the server prints it: all digits of the scale, and no more zeros in front than
+// the one before the point.
 func appendDecimal(to []byte, r *reader, precision, scale int) ([]byte, error) {
 	whole := precision - scale
 	if whole < 0 || precision == 0 || precision > 81 {
