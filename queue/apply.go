@@ -108,6 +108,7 @@ func (q *Queue) apply(ctx context.Context, batch []*dfs.Transaction) (<-chan err
 			if err == nil {
 				err = g.insert(&e.block)
 			}
+			e.shrink()
 			q.enc <- e
 		}
 		select {

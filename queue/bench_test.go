@@ -1,11 +1,14 @@
 package queue
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -78,7 +81,7 @@ func benchmarkApply(b *testing.B, n int, read bool) {
 	}
 	b.ReportAllocs()
 	b.SetBytes(350 * int64(n))
-	seq := uint64(0)
+	seq, before := uint64(0), cpu(b)
 	for b.Loop() {
 		for j := range txs {
 			seq++
@@ -88,9 +91,11 @@ func benchmarkApply(b *testing.B, n int, read bool) {
 			b.Fatal(err)
 		}
 	}
+	used := cpu(b) - before
 	s := q.Stats()
 	total := float64(seq)
 	b.ReportMetric(total/b.Elapsed().Seconds(), "tx/s")
+	b.ReportMetric(float64(used)/total, "cpu-ns/tx")
 	b.ReportMetric(float64(s.StoredBytes)/total, "stored-B/tx")
 	b.ReportMetric(float64(s.FileBytes)/1e6, "file-MB")
 	if read {
@@ -101,4 +106,49 @@ func benchmarkApply(b *testing.B, n int, read bool) {
 	txs[0].Seq = seq
 	require.NoError(b, q.Apply(b.Context(), batch[:1])) // wakes the reader
 	wg.Wait()
+}
+
+// cpu returns the processor time that this process has used, which the other
+// work of a machine changes less than it does the time that passes.
+func cpu(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkHandOver measures from Apply to the other side of Next, one
+// transaction at a time.
+func BenchmarkHandOver(b *testing.B) {
+	q := newQueue(b, nil)
+	s, err := q.Open(b.Context(), dfs.Checkpoint{})
+	require.NoError(b, err)
+	arrived := make(chan error)
+	ctx, cancel := context.WithCancel(b.Context())
+	go func() {
+		for batch := make([]*dfs.Transaction, 10); ; {
+			n, err := s.Next(ctx, batch)
+			if ctx.Err() != nil {
+				close(arrived)
+				return
+			}
+			if err == nil {
+				err = q.Trim(ctx, batch[n-1].Checkpoint)
+			}
+			arrived <- err
+		}
+	}()
+	batch := []*dfs.Transaction{&rows(1)[0]}
+	var took []time.Duration
+	for b.Loop() {
+		batch[0].Seq++
+		start := time.Now()
+		require.NoError(b, q.Apply(b.Context(), batch))
+		require.NoError(b, <-arrived)
+		took = append(took, time.Since(start))
+	}
+	cancel()
+	<-arrived
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-us")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -90,6 +91,16 @@ func (e *encoder) reset(first uint64) {
 	*e = encoder{raw: e.raw[:0], changes: e.changes, block: block{first: first, data: e.data[:0]}}
 }
 
+// shrink lets go of buffers that only an unusually large transaction needs.
+// Invariant I6: memory is bounded.
+func (e *encoder) shrink() {
+	for _, b := range [...]*[]byte{&e.raw, &e.data, &e.changes} {
+		if cap(*b) > 4*blockBytes {
+			*b = nil
+		}
+	}
+}
+
 // add appends a transaction:
 //
 //	flags      byte
@@ -129,7 +140,7 @@ func (e *encoder) add(tx *dfs.Transaction) error {
 		e.prev.committed = us
 	}
 	if flags&(flagEncoded|flagChanges) != 0 {
-		b = binary.AppendUvarint(b, uint64(len(payload)))
+		b = binary.AppendUvarint(slices.Grow(b, len(payload)+binary.MaxVarintLen64), uint64(len(payload)))
 		b = append(b, payload...)
 	}
 	e.raw = b

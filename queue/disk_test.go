@@ -102,6 +102,40 @@ func TestFullFileSystem(t *testing.T) {
 	read(t, q, seq+1, seq+10)
 }
 
+// Every write beyond a length fails, as on a disk with a fault.
+func TestFailedWrite(t *testing.T) {
+	q := newQueue(t, nil)
+	fill(t, q, 10, 1000)
+	info, err := os.Stat(q.path + "-wal")
+	require.NoError(t, err)
+	var old syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old))
+	defer syscall.Setrlimit(syscall.RLIMIT_FSIZE, &old)
+	failed := 0
+	for limit := info.Size(); ; limit += 10_000 { // at each page of what is written
+		low := syscall.Rlimit{Cur: uint64(limit), Max: old.Max}
+		require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &low))
+		err := q.Apply(t.Context(), txs(11, 10, 40_000))
+		require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &old))
+		if err == nil {
+			break
+		}
+		require.ErrorIs(t, err, dfs.ErrTransient)
+		require.ErrorContains(t, err, "disk I/O error")
+		require.ErrorIs(t, q.Stats().Err, dfs.ErrTransient)
+		c, err := q.Checkpoint(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, at(10), c)
+		failed++
+	}
+	require.Greater(t, failed, 10)
+	require.NoError(t, q.Stats().Err)
+	read(t, q, 1, 20)
+	require.NoError(t, q.Close())
+	q = opened(t, q.path, nil)
+	read(t, q, 1, 20)
+}
+
 // alter changes the file beside the queue, as no program should.
 func alter(t *testing.T, q *Queue, query string, args ...any) {
 	t.Helper()
@@ -161,7 +195,7 @@ func TestMissingBlockIsNoticed(t *testing.T) {
 // Whatever byte of the file is changed: either all is as it was, or there is an
 // error. Never is anything wrong or missing without one.
 func TestDamagedFileNeverGivesWrongRows(t *testing.T) {
-	dir := t.TempDir()
+	dir := memory(t)
 	path := filepath.Join(dir, "queue")
 	q := opened(t, path, nil)
 	fill(t, q, 20, 100)

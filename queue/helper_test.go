@@ -53,6 +53,20 @@ func opened(t testing.TB, path string, opts *Options) *Queue {
 	return q
 }
 
+// memory returns a new folder in memory, if the system has such: for tests that
+// open hundreds of files, and have nothing to do with fsync.
+func memory(t *testing.T) string {
+	t.Helper()
+	const shm = "/dev/shm"
+	if free, known := diskFree(shm); !known || free < 512<<20 {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp(shm, "queue")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	return dir
+}
+
 func newQueue(t testing.TB, opts *Options) *Queue {
 	t.Helper()
 	return opened(t, filepath.Join(t.TempDir(), "queue"), opts)

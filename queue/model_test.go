@@ -20,7 +20,7 @@ func TestRandomUse(t *testing.T) {
 	for round := range uint64(6) {
 		t.Logf("seed %d", seed+round)
 		m := &model{T: t, rng: rand.New(rand.NewPCG(seed+round, 1)), readers: map[string]uint64{}}
-		m.path = filepath.Join(t.TempDir(), "queue")
+		m.path = filepath.Join(memory(t), "queue")
 		m.reopen()
 		for range 400 {
 			m.step()
