@@ -29,6 +29,9 @@ func TestOpenReturnsAllFaultsAtOnce(t *testing.T) {
 		require.ErrorContains(t, err, "DSN cannot be read")
 		require.NotContains(t, err.Error(), "s3cret")
 	}
+	_, err = OpenMySQL(t.Context(), "root:s3cret@xyz(h)/", nil)
+	require.ErrorContains(t, err, "unknown network xyz")
+	require.NotContains(t, err.Error(), "s3cret")
 }
 
 func TestOpenTellsWhatKeepsItFromTheServer(t *testing.T) {
