@@ -72,7 +72,8 @@ func (m *mapping) mapEvents(back []int) {
 			return
 		}
 		sc, c := &m.src.Columns[back[j]], &m.columns[back[j]]
-		if tc.charset != "" && sc.Charset != tc.charset || c.members != nil {
+		// The numbers of an ENUM or SET mean the same if its names do.
+		if len(sc.Members) == 0 && tc.charset != "" && sc.Charset != tc.charset || c.members != nil {
 			return
 		}
 		if len(sc.Members) == 0 && plainType(sc.Type) != plainType(tc.typ) {
