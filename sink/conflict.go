@@ -154,8 +154,17 @@ func (m *MySQL) overwrite(ctx context.Context, g *group, r *rowOp, conflict *Con
 	if g.op == dfs.Update {
 		image = overlay(r.before, r.after)
 	}
-	if mp.key == nil || mp.present(image) != nil {
-		return conflict // there is no telling which row, or what all of it is
+	if mp.present(image) != nil {
+		return conflict // there is no telling what all of the row is
+	}
+	if mp.key == nil {
+		// No row is like the one before, so none can be in the way.
+		_, err := m.row(ctx, &group{m: mp, op: dfs.Insert}, &rowOp{nil, image})
+		if err != nil {
+			conflict.Err = err
+			return conflict
+		}
+		return nil
 	}
 	// Away with every other row that holds one of its unique values.
 	for _, u := range mp.uniques {

@@ -181,3 +181,15 @@ func TestForeignKeyChecksAreOnAgainAfterAGroupWithout(t *testing.T) {
 	}
 	require.Positive(t, m.Stats().EventRows)
 }
+
+func TestOverwriteOnATableWithoutAKeyInsertsWhatAnUpdateMisses(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MySQL97)
+	s := srv.Schema(t)
+	srv.Exec(t, "CREATE TABLE "+s+".n (a int, b int)", "INSERT INTO "+s+".n VALUES (1,1),(2,2)")
+	n := &dfs.Table{Schema: s, Name: "n", Columns: []dfs.Column{{Name: "a", Type: "int"}, {Name: "b", Type: "int"}}}
+	m := openSink(t, srv, &MySQLOptions{Name: s, Conflicts: []ConflictRule{{"*.*", PolicyOverwrite}}})
+	row := func(a, b int64) dfs.Row { return dfs.Row{dfs.IntValue(a), dfs.IntValue(b)} }
+	require.NoError(t, m.Apply(t.Context(), []*dfs.Transaction{txn(1, upd(n, row(5, 5), row(5, 6)), del(n, row(7, 7)), upd(n, row(1, 1), row(1, 2)))}))
+	require.Equal(t, []string{"1|2", "2|2", "5|6"}, rows(t, srv, "SELECT * FROM "+s+".n ORDER BY a"))
+	require.Equal(t, []ConflictCount{{s + ".n", PolicyOverwrite, 2}}, m.Stats().Conflicts)
+}
