@@ -191,8 +191,11 @@ func (j *job) run(ctx context.Context) (r *report, err error) {
 	}
 	err = s.epochs(ctx, j.duration, j.faults)
 	r = s.report(j.pair.name)
-	if errors.Is(err, errStopped) || ctx.Err() != nil {
-		err = nil // it is among the violations, or somebody wanted it
+	switch {
+	case ctx.Err() != nil:
+		err = errors.New("interrupted; what was seen until then proves little")
+	case errors.Is(err, errStopped):
+		err = nil // it is among the violations
 	}
 	return r, errors.Join(err, s.close())
 }
