@@ -406,3 +406,35 @@ func TestCountersAreExactUnderFaults(t *testing.T) {
 		})
 	}
 }
+
+// A slowSink takes its time for each transaction.
+type slowSink struct {
+	*memLog
+	each  time.Duration
+	sizes []int
+}
+
+func (s *slowSink) Apply(ctx context.Context, batch []*Transaction) error {
+	s.sizes = append(s.sizes, len(batch))
+	select {
+	case <-time.After(time.Duration(len(batch)) * s.each):
+		return s.memLog.Apply(ctx, batch)
+	case <-ctx.Done():
+		return Transient(ctx.Err())
+	}
+}
+
+func TestBatchesGrowWithAFastSinkAndShrinkWithASlowOne(t *testing.T) {
+	for each, want := range map[time.Duration]int{time.Microsecond: 4096, 10 * time.Millisecond: 256} {
+		synctest.Test(t, func(t *testing.T) {
+			src := filled(1, 30_000, 0)
+			src.closed, src.long = true, true
+			dst := &slowSink{memLog: newLog(2, 0), each: each}
+			p := &Pipeline{Source: src, Stages: []Stage{double}, Sink: dst, Logger: discard}
+			require.NoError(t, p.Run(t.Context()))
+			require.NoError(t, dst.verify(30_000))
+			require.LessOrEqual(t, dst.sizes[0], 256, "a session begins with a small batch")
+			require.Equal(t, want, slices.Max(dst.sizes))
+		})
+	}
+}

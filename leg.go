@@ -123,7 +123,7 @@ func (l *leg) session(ctx context.Context) (progress bool, err error) {
 	defer stopProcessing()
 	space := newRoom(l.p.readAhead())
 	r := &reader{leg: l, stream: stream, at: at, room: space, suspect: l.suspect}
-	a := &applier{leg: l, at: at, room: space}
+	a := &applier{leg: l, at: at, room: space, limit: min(firstBatch, l.p.maxBatch())}
 	read, ready := make(chan *chunk, 64), make(chan *chunk, 64)
 	var errs [3]error
 	var wg sync.WaitGroup
@@ -218,14 +218,16 @@ func (r *reader) run(ctx context.Context, to chan<- *chunk) error {
 	return nil
 }
 
-// cut makes a chunk of the first of txs, or of them all if none is suspect.
+// cut makes a chunk of the first few of txs, or of one if it is suspect.
 func (r *reader) cut(txs *[]*Transaction) *chunk {
-	c := &chunk{txs: *txs, first: r.first, ledger: make([]entry, 0, 3*len(*txs))}
+	n := min(len(*txs), firstBatch)
 	refused := r.first != 0 && r.first == r.suspect.refused
-	if c.alone = refused || (*txs)[0].Seq <= r.suspect.until; c.alone {
-		c.txs = (*txs)[:1:1]
+	alone := refused || (*txs)[0].Seq <= r.suspect.until
+	if alone {
+		n = 1
 	}
-	*txs = (*txs)[len(c.txs):]
+	c := &chunk{txs: (*txs)[:n:n], first: r.first, alone: alone, ledger: make([]entry, 0, 3*n)}
+	*txs = (*txs)[n:]
 	for _, tx := range c.txs {
 		n := tx.Size()
 		c.size += n
@@ -343,7 +345,16 @@ type applier struct {
 	at       Checkpoint // of the last transaction applied, or part handed over
 	room     *room
 	progress bool
+	limit    int // transactions for the next Apply; at most MaxBatch
 }
+
+// An Apply that fails is lost work. So a session begins with small batches, and
+// keeps them to about a second: even a sink that is cut off every few seconds
+// then gets ahead.
+const (
+	firstBatch = 256
+	longApply  = time.Second
+)
 
 // run applies chunks, taking together those that are ready. So a slow sink gets
 // larger batches, and a fast one does not wait.
@@ -367,13 +378,13 @@ func (a *applier) run(ctx, work context.Context, from <-chan *chunk) error {
 		chunks := []*chunk{c}
 		n, size, alone := len(c.txs), c.size, c.alone
 	gather:
-		for open && !alone && n < a.p.maxBatch() && size < a.p.readAhead()/2 {
+		for open && !alone && n < a.limit && size < a.p.readAhead()/2 {
 			select {
 			case c, open = <-from:
 				if !open {
 					break gather
 				}
-				if c.alone || n+len(c.txs) > a.p.maxBatch() {
+				if c.alone || n+len(c.txs) > a.limit {
 					held = c
 					break gather
 				}
@@ -434,6 +445,12 @@ func (a *applier) apply(ctx context.Context, chunks []*chunk, n, size int) error
 	}
 	start := time.Now()
 	err := a.dst.Apply(ctx, batch)
+	switch took := time.Since(start); {
+	case took > longApply:
+		a.limit = max(min(a.limit, n)/2, 1)
+	case took < longApply/4 && n > a.limit/2:
+		a.limit = min(2*a.limit, a.p.maxBatch())
+	}
 	if a.p.Observe != nil {
 		a.p.Observe(Batch{Leg: a.name, From: from, To: last.Checkpoint, Transactions: n, Rows: rows, Bytes: size,
 			Committed: last.Committed, Took: time.Since(start), Err: err})

@@ -28,7 +28,8 @@ type Pipeline struct {
 	// only buffer.
 	Queue Queue
 
-	// MaxBatch limits the transactions given to one Apply. Default: 4096.
+	// MaxBatch limits the transactions given to one Apply. A pipeline begins
+	// with fewer, and keeps an Apply to about a second. Default: 4096.
 	MaxBatch int
 
 	// ReadAhead limits the bytes of transactions that each side of the queue

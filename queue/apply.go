@@ -25,7 +25,7 @@ func (q *Queue) Checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
 		q.turn <- struct{}{}
 		return st.whole.checkpoint(), nil
 	}
-	if err := q.finish(ctx, q.w.send((*group).dropParts)); err != nil {
+	if err := q.finish(ctx, q.w.send((*group).dropParts, nil)); err != nil {
 		return dfs.Checkpoint{}, err
 	}
 	return st.whole.checkpoint(), nil
@@ -85,7 +85,8 @@ func (q *Queue) apply(ctx context.Context, batch []*dfs.Transaction) (<-chan err
 		return nil, err
 	}
 	if batch[0].Seq != st.last.seq+1 {
-		return nil, fmt.Errorf("%w: queue %s ends with transaction %d, transaction %d was to follow", dfs.ErrConflict, q.path, st.last.seq, batch[0].Seq)
+		return nil, fmt.Errorf("%w: queue %s ends with transaction %d, transaction %d was to follow",
+			dfs.ErrConflict, q.path, st.last.seq, batch[0].Seq)
 	}
 	// Invariant I3: Seq is dense. Invariant I2: no checkpoint stands within a
 	// transaction, so parts without their end get blocks of their own, which
@@ -103,20 +104,21 @@ func (q *Queue) apply(ctx context.Context, batch []*dfs.Transaction) (<-chan err
 	blocks := make(chan *encoder, cap(q.enc))
 	abort := make(chan error, 1)
 	done := q.w.send(func(g *group) error {
-		var err error
 		for e := range blocks {
-			if err == nil {
-				err = g.insert(&e.block)
-			}
+			err := g.insert(&e.block)
 			e.shrink()
 			q.enc <- e
+			if err != nil {
+				return err
+			}
 		}
 		select {
-		case err = <-abort:
+		case err := <-abort:
+			return err
 		default:
+			return nil
 		}
-		return err
-	})
+	}, blocks)
 	if err := q.encode(ctx, batch, whole, st, blocks); err != nil {
 		abort <- err
 	}
@@ -124,9 +126,11 @@ func (q *Queue) apply(ctx context.Context, batch []*dfs.Transaction) (<-chan err
 	return done, nil
 }
 
-// encode sends the batch as blocks. The first whole of it end no later than
-// there, the rest are parts.
-func (q *Queue) encode(ctx context.Context, batch []*dfs.Transaction, whole int, st state, blocks chan<- *encoder) error {
+// encode sends the batch as blocks, to be added to what st says. After the first
+// whole transactions of the batch, which are followed by parts only, a new block
+// begins.
+func (q *Queue) encode(ctx context.Context, batch []*dfs.Transaction, whole int, st state,
+	blocks chan<- *encoder) error {
 	at := time.Now().UnixMicro()
 	prev := block{id: st.last.block, end: st.last.end, whole: st.whole.seq}
 	for i := 0; i < len(batch); {
@@ -163,7 +167,8 @@ func (q *Queue) encode(ctx context.Context, batch []*dfs.Transaction, whole int,
 // first, and the log must fit into the file before it can begin anew.
 const reserve = 32 << 20
 
-// space refuses to fill the disk to the last.
+// space refuses to fill the disk to the last. Pages that are free within the file
+// count as space.
 func (q *Queue) space(ctx context.Context) error {
 	free, known := diskFree(q.path)
 	if !known || free >= reserve {
@@ -177,7 +182,8 @@ func (q *Queue) space(ctx context.Context) error {
 	if err != nil || free+pages*pageSize >= reserve {
 		return err
 	}
-	err = dfs.Transient(fmt.Errorf("queue %s: the disk is full: it has %d MB left, and the queue leaves %d for its own work", q.path, free>>20, reserve>>20))
+	err = dfs.Transient(fmt.Errorf("queue %s: the disk is full: it has %d MB left, and the queue leaves %d for its own work",
+		q.path, free>>20, reserve>>20))
 	q.mu.Lock()
 	q.fault = err
 	q.mu.Unlock()
@@ -216,5 +222,5 @@ func (q *Queue) Reset(ctx context.Context, at dfs.Checkpoint) error {
 	if err := q.take(ctx); err != nil {
 		return err
 	}
-	return q.finish(ctx, q.w.send(func(g *group) error { return g.reset(at) }))
+	return q.finish(ctx, q.w.send(func(g *group) error { return g.reset(at) }, nil))
 }

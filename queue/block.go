@@ -59,13 +59,17 @@ type block struct {
 // size is what the block counts for in Keep and MaxBytes.
 func (b *block) size() int64 { return int64(len(b.data)+len(b.pos)) + blockOverhead }
 
+// place returns the boundary after the block.
+func (b *block) place() place { return place{b.last, b.pos, b.id, b.end, b.whole < b.last} }
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // check returns the CRC-32C of the data as stored and of all the other columns,
 // so that a row which is whole but stands in the wrong place is noticed too.
 func (b *block) check() uint32 {
 	var head [8 * 8]byte
-	for i, v := range [...]uint64{uint64(b.id), b.first, b.last, b.whole, uint64(b.at), uint64(b.end), uint64(b.format), uint64(b.raw)} {
+	for i, v := range [...]uint64{uint64(b.id), b.first, b.last, b.whole,
+		uint64(b.at), uint64(b.end), uint64(b.format), uint64(b.raw)} {
 		binary.LittleEndian.PutUint64(head[8*i:], v)
 	}
 	sum := crc32.Update(0, castagnoli, head[:])
@@ -160,7 +164,8 @@ func (e *encoder) seal() error {
 	}
 	e.data = s2.Encode(e.data[:room], e.raw)
 	if len(e.data) > maxData {
-		return fmt.Errorf("transaction %d takes %d bytes compressed, SQLite holds %d; let the source cut it into parts", e.last, len(e.data), maxData)
+		return fmt.Errorf("transaction %d takes %d bytes compressed, SQLite holds %d; let the source cut it into parts",
+			e.last, len(e.data), maxData)
 	}
 	e.format, e.block.raw = formatS2, int64(len(e.raw))
 	e.end += e.size()

@@ -136,6 +136,44 @@ func TestFailedWrite(t *testing.T) {
 	read(t, q, 1, 20)
 }
 
+// Another program keeps the file locked for longer than the queue waits. What
+// fails before the first block is stored must not be the end of the queue.
+func TestLockedFile(t *testing.T) {
+	q := newQueue(t, nil)
+	fill(t, q, 1, 100)
+	db, conn, err := openWriter(q.path, 0)
+	require.NoError(t, err)
+	_, err = conn.ExecContext(t.Context(), "BEGIN IMMEDIATE")
+	require.NoError(t, err)
+	err = q.Apply(t.Context(), txs(2, 20, 100_000)) // many blocks
+	require.ErrorIs(t, err, dfs.ErrTransient)
+	require.ErrorContains(t, err, "another program holds a lock")
+	_, err = conn.ExecContext(t.Context(), "ROLLBACK")
+	require.NoError(t, err)
+	require.NoError(t, errors.Join(conn.Close(), db.Close()))
+	apply(t, q, txs(2, 20, 100_000)...)
+	read(t, q, 1, 21)
+}
+
+// A batch that cannot be stored must not be the end of the queue either.
+func TestBadBatch(t *testing.T) {
+	q := newQueue(t, nil)
+	for range 5 {
+		batch := txs(1, 20, 100_000)
+		batch[19].Changes = make([]dfs.Change, 1)
+		err := q.Apply(t.Context(), batch)
+		require.ErrorContains(t, err, "transaction 20 has both Encoded and Changes")
+		batch = txs(1, 20, 100)
+		batch[10].Seq++
+		require.ErrorIs(t, q.Apply(t.Context(), batch), dfs.ErrGap)
+	}
+	c, err := q.Checkpoint(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, c)
+	apply(t, q, txs(1, 20, 100_000)...)
+	read(t, q, 1, 20)
+}
+
 // alter changes the file beside the queue, as no program should.
 func alter(t *testing.T, q *Queue, query string, args ...any) {
 	t.Helper()

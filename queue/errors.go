@@ -29,7 +29,8 @@ func (e *CorruptError) Error() string {
 	if e.Block == 0 {
 		return fmt.Sprintf("queue %s is damaged: %v; %s", e.Path, e.Err, cure)
 	}
-	return fmt.Sprintf("queue %s is damaged in block %d, from transaction %d on: %v; %s", e.Path, e.Block, e.Seq, e.Err, cure)
+	return fmt.Sprintf("queue %s is damaged in block %d, from transaction %d on: %v; %s",
+		e.Path, e.Block, e.Seq, e.Err, cure)
 }
 
 // Unwrap returns what was found.
@@ -45,8 +46,9 @@ type MismatchError struct {
 }
 
 func (e *MismatchError) Error() string {
-	return fmt.Sprintf("queue %s belongs to another pipeline or target: its transaction %d is at %q, the reader's at %q; "+
-		"give each pipeline a queue file of its own", e.Path, e.Seq, e.Queue, e.Reader)
+	return fmt.Sprintf("queue %s belongs to another pipeline or target: "+
+		"its transaction %d is at %q, the reader's at %q; give each pipeline a queue file of its own",
+		e.Path, e.Seq, e.Queue, e.Reader)
 }
 
 // gap wraps dfs.ErrGap with what is missing and what to do.

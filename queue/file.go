@@ -32,7 +32,8 @@ CREATE TABLE block (
 	raw INTEGER NOT NULL, sum INTEGER NOT NULL, data BLOB NOT NULL);
 CREATE TABLE mark (
 	name TEXT PRIMARY KEY, seq INTEGER NOT NULL, pos TEXT NOT NULL DEFAULT '',
-	block INTEGER NOT NULL DEFAULT 0, "end" INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+	block INTEGER NOT NULL DEFAULT 0, "end" INTEGER NOT NULL DEFAULT 0,
+	part INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 INSERT INTO mark (name, seq) VALUES ('', 0);`
 
 // A place is a boundary between two blocks, or between two transactions.
@@ -41,6 +42,7 @@ type place struct {
 	pos   dfs.Position
 	block int64 // the block before it
 	end   int64 // bytes stored up to it
+	part  bool  // it lies within a transaction
 }
 
 func (p place) checkpoint() dfs.Checkpoint { return dfs.Checkpoint{Seq: p.seq, Pos: p.pos} }
@@ -129,7 +131,8 @@ func lock(path string) (*sql.DB, error) {
 	if err := db.QueryRow("PRAGMA user_version").Scan(&pid); err != nil {
 		return nil, wrap(path, "lock "+name, err)
 	}
-	return nil, fmt.Errorf("queue %s: process %d is writing it; a queue has one writer: stop that process, or open the queue with ReadOnly", path, pid)
+	return nil, fmt.Errorf("queue %s: process %d is writing it; a queue has one writer: "+
+		"stop that process, or open the queue with ReadOnly", path, pid)
 }
 
 // openWriter opens the file for writing, and creates what is missing. There is
@@ -231,30 +234,21 @@ func identify(ctx context.Context, path string, c querier) (fresh bool, err erro
 	return false, nil
 }
 
-// openReaders opens the file for reading, by any number of connections.
-func openReaders(path string) (*sql.DB, error) {
-	db, err := sql.Open("sqlite", dataSource(path, "?mode=ro&_query_only=1&_pragma=busy_timeout(5000)&_pragma=cache_size(-1024)"))
-	if err != nil {
-		return nil, fmt.Errorf("queue %s: %w", path, err)
-	}
-	db.SetMaxIdleConns(4)
-	return db, nil
-}
-
 // blockColumns are the columns of a block in the order of scan.
 const blockColumns = `id, first, last, whole, pos, at, "end", format, raw, sum, data`
 
 // scan reads a row of blockColumns. The data is valid until the next row.
 func (b *block) scan(row interface{ Scan(...any) error }) error {
-	return row.Scan(&b.id, &b.first, &b.last, &b.whole, (*string)(&b.pos), &b.at, &b.end, &b.format, &b.raw, &b.sum, (*sql.RawBytes)(&b.data))
+	return row.Scan(&b.id, &b.first, &b.last, &b.whole, (*string)(&b.pos),
+		&b.at, &b.end, &b.format, &b.raw, &b.sum, (*sql.RawBytes)(&b.data))
 }
 
 // readState reads what the file holds. All of it must come from one snapshot,
 // so c is a transaction, or the only writer.
 func readState(ctx context.Context, path string, c querier) (state, error) {
 	var s state
-	err := c.QueryRowContext(ctx, `SELECT seq, pos, block, "end" FROM mark WHERE name = ''`).
-		Scan(&s.base.seq, (*string)(&s.base.pos), &s.base.block, &s.base.end)
+	err := c.QueryRowContext(ctx, `SELECT seq, pos, block, "end", part FROM mark WHERE name = ''`).
+		Scan(&s.base.seq, (*string)(&s.base.pos), &s.base.block, &s.base.end, &s.base.part)
 	if err != nil {
 		return s, wrap(path, "read where it begins", err)
 	}
@@ -263,7 +257,7 @@ func readState(ctx context.Context, path string, c querier) (state, error) {
 	if err != nil || last == nil {
 		return s, err
 	}
-	s.last = place{last.last, last.pos, last.id, last.end}
+	s.last = last.place()
 	s.whole = s.last
 	if last.whole < last.last {
 		// Parts always begin a block unless a block of the same commit holds
@@ -274,7 +268,7 @@ func readState(ctx context.Context, path string, c querier) (state, error) {
 			return s, err
 		}
 		if whole != nil {
-			s.whole = place{whole.last, whole.pos, whole.id, whole.end}
+			s.whole = whole.place()
 		}
 	}
 	if s.whole.seq != last.whole {

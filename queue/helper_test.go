@@ -100,7 +100,7 @@ func verify(t testing.TB, path string) {
 		for c.left() > 0 {
 			require.NoError(t, c.next(new(dfs.Transaction)))
 		}
-		at = place{b.last, b.pos, b.id, b.end}
+		at = b.place()
 	}
 	require.NoError(t, rows.Err())
 	require.Equal(t, st.last.seq, at.seq)

@@ -67,7 +67,8 @@ func (o *Options) validate() error {
 	fault(o.Keep < 0, "Keep is %d: give a number of bytes, or 0 to keep nothing", o.Keep)
 	fault(o.KeepFor < 0, "KeepFor is %v: give a span of time, or 0", o.KeepFor)
 	fault(o.MaxBytes < 0, "MaxBytes is %d: give a number of bytes, or 0 for no limit", o.MaxBytes)
-	fault(o.MaxBytes > 0 && o.Keep >= o.MaxBytes, "Keep is %d and MaxBytes %d: Keep must be less, or nothing is left for what is not read yet", o.Keep, o.MaxBytes)
+	fault(o.MaxBytes > 0 && o.Keep >= o.MaxBytes,
+		"Keep is %d and MaxBytes %d: Keep must be less, or nothing is left for what is not read yet", o.Keep, o.MaxBytes)
 	return errors.Join(faults...)
 }
 
@@ -95,6 +96,7 @@ type Queue struct {
 	closing chan struct{} // closed by Close
 	w       *writer       // nil if ReadOnly
 	readDB  *sql.DB
+	next    *sql.Stmt // of readDB: the blocks that follow
 	lockDB  *sql.DB
 
 	closeOnce sync.Once
@@ -114,8 +116,11 @@ type Queue struct {
 // An offset is how far a reader has come.
 type offset struct {
 	seq    uint64
-	stored uint64 // what the file says
+	stored uint64 // what the file says, or unstored
 }
+
+// unstored is the offset of a reader that the file does not know yet.
+const unstored = ^uint64(0)
 
 var (
 	_ dfs.Queue   = (*Queue)(nil)
@@ -184,12 +189,14 @@ func (q *Queue) openToWrite() (err error) {
 	}
 	q.w = w
 	go w.run()
-	q.readDB, err = openReaders(q.path)
-	return err
+	if err := q.openReaders(); err != nil {
+		return err
+	}
+	return q.prepare()
 }
 
-func (q *Queue) openToRead() (err error) {
-	if q.readDB, err = openReaders(q.path); err != nil {
+func (q *Queue) openToRead() error {
+	if err := q.openReaders(); err != nil {
 		return err
 	}
 	ctx := context.Background()
@@ -200,7 +207,26 @@ func (q *Queue) openToRead() (err error) {
 	if fresh {
 		return fmt.Errorf("queue %s: nothing was ever stored in it", q.path)
 	}
+	if err := q.prepare(); err != nil {
+		return err
+	}
 	return q.refresh(ctx)
+}
+
+// openReaders opens the file for reading, by any number of connections.
+func (q *Queue) openReaders() (err error) {
+	const params = "?mode=ro&_query_only=1&_pragma=busy_timeout(5000)&_pragma=cache_size(-1024)"
+	if q.readDB, err = sql.Open("sqlite", dataSource(q.path, params)); err != nil {
+		return fmt.Errorf("queue %s: %w", q.path, err)
+	}
+	q.readDB.SetMaxIdleConns(4)
+	return nil
+}
+
+// prepare prepares what is read often. The tables must be there.
+func (q *Queue) prepare() (err error) {
+	q.next, err = q.readDB.Prepare("SELECT " + blockColumns + " FROM block WHERE id > ? AND last <= ? ORDER BY id LIMIT 64")
+	return wrap(q.path, "open", err)
 }
 
 // refresh reads anew what the file of a read-only queue holds.
@@ -241,6 +267,9 @@ func (q *Queue) Close() error {
 // finds the file at rest.
 func (q *Queue) release() error {
 	var errs []error
+	if q.next != nil {
+		errs = append(errs, q.next.Close())
+	}
 	if q.readDB != nil {
 		errs = append(errs, q.readDB.Close())
 	}

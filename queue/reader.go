@@ -68,14 +68,15 @@ func (q *Queue) trim(ctx context.Context, name string, upTo dfs.Checkpoint) erro
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if upTo.Seq > q.st.whole.seq {
-		return gap("reader %q has passed transaction %d, but queue %s ends with %d", name, upTo.Seq, q.path, q.st.whole.seq)
+		return gap("reader %q has passed transaction %d, but queue %s ends with %d",
+			name, upTo.Seq, q.path, q.st.whole.seq)
 	}
 	o := q.readers[name]
 	if o == nil {
-		o = &offset{stored: ^uint64(0)}
+		o = &offset{stored: unstored}
 		q.readers[name] = o
 	}
-	if upTo.Seq > o.seq || o.stored == ^uint64(0) {
+	if upTo.Seq > o.seq || o.stored == unstored {
 		o.seq = max(o.seq, upTo.Seq)
 		q.w.nudge()
 	}
@@ -119,7 +120,7 @@ func (q *Queue) register(ctx context.Context, name string, seq uint64) error {
 
 // ask has the writer do something for which no turn is needed.
 func (q *Queue) ask(ctx context.Context, do func(*group) error) error {
-	done := q.w.send(do)
+	done := q.w.send(do, nil)
 	select {
 	case err := <-done:
 		return err
@@ -137,8 +138,8 @@ func (q *Queue) missing(name string, seq uint64, st state) error {
 			"Reset the queue to where the reader stands", name, seq, q.path, st.whole.seq)
 	}
 	return gap("reader %q stands after transaction %d, but the oldest that queue %s still holds is %d; "+
-		"put the target back to a newer copy, or remove the queue's file, so that the source is read again from where the target stands "+
-		"(and set Keep or KeepFor to hold more)", name, seq, q.path, st.base.seq+1)
+		"put the target back to a newer copy, or remove the queue's file, so that the source is read again "+
+		"from where the target stands (and set Keep or KeepFor to hold more)", name, seq, q.path, st.base.seq+1)
 }
 
 // A ReaderInfo says how far a reader has come.

@@ -131,21 +131,35 @@ func TestReaderIsToldWhyItCannotGoOn(t *testing.T) {
 	require.ErrorContains(t, open(at(9)), "the oldest that queue "+q.path+" still holds is 15")
 }
 
-// A trim may reach into a transaction that was stored as parts in several
-// blocks. What is left must begin with a whole one.
-func TestTrimCutsBetweenTransactions(t *testing.T) {
+// A large transaction is deleted in more than one step. Between them nobody can
+// start in its middle.
+func TestTrimOfALargeTransaction(t *testing.T) {
 	q := newQueue(t, nil)
-	parts := txs(1, 4, 100)
-	parts[0].More, parts[1].More, parts[2].More = true, true, true
-	apply(t, q, parts[:3]...)
-	apply(t, q, append(parts[3:], txs(5, 6, 100)...)...) // the end shares its block with what follows
-	require.NoError(t, q.Trim(t.Context(), at(7)))
+	parts := txs(1, 200, 1000)
+	for i, p := range parts[:199] {
+		p.More = true
+		apply(t, q, parts[i])
+	}
+	apply(t, q, append(parts[199:], txs(201, 6, 100)...)...) // the end shares its block
+	apply(t, q, txs(207, 3, 100)...)
+	read(t, q, 1, 209)
+	require.NoError(t, q.Trim(t.Context(), at(203)))
+	// Three times 64 parts, and no end among the seven that are left.
+	eventually(t, q, "trimmed", func(s Stats) bool { return s.First == 193 })
+	for _, seq := range []uint64{0, 100, 192, 193, 199} {
+		_, err := q.Open(t.Context(), at(seq))
+		require.ErrorIs(t, err, dfs.ErrGap, seq)
+	}
+	read(t, q, 204, 209)
 	require.NoError(t, q.Close())
 	q = opened(t, q.path, nil)
-	require.EqualValues(t, 1, q.Stats().First)
-	read(t, q, 8, 10)
-	require.NoError(t, q.Trim(t.Context(), at(10)))
-	eventually(t, q, "trimmed", func(s Stats) bool { return s.First == 11 && s.Blocks == 0 && s.Bytes == 0 })
+	require.EqualValues(t, 193, q.Stats().First)
+	_, err := q.Open(t.Context(), at(192))
+	require.ErrorIs(t, err, dfs.ErrGap)
+	read(t, q, 204, 209)
+	require.NoError(t, q.Trim(t.Context(), at(209)))
+	eventually(t, q, "trimmed", func(s Stats) bool { return s.First == 210 && s.Blocks == 0 && s.Bytes == 0 })
+	read(t, q, 210, 209)
 }
 
 func TestKeepHoldsTheNewestBytes(t *testing.T) {

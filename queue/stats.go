@@ -7,7 +7,7 @@ import (
 
 // Stats say how a queue is. They are a snapshot.
 type Stats struct {
-	First  uint64 // the oldest transaction that it holds, if First <= Last
+	First  uint64 // the oldest transaction that it holds, or part of one, if First <= Last
 	Last   uint64 // the last transaction that is whole
 	Blocks int64
 	Bytes  int64 // held, as compressed: what MaxBytes limits

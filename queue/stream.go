@@ -57,6 +57,9 @@ func (q *Queue) find(ctx context.Context, name string, from dfs.Checkpoint) (*st
 	if from.Seq < st.base.seq || from.Seq > st.whole.seq {
 		return nil, q.missing(name, from.Seq, st)
 	}
+	if from.Seq == st.base.seq && st.base.part {
+		return nil, q.within(name, from.Seq)
+	}
 	s := &stream{q: q, name: name, seq: from.Seq}
 	pos := st.base.pos
 	if s.block, err = findLast(ctx, q.path, tx, st.base.block, st.last.block, from.Seq); err != nil {
@@ -116,7 +119,8 @@ func (s *stream) enter(ctx context.Context, c querier, seq uint64) (dfs.Position
 
 // within refuses a checkpoint that no sink can have been given.
 func (q *Queue) within(name string, seq uint64) error {
-	return gap("reader %q stands after transaction %d, which is a part of a larger one in queue %s: its checkpoint is not of this queue", name, seq, q.path)
+	return gap("reader %q stands after transaction %d, which is a part of a larger one in queue %s: "+
+		"its checkpoint is not of this queue", name, seq, q.path)
 }
 
 func (s *stream) corrupt(id int64, first uint64, err error) error {
@@ -259,8 +263,7 @@ func (q *Queue) wait(ctx context.Context, changed <-chan struct{}) error {
 // read loads blocks that end at last or before. What stands in the way is an
 // error only once all before it has been handed out.
 func (s *stream) read(ctx context.Context, last uint64, room int) error {
-	rows, err := s.q.readDB.QueryContext(ctx, "SELECT "+blockColumns+" FROM block WHERE id > ? AND last <= ? ORDER BY id LIMIT 64",
-		s.block, int64(last))
+	rows, err := s.q.next.QueryContext(ctx, s.block, int64(last))
 	if err != nil {
 		return s.q.readErr(ctx, "read", err)
 	}
@@ -311,7 +314,8 @@ func (s *stream) hole(ctx context.Context, first uint64) error {
 		return s.q.missing(s.name, s.seq, st)
 	}
 	if first > 0 && first <= s.seq {
-		return gap("queue %s was reset while reader %q stood after transaction %d, and holds %d next; open it again", s.q.path, s.name, s.seq, first)
+		return gap("queue %s was reset while reader %q stood after transaction %d, and holds %d next; open it again",
+			s.q.path, s.name, s.seq, first)
 	}
 	return s.corrupt(s.block+1, s.seq+1, errors.New("it is missing"))
 }

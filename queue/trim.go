@@ -112,14 +112,17 @@ func (g *group) cut(low uint64) (place, error) {
 				break
 			}
 		}
-		at = place{b.last, b.pos, b.id, b.end}
-		if b.whole == b.last {
-			// Invariant I2: what is left begins with a whole transaction.
+		if at = b.place(); !at.part {
 			cut = at
 		}
 	}
 	if n == trimBlocks {
 		g.more = time.Now()
+		if cut == base {
+			// A transaction of so many blocks is deleted little by little too.
+			// Until its end nobody can start here: see find.
+			cut = at
+		}
 	}
 	return cut, wrap(g.q.path, "trim", rows.Err())
 }

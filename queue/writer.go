@@ -40,8 +40,9 @@ type writer struct {
 
 // A job is what someone wants done in a group.
 type job struct {
-	do   func(*group) error
-	done chan error // has room for the answer
+	do     func(*group) error
+	blocks chan *encoder // what do takes them from; the rest go back to q.enc
+	done   chan error    // has room for the answer
 }
 
 // lag is how long what a reader has passed may stay when nothing else is to be
@@ -70,7 +71,7 @@ func newWriter(q *Queue) (_ *writer, err error) {
 		{&w.insert, "INSERT INTO block (" + blockColumns + ") VALUES (?,?,?,?,?,?,?,?,?,?,?)"},
 		{&w.remove, "DELETE FROM block WHERE id <= ?"},
 		{&w.cutAt, `SELECT id, last, whole, pos, at, "end" FROM block WHERE id > ? AND last <= ? ORDER BY id LIMIT ?`},
-		{&w.setBase, `UPDATE mark SET seq = ?, pos = ?, block = ?, "end" = ? WHERE name = ''`},
+		{&w.setBase, `UPDATE mark SET seq = ?, pos = ?, block = ?, "end" = ?, part = ? WHERE name = ''`},
 		{&w.setReader, "INSERT INTO mark (name, seq) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET seq = excluded.seq"},
 	} {
 		if *s.stmt, err = w.conn.PrepareContext(ctx, s.query); err != nil {
@@ -92,9 +93,10 @@ func newWriter(q *Queue) (_ *writer, err error) {
 	return w, err
 }
 
-// send hands over a job. The answer comes on the channel.
-func (w *writer) send(do func(*group) error) <-chan error {
-	j := &job{do: do, done: make(chan error, 1)}
+// send hands over a job. The answer comes on the channel, after blocks, if there
+// are any, was closed and all its encoders are back.
+func (w *writer) send(do func(*group) error, blocks chan *encoder) <-chan error {
+	j := &job{do: do, blocks: blocks, done: make(chan error, 1)}
 	select {
 	case w.jobs <- j:
 	case <-w.stopped:
@@ -124,7 +126,7 @@ func (w *writer) run() {
 	for {
 		select {
 		case j := <-w.jobs:
-			j.done <- w.group(j.do)
+			w.answer(j)
 			w.busy = true
 			w.moveLog(w.q.opts.walBytes)
 			if w.freed {
@@ -150,6 +152,18 @@ func (w *writer) run() {
 			return
 		}
 	}
+}
+
+// answer does a job. Whatever fails, also before the job's turn, whoever encodes
+// its blocks must find encoders to go on with.
+func (w *writer) answer(j *job) {
+	err := w.group(j.do)
+	if j.blocks != nil {
+		for e := range j.blocks {
+			w.q.enc <- e
+		}
+	}
+	j.done <- err
 }
 
 // finish answers what is still waiting, and stores what readers have passed.
@@ -274,7 +288,9 @@ func (w *writer) publish(g *group) {
 	delete(q.readers, g.removed)
 	if g.all {
 		for _, r := range q.readers {
-			r.seq, r.stored = g.st.base.seq, g.st.base.seq
+			if r.seq = g.st.base.seq; r.stored != unstored {
+				r.stored = r.seq
+			}
 		}
 	}
 	if g.Transactions > 0 {
@@ -295,7 +311,7 @@ func (g *group) insert(b *block) error {
 	if err != nil {
 		return err
 	}
-	g.st.last = place{b.last, b.pos, b.id, b.end}
+	g.st.last = b.place()
 	if b.whole == b.last {
 		g.st.whole = g.st.last
 	}
@@ -327,7 +343,7 @@ func (g *group) reset(at dfs.Checkpoint) error {
 	if _, err := g.conn.ExecContext(ctx, "UPDATE mark SET seq = ? WHERE name <> ''", int64(at.Seq)); err != nil {
 		return wrap(g.q.path, "reset", err)
 	}
-	p := place{at.Seq, at.Pos, last.block, last.end}
+	p := place{seq: at.Seq, pos: at.Pos, block: last.block, end: last.end}
 	if err := g.rebase(p); err != nil {
 		return err
 	}
@@ -339,5 +355,5 @@ func (g *group) reset(at dfs.Checkpoint) error {
 // rebase records where the oldest block begins.
 func (g *group) rebase(p place) error {
 	g.st.base = p
-	return g.exec(g.setBase, int64(p.seq), string(p.pos), p.block, p.end)
+	return g.exec(g.setBase, int64(p.seq), string(p.pos), p.block, p.end, p.part)
 }
