@@ -39,7 +39,7 @@ func TestAllContendersReplayTheSame(t *testing.T) {
 	}
 	require.Len(t, r.Latencies, len(latencyContenders))
 	for _, l := range r.Latencies {
-		require.Len(t, l.Took, pace)
+		require.Equal(t, pace, l.Transactions)
 	}
 	left, err := filepath.Glob(filepath.Join(dir, "*"))
 	require.NoError(t, err)

@@ -49,8 +49,8 @@ func (l *lab) measureLatency(ctx context.Context, r *report) error {
 			}
 			r.addLatency(name, t)
 			slices.Sort(t.took)
-			say("%s: %s: p50 %s, p99 %s at %.0f transactions/s", latencyPart, name,
-				millis(quantile(t.took, 0.5)), millis(quantile(t.took, 0.99)), t.rate)
+			say("%s: %s: p50 %v, p99 %v at %.0f transactions/s", latencyPart, name,
+				quantile(t.took, 0.5).Round(time.Microsecond), quantile(t.took, 0.99).Round(time.Microsecond), t.rate)
 		}
 	}
 	return nil

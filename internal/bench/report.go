@@ -49,12 +49,14 @@ type line struct {
 
 // A latencyResult is what one contender's transactions took, in all rounds.
 type latencyResult struct {
-	Name string          `json:"name"`
-	Rate float64         `json:"rate"` // transactions a second, the least of all rounds
-	P50  []time.Duration `json:"p50"`  // of each round
-	P99  []time.Duration `json:"p99"`
-	Took []time.Duration `json:"-"`    // of all rounds, sorted
-	Last sample          `json:"last"` // where processor time went in the last round
+	Name         string  `json:"name"`
+	Rate         float64 `json:"rate"`         // transactions a second, the least of all rounds
+	Transactions int     `json:"transactions"` // of all rounds
+	P50          spread  `json:"p50_ms"`       // of each round, in milliseconds
+	P95          spread  `json:"p95_ms"`
+	P99          spread  `json:"p99_ms"`
+	Max          spread  `json:"max_ms"`
+	Last         sample  `json:"last"` // where processor time went in the last round
 }
 
 func newReport(o *options) *report {
@@ -105,10 +107,15 @@ func (r *report) addLatency(name string, t *latencyRun) {
 	l := r.Latencies[i]
 	l.Rate = min(l.Rate, t.rate)
 	l.Last = t.sample
-	took := slices.Sorted(slices.Values(t.took))
-	l.P50, l.P99 = append(l.P50, quantile(took, 0.5)), append(l.P99, quantile(took, 0.99))
-	l.Took = append(l.Took, took...)
-	slices.Sort(l.Took)
+	l.add(slices.Sorted(slices.Values(t.took)))
+}
+
+// add adds a round by what each of its transactions took, sorted.
+func (l *latencyResult) add(took []time.Duration) {
+	l.Transactions += len(took)
+	for share, to := range map[float64]*spread{0.5: &l.P50, 0.95: &l.P95, 0.99: &l.P99, 1: &l.Max} {
+		*to = append(*to, float64(quantile(took, share))/float64(time.Millisecond))
+	}
 }
 
 // A spread is what several rounds gave.
@@ -214,12 +221,11 @@ func (r *report) goals() []goal {
 		}
 		for _, q := range []struct {
 			name  string
-			share float64
-			limit time.Duration
-		}{{"p50", 0.5, 10 * time.Millisecond}, {"p99", 0.99, 50 * time.Millisecond}} {
-			got := quantile(l.Took, q.share)
+			took  spread
+			limit float64 // ms
+		}{{"p50", l.P50, 10}, {"p99", l.P99, 50}} {
 			add(fmt.Sprintf("commit to visible at %d transactions/s, %s", pace, q.name),
-				"≤ "+millis(q.limit), millis(got), got <= q.limit, &l.Last)
+				"≤ "+figure(q.limit)+" ms", q.took.text(figure)+" ms", q.took.median() <= q.limit, &l.Last)
 		}
 		add("pace of the source while latency was measured", fmt.Sprintf("≥ %.0f/s", 0.95*pace),
 			fmt.Sprintf("%.0f/s", l.Rate), l.Rate >= 0.95*pace, &l.Last)
@@ -264,20 +270,13 @@ func (r *report) tables() []table {
 	if len(r.Latencies) > 0 {
 		t := table{
 			title: fmt.Sprintf("latency: from commit to visible, single-row transactions, %d a second", pace),
-			note:  "ms, over all rounds; in parentheses the least and the greatest round",
+			note:  "ms",
 			head:  []string{"", "p50", "p95", "p99", "max", "transactions"},
 		}
 		for _, l := range r.Latencies {
 			i := slices.IndexFunc(contenders(), func(c *contender) bool { return c.name == l.Name })
-			between := func(v []time.Duration) string {
-				if len(v) < 2 {
-					return ""
-				}
-				return " (" + plainMillis(slices.Min(v)) + "–" + plainMillis(slices.Max(v)) + ")"
-			}
-			q := func(share float64) string { return plainMillis(quantile(l.Took, share)) }
-			t.rows = append(t.rows, []string{contenders()[i].title, q(0.5) + between(l.P50), q(0.95),
-				q(0.99) + between(l.P99), q(1), count(float64(len(l.Took)))})
+			t.rows = append(t.rows, []string{contenders()[i].title, l.P50.text(figure), l.P95.text(figure),
+				l.P99.text(figure), figure(slices.Max(l.Max)), count(float64(l.Transactions))})
 		}
 		tables = append(tables, t)
 	}
@@ -374,9 +373,3 @@ func figure(v float64) string {
 }
 
 func trimZeros(s string) string { return strings.TrimSuffix(strings.TrimRight(s, "0"), ".") }
-
-func plainMillis(d time.Duration) string {
-	return trimZeros(fmt.Sprintf("%.2f", float64(d)/float64(time.Millisecond)))
-}
-
-func millis(d time.Duration) string { return plainMillis(d) + " ms" }
