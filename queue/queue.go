@@ -9,6 +9,24 @@
 //
 // One process writes a queue. Others may read it meanwhile: see
 // [Options.ReadOnly].
+//
+// # The way of a transaction
+//
+//  1. Apply cuts its batch into blocks of about 256 KB, and codes and compresses
+//     one while the writer inserts the one before. Parts of a transaction whose
+//     end is still to come get blocks of their own.
+//  2. The writer, one goroutine with the only connection that writes, commits
+//     all blocks of an Apply together with how far the readers have come and
+//     with what can be deleted. SQLite's write-ahead log makes that one fsync.
+//  3. The writer then wakes the Streams, which read blocks by queries of their
+//     own, check and decompress them, and hand out transactions that alias them.
+//  4. Trim notes the reader's offset in memory. The next commit stores it, or one
+//     of its own soon after, and deletes blocks that every reader has passed.
+//  5. When nothing else is to be done, the writer gives free pages back to the
+//     file system, a few at a time.
+//
+// What is visible ends with the last block that completes a transaction, so that
+// no row says where the queue stands, and none can contradict the blocks.
 package queue
 
 import (
@@ -57,6 +75,7 @@ type Options struct {
 	walBytes  int64 // when the write-ahead log is moved into the file; default: 8 MB; negative: never
 }
 
+// validate returns all that is wrong with the options.
 func (o *Options) validate() error {
 	var faults []error
 	fault := func(bad bool, format string, args ...any) {
@@ -91,7 +110,10 @@ type Queue struct {
 	path string
 	opts Options
 
-	turn    chan struct{} // holds a token; who takes it may apply
+	// turn holds a token. Who takes it may change where the queue ends: Apply,
+	// Checkpoint when it drops parts, Reset, and Close for good. It is taken
+	// before anything is sent to the writer, which never waits for it.
+	turn    chan struct{}
 	enc     chan *encoder // encoders not in use
 	closing chan struct{} // closed by Close
 	w       *writer       // nil if ReadOnly
@@ -102,7 +124,8 @@ type Queue struct {
 	closeOnce sync.Once
 	closeErr  error
 
-	// mu is never held while waiting for anything.
+	// mu is never held while waiting for anything. Only the writer changes st,
+	// after a commit, so that st never says more than the file.
 	mu      sync.Mutex
 	st      state
 	readers map[string]*offset
@@ -172,6 +195,7 @@ func Open(path string, opts *Options) (*Queue, error) {
 	return q, nil
 }
 
+// orDefault returns v, or d if v is zero.
 func orDefault(v, d int64) int64 {
 	if v == 0 {
 		return d
@@ -179,6 +203,8 @@ func orDefault(v, d int64) int64 {
 	return v
 }
 
+// openToWrite locks the file, and starts the writer before there are readers: it
+// makes the tables, and recovers the write-ahead log of a process that died.
 func (q *Queue) openToWrite() (err error) {
 	if q.lockDB, err = lock(q.path); err != nil {
 		return err
@@ -195,6 +221,8 @@ func (q *Queue) openToWrite() (err error) {
 	return q.prepare()
 }
 
+// openToRead opens the file without a lock, a writer or a place among its
+// readers.
 func (q *Queue) openToRead() error {
 	if err := q.openReaders(); err != nil {
 		return err
@@ -263,7 +291,7 @@ func (q *Queue) Close() error {
 	return q.closeErr
 }
 
-// release closes the writer before the lock, so that whoever gets the lock next
+// release closes what is open. It closes the writer before the lock, so that whoever gets the lock next
 // finds the file at rest.
 func (q *Queue) release() error {
 	var errs []error

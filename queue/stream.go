@@ -14,19 +14,21 @@ const (
 	slabLen    = 512     // transactions allocated at a time, at most
 )
 
-// A stream is the dfs.Stream of one Open.
+// A stream is the dfs.Stream of one Open. It holds no connection and no snapshot
+// of the file between two calls of Next, so an idle one stands in nobody's way.
 type stream struct {
 	q      *Queue
 	name   string
-	seq    uint64 // the last transaction handed out
-	block  int64  // the last block loaded
-	ready  []*cursor
-	blocks []int64 // the numbers of those
-	slab   []dfs.Transaction
+	seq    uint64            // the last transaction handed out
+	block  int64             // the last block loaded
+	ready  []*cursor         // blocks loaded and not yet handed out
+	blocks []int64           // the numbers of those
+	slab   []dfs.Transaction // room for the next ones
 	closed bool
 }
 
-// open finds where a reader stands, and registers it there.
+// open finds where a reader stands, and registers it there. Only a reader whose
+// checkpoint is of this queue is registered, so that a stranger moves nothing.
 func (q *Queue) open(ctx context.Context, name string, from dfs.Checkpoint) (dfs.Stream, error) {
 	if err := q.usable(ctx, name); err != nil {
 		return nil, err
@@ -43,7 +45,9 @@ func (q *Queue) open(ctx context.Context, name string, from dfs.Checkpoint) (dfs
 	return s, nil
 }
 
-// find returns a stream that stands after from, having compared positions.
+// find returns a stream that stands after from, having compared positions. It
+// reads one snapshot of the file, so that no block is deleted under its hands.
+// What is deleted between that and the registration, the registration refuses.
 func (q *Queue) find(ctx context.Context, name string, from dfs.Checkpoint) (*stream, error) {
 	tx, err := q.readDB.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
@@ -66,6 +70,7 @@ func (q *Queue) find(ctx context.Context, name string, from dfs.Checkpoint) (*st
 		return nil, err
 	}
 	if from.Seq > st.base.seq {
+		// Either s.block ends with from, or from stands within the next one.
 		last := s.block > st.base.block
 		if last {
 			b, err := oneBlock(ctx, q.path, tx, s.block)
@@ -123,11 +128,13 @@ func (q *Queue) within(name string, seq uint64) error {
 		"its checkpoint is not of this queue", name, seq, q.path)
 }
 
+// corrupt says that a block is damaged.
 func (s *stream) corrupt(id int64, first uint64, err error) error {
 	return &CorruptError{Path: s.q.path, Block: id, Seq: first, Err: err}
 }
 
-// readErr wraps an error of the reading connections.
+// readErr wraps an error of the reading connections. The end of ctx, and Close,
+// show in many guises; it makes them one each.
 func (q *Queue) readErr(ctx context.Context, doing string, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()

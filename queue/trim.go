@@ -51,6 +51,9 @@ func (g *group) trim() error {
 	}
 	held := len(q.readers) > 0
 	q.mu.Unlock()
+	// Without a reader that has moved, there may be something to delete because
+	// time has passed, because it was too much for one group, or because what
+	// was kept has to give way.
 	due := !g.more.IsZero() && !time.Now().Before(g.more)
 	full := q.opts.MaxBytes > 0 && g.st.bytes() >= q.opts.MaxBytes
 	if len(g.readers) == 0 && !due && !full {
@@ -92,6 +95,7 @@ func (g *group) cut(low uint64) (place, error) {
 			return base, wrap(g.q.path, "trim", err)
 		}
 	}
+	// The oldest block goes first. The first that is kept keeps all after it.
 	rows, err := g.cutAt.QueryContext(ctx, base.block, int64(low), trimBlocks)
 	if err != nil {
 		return base, wrap(g.q.path, "trim", err)
@@ -167,7 +171,9 @@ func (w *writer) upkeep() time.Duration {
 	return wait
 }
 
-// vacuum gives free pages back to the file system, if there are many.
+// vacuum gives free pages back to the file system, if there are many: it begins
+// with twice freePages, and ends with that many, so that a queue whose readers
+// are in step never begins. While jobs come, it makes one step in a while.
 func (w *writer) vacuum() time.Duration {
 	if !w.freed {
 		return 0

@@ -49,6 +49,8 @@ type job struct {
 // written. It only costs space.
 const lag = 50 * time.Millisecond
 
+// newWriter opens the file for writing, reads what it holds into q, and drops
+// parts whose end never came. The caller starts run.
 func newWriter(q *Queue) (_ *writer, err error) {
 	w := &writer{q: q, jobs: make(chan *job, 4), wake: make(chan struct{}, 1),
 		stop: make(chan struct{}), stopped: make(chan struct{})}
@@ -113,6 +115,8 @@ func (w *writer) nudge() {
 	}
 }
 
+// run does jobs as they come, each as one group, and upkeep when it is due. A job
+// is answered before the log is moved, so that its sender goes on meanwhile.
 func (w *writer) run() {
 	defer close(w.stopped)
 	upkeep := time.NewTimer(0)
@@ -268,7 +272,8 @@ func (q *Queue) note(err error) {
 	}
 }
 
-// publish makes known what has been committed. q.mu is held.
+// publish makes known what has been committed, and wakes those who wait for it.
+// q.mu is held.
 func (w *writer) publish(g *group) {
 	q := w.q
 	if q.st.whole != g.st.whole || q.st.base != g.st.base {
@@ -287,6 +292,7 @@ func (w *writer) publish(g *group) {
 	}
 	delete(q.readers, g.removed)
 	if g.all {
+		// Those that the file does not know yet were not among what it set.
 		for _, r := range q.readers {
 			if r.seq = g.st.base.seq; r.stored != unstored {
 				r.stored = r.seq
@@ -299,12 +305,15 @@ func (w *writer) publish(g *group) {
 	q.count.add(g.counters)
 }
 
+// exec runs a statement without a context: one that ends would interrupt SQLite
+// in the middle, and cost the connection.
 func (w *writer) exec(s *sql.Stmt, args ...any) error {
 	_, err := s.ExecContext(context.Background(), args...)
 	return wrap(w.q.path, "write", err)
 }
 
-// insert adds a block at the end.
+// insert adds a block at the end. If it ends with a part, readers do not see it
+// until a later block of this or another group ends with a whole transaction.
 func (g *group) insert(b *block) error {
 	err := g.exec(g.writer.insert, b.id, int64(b.first), int64(b.last), int64(b.whole), string(b.pos),
 		b.at, b.end, b.format, b.raw, int64(b.sum), b.data)
@@ -322,7 +331,8 @@ func (g *group) insert(b *block) error {
 	return nil
 }
 
-// dropParts deletes the parts whose end has not come.
+// dropParts deletes the parts whose end has not come. Their blocks' numbers are
+// used again, which no Stream can notice, since none has seen them.
 func (g *group) dropParts() error {
 	_, err := g.conn.ExecContext(context.Background(), "DELETE FROM block WHERE id > ?", g.st.whole.block)
 	if err != nil {
