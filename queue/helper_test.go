@@ -1,9 +1,12 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -109,10 +112,11 @@ func verify(t testing.TB, path string) {
 // tx returns a transaction of about size bytes, which says its own number.
 func tx(seq uint64, size int) *dfs.Transaction {
 	at := dfs.Checkpoint{Seq: seq, Pos: dfs.Position(fmt.Sprint("pos ", seq))}
-	b := fmt.Appendf(nil, "%d:", seq)
-	for x := seq*2654435761 + 1; len(b) < size; x = x*6364136223846793005 + 1442695040888963407 {
-		b = append(b, byte(x>>32), byte(x>>40)) // does not compress
+	b := append(make([]byte, 0, size+16), fmt.Sprint(seq, ":")...)
+	for rng := rand.NewPCG(seq, seq); len(b) < size; {
+		b = binary.LittleEndian.AppendUint64(b, rng.Uint64()) // does not compress
 	}
+	b = b[:max(size, len(fmt.Sprint(seq, ":")))]
 	return &dfs.Transaction{Checkpoint: at, ID: fmt.Sprint("id ", seq), Committed: time.UnixMicro(int64(seq)).UTC(), Encoded: b}
 }
 
@@ -160,10 +164,19 @@ func follow(t testing.TB, s dfs.Stream, from, upTo uint64) {
 		for _, got := range batch[:n] {
 			want := tx(from, len(got.Encoded))
 			want.More = got.More
-			require.Equal(t, want, got)
+			if !equal(want, got) {
+				require.Equal(t, want, got)
+			}
 			from++
 		}
 	}
+}
+
+// equal is what require.Equal is for encoded transactions, only fast.
+func equal(a, b *dfs.Transaction) bool {
+	return a.Checkpoint == b.Checkpoint && a.ID == b.ID && a.Committed == b.Committed && a.Snapshot == b.Snapshot &&
+		a.More == b.More && a.Encoded != nil && b.Encoded != nil && bytes.Equal(a.Encoded, b.Encoded) &&
+		a.Changes == nil && b.Changes == nil
 }
 
 // eventually waits until what the queue does in the background is done.
