@@ -129,7 +129,7 @@ func TestTornLog(t *testing.T) {
 	require.NoError(t, q.Close())
 
 	cuts := []int64{0, 1, 31, 32, 33, int64(len(log)) - 1, int64(len(log))}
-	for range 220 {
+	for range lessUnderRace(220) {
 		cuts = append(cuts, rng.Int64N(int64(len(log))))
 	}
 	for i, cut := range cuts {

@@ -56,6 +56,15 @@ func opened(t testing.TB, path string, opts *Options) *Queue {
 	return q
 }
 
+// lessUnderRace returns a tenth of n under the race detector, which makes SQLite
+// many times slower, but at least one.
+func lessUnderRace(n int) int {
+	if raceEnabled {
+		n = max(n/10, 1)
+	}
+	return n
+}
+
 // memory returns a new folder in memory, if the system has such: for tests that
 // open hundreds of files, and have nothing to do with fsync.
 func memory(t *testing.T) string {

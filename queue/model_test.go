@@ -17,7 +17,7 @@ import (
 // it with a model that is a few numbers: tx makes each transaction from its Seq.
 func TestRandomUse(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
-	for round := range uint64(6) {
+	for round := range uint64(lessUnderRace(6)) {
 		t.Logf("seed %d", seed+round)
 		m := &model{T: t, rng: rand.New(rand.NewPCG(seed+round, 1)), readers: map[string]uint64{}}
 		m.path = filepath.Join(memory(t), "queue")

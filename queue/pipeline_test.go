@@ -20,7 +20,7 @@ func TestPipelineOfQueues(t *testing.T) {
 	dir := memory(t)
 	src := opened(t, filepath.Join(dir, "source"), &Options{Keep: 1 << 30})
 	dst := opened(t, filepath.Join(dir, "target"), nil)
-	const n = 50_000
+	n := uint64(lessUnderRace(50_000))
 	for seq := uint64(1); seq <= n; seq += 500 {
 		batch := txs(seq, 500, 200)
 		for i, tx := range batch {
