@@ -9,10 +9,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/dataflowsync/dfs"
 )
@@ -134,6 +137,30 @@ func TestFailedWrite(t *testing.T) {
 	require.NoError(t, q.Close())
 	q = opened(t, q.path, nil)
 	read(t, q, 1, 20)
+}
+
+// After a failed fsync nobody knows what is on the disk, and later successes do
+// not tell: the queue takes nothing more until it has been opened anew.
+func TestFailedFsyncEndsWriting(t *testing.T) {
+	q := newQueue(t, nil)
+	fill(t, q, 3, 100)
+	e := new(sqlite.Error)
+	code := reflect.ValueOf(e).Elem().FieldByName("code")
+	*(*int)(code.Addr().UnsafePointer()) = sqlite3.SQLITE_IOERR_FSYNC
+	failing := func(*group) error { return wrap(q.path, "write", e) }
+	require.Error(t, <-q.w.send(failing, nil))
+
+	err := q.Apply(t.Context(), txs(4, 1, 100))
+	require.ErrorContains(t, err, "the disk did not confirm a write; restart")
+	require.NotErrorIs(t, err, dfs.ErrTransient)
+	_, err = q.Checkpoint(t.Context())
+	require.ErrorContains(t, err, "did not confirm")
+	require.ErrorContains(t, q.Reset(t.Context(), at(9)), "did not confirm")
+	require.ErrorContains(t, q.Stats().Err, "did not confirm")
+	require.NoError(t, q.Close())
+	q = opened(t, q.path, nil)
+	fill(t, q, 1, 100)
+	read(t, q, 1, 4)
 }
 
 // Another program keeps the file locked for longer than the queue waits. What
