@@ -297,7 +297,8 @@ func (d *decoder) images(e event, p *plan) error {
 		}
 		kind -= evWriteRows2 - evWriteRows1
 	}
-	n := r.count(1)
+	// Not count: a row of NULLs alone takes fewer bytes than it has columns.
+	n := int(r.packed())
 	if n != len(p.columns) {
 		return fmt.Errorf("cdc: row has %d columns and its table map %d", n, len(p.columns))
 	}
