@@ -129,13 +129,13 @@ func scan(t *testing.T, conn *sql.Conn, query string) (s string) {
 
 // defs reads the definitions of a table.
 func defs(t *testing.T, conn *sql.Conn, schema, table string) (defs []rowevent.ColumnDef) {
-	rows, err := conn.QueryContext(t.Context(), `SELECT COLUMN_NAME, COLUMN_TYPE, COALESCE(CHARACTER_OCTET_LENGTH,0), IS_NULLABLE='YES'
+	rows, err := conn.QueryContext(t.Context(), `SELECT COLUMN_NAME, COLUMN_TYPE, COALESCE(CHARACTER_SET_NAME,''), COALESCE(CHARACTER_OCTET_LENGTH,0), IS_NULLABLE='YES'
 		FROM information_schema.COLUMNS WHERE TABLE_SCHEMA=? AND TABLE_NAME=? ORDER BY ORDINAL_POSITION`, schema, table)
 	require.NoError(t, err)
 	defer rows.Close()
 	for rows.Next() {
 		var d rowevent.ColumnDef
-		require.NoError(t, rows.Scan(&d.Name, &d.Type, &d.Octets, &d.Nullable))
+		require.NoError(t, rows.Scan(&d.Name, &d.Type, &d.Charset, &d.Octets, &d.Nullable))
 		d.Members = strings.Count(d.Type, "'") / 2
 		defs = append(defs, d)
 	}
@@ -195,7 +195,8 @@ func TestRowsArriveAsSQLWouldWriteThem(t *testing.T) {
 
 func TestWhatDoesNotFitIsRefused(t *testing.T) {
 	def := func(typ string) rowevent.ColumnDef {
-		return rowevent.ColumnDef{Name: "c", Type: typ, Octets: 3, Members: 2}
+		typ, charset, _ := strings.Cut(typ, " charset ")
+		return rowevent.ColumnDef{Name: "c", Type: typ, Charset: charset, Octets: 12, Members: 2}
 	}
 	for _, c := range []struct {
 		typ string
@@ -204,7 +205,14 @@ func TestWhatDoesNotFitIsRefused(t *testing.T) {
 		{"tinyint", dfs.IntValue(128)}, {"tinyint", dfs.IntValue(-129)}, {"tinyint unsigned", dfs.IntValue(-1)},
 		{"bigint", dfs.UintValue(math.MaxUint64)}, {"int", dfs.StringValue("1")}, {"int", dfs.NullValue()},
 		{"decimal(3,1)", dfs.DecimalValue("100.0")}, {"decimal(3,1)", dfs.DecimalValue("1.23")}, {"decimal(3,1)", dfs.DecimalValue("x")},
-		{"varchar(3)", dfs.StringValue("abcd")}, {"varchar(3)", dfs.IntValue(1)}, {"year", dfs.UintValue(1900)},
+		{"varchar(3) charset latin1", dfs.StringValue("abcd")}, {"varchar(3) charset utf8mb4", dfs.StringValue("abcd")},
+		{"char(3) charset utf8mb4", dfs.StringValue("äöüß")}, {"varchar(3) charset utf8mb4", dfs.StringValue("\xff")},
+		{"text charset utf8mb3", dfs.StringValue("😀")}, {"text charset ascii", dfs.StringValue("ä")},
+		{"varchar(3)", dfs.IntValue(1)}, {"year", dfs.UintValue(1900)},
+		{"enum('a','b')", dfs.UintValue(3)}, {"enum('a','b')", dfs.UintValue(0)}, {"set('a','b')", dfs.UintValue(4)}, {"bit(3)", dfs.UintValue(8)},
+		{"decimal(3,1) unsigned", dfs.DecimalValue("-1.0")}, {"double unsigned", dfs.FloatValue(-1)}, {"double", dfs.FloatValue(math.Inf(1))},
+		{"datetime(3)", dfs.DateTimeValue(2026, 1, 1, 0, 0, 0, 1, 6)}, {"datetime", dfs.DateTimeValue(2026, 1, 1, 24, 0, 0, 0, 0)},
+		{"time", dfs.TimeValue(839*time.Hour, 0)}, {"time(1)", dfs.TimeValue(time.Millisecond, 3)}, {"timestamp", dfs.TimestampMicro(1<<31*1e6, 0)},
 		{"enum('a','b')", dfs.UintValue(256)}, {"timestamp", dfs.TimestampMicro(-1, 0)}, {"timestamp", dfs.DateValue(1, 1, 1)},
 		{"float", dfs.FloatValue(0.1)}, {"tinytext", dfs.StringValue(strings.Repeat("x", 256))},
 	} {
@@ -215,7 +223,7 @@ func TestWhatDoesNotFitIsRefused(t *testing.T) {
 		require.ErrorIs(t, err, rowevent.ErrValue, "%s %s", c.typ, c.v)
 		require.ErrorContains(t, err, "column c")
 	}
-	for _, typ := range []string{"json", "geometry", "float(7,4)", "vector(3)", "uuid"} {
+	for _, typ := range []string{"json", "geometry", "float(7,4)", "vector(3)", "uuid", "varchar(3) charset gbk", "text charset utf16"} {
 		_, err := rowevent.New(1, "s", "t", []rowevent.ColumnDef{def(typ)})
 		require.ErrorIs(t, err, rowevent.ErrType)
 	}

@@ -2,12 +2,13 @@
 // form that MySQL's BINLOG statement accepts: a format description, then table
 // maps and rows events for tables of the server that is to apply them.
 //
-// The server does not check what row events hold as it checks SQL: not the
-// length of a VARCHAR in characters, not whether text is valid in its character
-// set, not CHECK constraints; nor does it run triggers or fill generated columns.
-// So a Table takes only columns whose definition the source shares, and it is
-// for the caller to keep tables with triggers, checks and generated columns
-// away.
+// The server takes what row events hold as it is: it checks neither the length
+// of a VARCHAR in characters, nor whether text is valid in its character set,
+// nor whether an ENUM has a member of that number. So encoding checks all of
+// that, and refuses what SQL might not take as it is. Nor does the server run
+// triggers and actions of foreign keys, fill generated columns, look at CHECK
+// constraints, or match columns by name: it is for the caller to keep away where
+// that matters.
 package rowevent
 
 import (
@@ -45,6 +46,7 @@ const (
 type ColumnDef struct {
 	Name     string
 	Type     string // COLUMN_TYPE, such as "decimal(10,2) unsigned"
+	Charset  string // CHARACTER_SET_NAME; empty for NULL
 	Octets   int    // CHARACTER_OCTET_LENGTH; 0 for NULL
 	Members  int    // of an ENUM or SET
 	Nullable bool
@@ -66,6 +68,9 @@ type column struct {
 	nullable bool
 	width    int // bytes of a number, of a length prefix, or of an ENUM, SET or BIT
 	max      int // the most bytes of text
+	chars    int // the most characters of a CHAR or VARCHAR; else 0
+	text     textRule
+	count    int // of bits of a BIT, or members of an ENUM or SET
 	prec     int // of a DECIMAL
 	scale    int // of a DECIMAL, or digits after the second
 }
@@ -122,6 +127,10 @@ func (c *column) parse(def ColumnDef, meta []byte) (byte, []byte, bool) {
 		c.kind, c.scale = kind, arg(0, 0)
 		return kind, append(meta, byte(c.scale)), c.scale <= 6
 	}
+	var known bool
+	if c.text, known = textRules[def.Charset]; !known {
+		return 0, meta, false
+	}
 	switch name {
 	case "tinyint":
 		return number(typeTiny, 1)
@@ -146,7 +155,7 @@ func (c *column) parse(def ColumnDef, meta []byte) (byte, []byte, bool) {
 		return typeNewDecimal, append(meta, byte(c.prec), byte(c.scale)), true
 	case "bit":
 		n := arg(0, 1)
-		c.kind, c.width = typeBit, (n+7)/8
+		c.kind, c.width, c.count = typeBit, (n+7)/8, n
 		return typeBit, append(meta, byte(n%8), byte(n/8)), true
 	case "date":
 		return number(typeDate, 3)
@@ -157,13 +166,13 @@ func (c *column) parse(def ColumnDef, meta []byte) (byte, []byte, bool) {
 	case "time":
 		return temporal(typeTime2)
 	case "varchar", "varbinary":
-		c.kind, c.max, c.width = typeVarchar, def.Octets, 1
+		c.kind, c.max, c.chars, c.width = typeVarchar, def.Octets, arg(0, 0), 1
 		if def.Octets > 255 {
 			c.width = 2
 		}
 		return typeVarchar, binary.LittleEndian.AppendUint16(meta, uint16(def.Octets)), true
 	case "char", "binary":
-		c.kind, c.max, c.width = typeString, def.Octets, 1
+		c.kind, c.max, c.chars, c.width = typeString, def.Octets, arg(0, 1), 1
 		if def.Octets > 255 {
 			c.width = 2
 		}
@@ -171,13 +180,13 @@ func (c *column) parse(def ColumnDef, meta []byte) (byte, []byte, bool) {
 		// (Field_string::do_save_field_metadata).
 		return typeString, append(meta, typeString^byte(def.Octets>>4&0x30), byte(def.Octets)), def.Octets < 1024
 	case "enum":
-		c.kind, c.width = typeEnum, 1
+		c.kind, c.width, c.count = typeEnum, 1, def.Members
 		if def.Members > 255 {
 			c.width = 2
 		}
 		return typeString, append(meta, typeEnum, byte(c.width)), true
 	case "set":
-		c.kind, c.width = typeSet, (def.Members+7)/8
+		c.kind, c.width, c.count = typeSet, (def.Members+7)/8, def.Members
 		if c.width > 4 {
 			c.width = 8
 		}
@@ -190,6 +199,28 @@ func (c *column) parse(def ColumnDef, meta []byte) (byte, []byte, bool) {
 		}
 	}
 	return 0, meta, false
+}
+
+// A textRule tells which bytes are text in a character set.
+type textRule uint8
+
+const (
+	anyBytes textRule = iota // binary, or one byte for each character
+	asciiText
+	utf8mb3Text
+	utf8mb4Text
+)
+
+// textRules has the character sets whose text can be checked. In the others, of
+// several bytes for a character, it is for the server to tell what is valid.
+var textRules = map[string]textRule{
+	"": anyBytes, "binary": anyBytes, "ascii": asciiText,
+	"utf8": utf8mb3Text, "utf8mb3": utf8mb3Text, "utf8mb4": utf8mb4Text,
+	"latin1": anyBytes, "latin2": anyBytes, "latin5": anyBytes, "latin7": anyBytes,
+	"cp850": anyBytes, "cp852": anyBytes, "cp866": anyBytes, "cp1250": anyBytes, "cp1251": anyBytes,
+	"cp1256": anyBytes, "cp1257": anyBytes, "dec8": anyBytes, "greek": anyBytes, "hebrew": anyBytes,
+	"hp8": anyBytes, "keybcs2": anyBytes, "koi8r": anyBytes, "koi8u": anyBytes, "macce": anyBytes,
+	"macroman": anyBytes, "armscii8": anyBytes, "geostd8": anyBytes, "swe7": anyBytes,
 }
 
 // splitType splits "decimal(10,2) unsigned" into its name, its numbers and the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/dataflowsync/dfs"
 )
@@ -24,44 +25,93 @@ func (c *column) append(b []byte, v dfs.Value) ([]byte, bool) {
 		}
 		return append(b, byte(y-1900)), 1901 <= y && y <= 2155
 	case typeFloat:
-		return binary.LittleEndian.AppendUint32(b, math.Float32bits(float32(v.Float()))), v.Kind() == dfs.Float32
+		return binary.LittleEndian.AppendUint32(b, math.Float32bits(float32(v.Float()))), v.Kind() == dfs.Float32 && c.finite(v)
 	case typeDouble:
-		return binary.LittleEndian.AppendUint64(b, math.Float64bits(v.Float())), v.Kind() == dfs.Float64
+		return binary.LittleEndian.AppendUint64(b, math.Float64bits(v.Float())), v.Kind() == dfs.Float64 && c.finite(v)
 	case typeNewDecimal:
+		if v.Kind() != dfs.Decimal || c.unsigned && strings.HasPrefix(v.Text(), "-") {
+			return b, false
+		}
 		return appendDecimal(b, v.Text(), c.prec, c.scale)
 	case typeBit: // the highest byte first
-		if v.Kind() != dfs.Uint64 {
+		if v.Kind() != dfs.Uint64 || c.count < 64 && v.Uint()>>c.count != 0 {
 			return b, false
 		}
 		for i := c.width - 1; i >= 0; i-- {
 			b = append(b, byte(v.Uint()>>(8*i)))
 		}
 		return b, true
-	case typeEnum, typeSet:
-		return appendInt(b, v.Uint(), c.width), v.Kind() == dfs.Uint64 && (c.width == 8 || v.Uint()>>(8*c.width) == 0)
+	case typeEnum:
+		n := v.Uint()
+		return appendInt(b, n, c.width), v.Kind() == dfs.Uint64 && 1 <= n && n <= uint64(c.count)
+	case typeSet:
+		return appendInt(b, v.Uint(), c.width), v.Kind() == dfs.Uint64 && (c.count == 64 || v.Uint()>>c.count == 0)
 	case typeDate:
 		y, m, d, _, _, _, _ := v.Clock()
-		return appendInt(b, uint64(d|m<<5|y<<9), 3), v.Kind() == dfs.Date
+		return appendInt(b, uint64(d|m<<5|y<<9), 3), v.Kind() == dfs.Date && y <= 9999
 	case typeDateTime2:
 		y, mo, d, h, mi, s, us := v.Clock()
+		if v.Kind() != dfs.DateTime || y > 9999 || h > 23 || mi > 59 || s > 59 || !c.fits(us) {
+			return b, false
+		}
 		n := uint64(y*13+mo)<<22 | uint64(d)<<17 | uint64(h)<<12 | uint64(mi)<<6 | uint64(s) | 1<<39
 		b = append(b, byte(n>>32), byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
-		return appendFraction(b, us, c.scale), v.Kind() == dfs.DateTime
+		return appendFraction(b, us, c.scale), true
 	case typeTimestamp2:
-		at := v.Int() // microseconds; zero is the zero timestamp
-		if v.Kind() != dfs.Timestamp || at < 0 || at/1e6 > math.MaxUint32 {
+		// Microseconds; zero is the zero timestamp. The first that SQL takes is
+		// 1970-01-01 00:00:01, the last 2038-01-19 03:14:07.
+		at := v.Int()
+		if v.Kind() != dfs.Timestamp || at != 0 && at < 1e6 || at/1e6 > math.MaxInt32 || !c.fits(int(at%1e6)) {
 			return b, false
 		}
 		b = binary.BigEndian.AppendUint32(b, uint32(at/1e6))
 		return appendFraction(b, int(at%1e6), c.scale), true
 	case typeTime2:
-		return appendTime(b, v.Duration().Microseconds(), c.scale), v.Kind() == dfs.Time
+		us := v.Duration().Microseconds()
+		ok := v.Kind() == dfs.Time && -maxTime <= us && us <= maxTime && c.fits(int(us%1e6))
+		return appendTime(b, us, c.scale), ok
 	}
 	s := v.Text()
-	if v.Kind() != dfs.String && v.Kind() != dfs.Bytes || len(s) > c.max {
+	if v.Kind() != dfs.String && v.Kind() != dfs.Bytes || len(s) > c.max || !c.valid(s) {
 		return b, false
 	}
 	return append(appendInt(b, uint64(len(s)), c.width), s...), true
+}
+
+const maxTime = (838*3600 + 59*60 + 59) * 1e6 // microseconds
+
+// fits reports whether so many microseconds need no more digits than there are.
+func (c *column) fits(micro int) bool { return micro%pow10[6-c.scale] == 0 }
+
+var pow10 = [...]int{1, 10, 100, 1e3, 1e4, 1e5, 1e6}
+
+func (c *column) finite(v dfs.Value) bool {
+	f := v.Float()
+	return !math.IsInf(f, 0) && f == f && !(c.unsigned && f < 0)
+}
+
+// valid reports whether s is text of the column's character set, and has no
+// more characters than the column takes.
+func (c *column) valid(s string) bool {
+	switch c.text {
+	case asciiText:
+		for i := range len(s) {
+			if s[i] >= utf8.RuneSelf {
+				return false
+			}
+		}
+	case utf8mb3Text, utf8mb4Text:
+		if !utf8.ValidString(s) {
+			return false
+		}
+		if c.text == utf8mb3Text && strings.IndexFunc(s, func(r rune) bool { return r > 0xffff }) >= 0 {
+			return false
+		}
+		if c.chars > 0 && len(s) > c.chars {
+			return utf8.RuneCountInString(s) <= c.chars
+		}
+	}
+	return c.chars == 0 || len(s) <= c.chars
 }
 
 // holds reports whether an integer column can hold v.
