@@ -135,8 +135,9 @@ func (g *merger) add(c *dfs.Change, m *mapping) error {
 	case dfs.Insert:
 		cols = m.present(c.After)
 	}
-	movesChildren := c.Op == dfs.Delete && !m.refCols.empty() || c.Op == dfs.Update && cols.meets(m.refCols)
-	movesParents := c.Op == dfs.Insert && !m.fkCols.empty() || c.Op == dfs.Update && cols.meets(m.fkCols)
+	// The columns of a foreign key need not all come from the source.
+	movesChildren := len(t.children) > 0 && (c.Op == dfs.Delete || c.Op == dfs.Update && (t.madeRefs || cols.meets(m.refCols)))
+	movesParents := len(t.parents) > 0 && (c.Op == dfs.Insert || c.Op == dfs.Update && (t.madeRefs || cols.meets(m.fkCols)))
 	fixed := (t.inPlace || movesChildren && !c.NoForeignKeys && t.cascades()) && g.broken != "in place"
 	serial := fixed || keyChange || m.key == nil && c.Op != dfs.Insert || t.selfRef && c.Op == dfs.Delete
 

@@ -3,6 +3,7 @@ package sink
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -22,7 +23,14 @@ type table struct {
 	// row they name, by a trigger. So nothing may move across them.
 	inPlace bool
 	checked bool // it has CHECK constraints
-	selfRef bool // a foreign key refers to the table itself
+
+	indexed []bool // by column: it is part of an index
+	created string // SHOW CREATE TABLE, to notice when the table is altered
+	selfRef bool   // a foreign key refers to the table itself
+
+	// madeRefs says that a foreign key, on either side, has a column which the
+	// server fills in. So any update may change it.
+	madeRefs bool
 
 	run *tableRun // what the present run did to the table, for merge.go
 }
@@ -101,6 +109,12 @@ func (s *session) loadTable(ctx context.Context, schema, name string) (*table, e
 		return nil, fmt.Errorf("the target's table %s.%s has the engine %s, which has no transactions, so that nothing "+
 			"could be applied exactly once: ALTER TABLE `%s`.`%s` ENGINE=InnoDB", schema, name, t.engine, schema, name)
 	}
+	// Before the rest is read: if the table is altered meanwhile, it shows.
+	if s.srv.sqlOnly == "" {
+		if t.created, err = s.showCreate(ctx, t); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.loadColumns(ctx, t, where("")); err != nil {
 		return nil, err
 	}
@@ -119,6 +133,16 @@ func (s *session) loadTable(ctx context.Context, schema, name string) (*table, e
 	}
 	rows, err = s.query(ctx, "SELECT 1 FROM information_schema.TABLE_CONSTRAINTS WHERE CONSTRAINT_TYPE='CHECK' AND "+where("")+" LIMIT 1")
 	t.checked = len(rows) > 0
+	if err != nil {
+		return nil, err
+	}
+	rows, err = s.query(ctx, "SELECT DISTINCT COLUMN_NAME FROM information_schema.STATISTICS WHERE COLUMN_NAME IS NOT NULL AND "+where(""))
+	t.indexed = make([]bool, len(t.columns))
+	for _, r := range rows {
+		if i := t.column(r[0].text); i >= 0 {
+			t.indexed[i] = true
+		}
+	}
 	return t, err
 }
 
@@ -133,7 +157,7 @@ func (s *session) loadColumns(ctx context.Context, t *table, where string) error
 		// 10.2 "PERSISTENT". "DEFAULT_GENERATED" is but a default.
 		extra := strings.ToUpper(r[6].text)
 		c := targetColumn{
-			name: r[0].text, typ: strings.ToLower(r[1].text), charset: r[2].text, collation: r[3].text,
+			name: r[0].text, typ: lowerType(r[1].text), charset: r[2].text, collation: r[3].text,
 			nullable: r[4].text == "YES",
 			generated: strings.Contains(extra, "VIRTUAL") || strings.Contains(extra, "STORED GENERATED") ||
 				strings.Contains(extra, "PERSISTENT"),
@@ -187,25 +211,13 @@ func (s *session) loadForeignKeys(ctx context.Context, t *table) error {
 		"FROM information_schema.KEY_COLUMN_USAGE k JOIN information_schema.REFERENTIAL_CONSTRAINTS c " +
 		"ON c.CONSTRAINT_SCHEMA=k.CONSTRAINT_SCHEMA AND c.CONSTRAINT_NAME=k.CONSTRAINT_NAME AND c.TABLE_NAME=k.TABLE_NAME " +
 		"WHERE k.%sTABLE_SCHEMA="
-	const order = " ORDER BY k.CONSTRAINT_SCHEMA, k.CONSTRAINT_NAME, k.ORDINAL_POSITION"
+	const order = " ORDER BY k.CONSTRAINT_SCHEMA, k.CONSTRAINT_NAME, k.TABLE_SCHEMA, k.TABLE_NAME, k.ORDINAL_POSITION"
 	load := func(sql string) ([]foreignKey, error) {
 		rows, err := s.query(ctx, sql+order)
 		if err != nil {
 			return nil, err
 		}
-		var keys []foreignKey
-		for i := 0; i < len(rows); {
-			first := rows[i]
-			fk := foreignKey{other: s.tableKey(first[2].text, first[3].text)}
-			for _, rule := range first[5:7] {
-				fk.acts = fk.acts || rule.text != "RESTRICT" && rule.text != "NO ACTION"
-			}
-			for ; i < len(rows) && rows[i][0] == first[0] && rows[i][1] == first[1]; i++ {
-				fk.columns = append(fk.columns, t.column(rows[i][4].text))
-			}
-			keys = append(keys, fk)
-		}
-		return keys, nil
+		return s.foreignKeys(t, rows), nil
 	}
 	build := func(table1, table2, col, side string) string {
 		b := appendQuoted(fmt.Appendf(nil, from, table1, table2, col, side), t.schema)
@@ -221,5 +233,54 @@ func (s *session) loadForeignKeys(ctx context.Context, t *table) error {
 	for _, fk := range t.parents {
 		t.selfRef = t.selfRef || fk.other == t.key
 	}
+	for _, fk := range slices.Concat(t.parents, t.children) {
+		for _, i := range fk.columns {
+			t.madeRefs = t.madeRefs || i < 0 || t.columns[i].generated || t.columns[i].onUpdate
+		}
+	}
 	return nil
+}
+
+// foreignKeys makes foreign keys of the rows of their columns, in order. The
+// name of one belongs to its schema on some servers, to its table on others.
+func (s *session) foreignKeys(t *table, rows [][]cell) (keys []foreignKey) {
+	for i := 0; i < len(rows); {
+		first := rows[i]
+		fk := foreignKey{other: s.tableKey(first[2].text, first[3].text)}
+		for _, rule := range first[5:7] {
+			fk.acts = fk.acts || rule.text != "RESTRICT" && rule.text != "NO ACTION"
+		}
+		for ; i < len(rows) && slices.Equal(rows[i][:4], first[:4]); i++ {
+			fk.columns = append(fk.columns, t.column(rows[i][4].text))
+		}
+		keys = append(keys, fk)
+	}
+	return keys
+}
+
+// lowerType puts a type into lower case, but for the members of an ENUM or SET.
+func lowerType(typ string) string {
+	name, rest, found := strings.Cut(typ, "(")
+	if name = strings.ToLower(name); !found {
+		return name
+	}
+	if name != "enum" && name != "set" {
+		rest = strings.ToLower(rest)
+	}
+	return name + "(" + rest
+}
+
+// showCreate returns the statement that would create the table, without what
+// changes as rows come.
+func (s *session) showCreate(ctx context.Context, t *table) (string, error) {
+	rows, err := s.query(ctx, "SHOW CREATE TABLE "+string(t.ident()))
+	if err != nil || len(rows) == 0 {
+		return "", err
+	}
+	text := rows[0][1].text
+	if i := strings.LastIndex(text, " AUTO_INCREMENT="); i > strings.LastIndex(text, "\n)") {
+		rest := strings.TrimLeft(text[i+len(" AUTO_INCREMENT="):], "0123456789")
+		text = text[:i] + rest
+	}
+	return text, nil
 }
