@@ -126,7 +126,8 @@ func (m *MySQL) fail(ctx context.Context, run []*dfs.Transaction, parts bool, er
 	return stop.err
 }
 
-// count adds an applied run to the statistics.
+// count adds an applied run to the statistics, and logs what it skipped. That it
+// does so at the end makes a run that is tried again count once.
 func (m *MySQL) count(run []*dfs.Transaction, list []item) {
 	var n [4]uint64
 	for i := range list {
@@ -138,6 +139,12 @@ func (m *MySQL) count(run []*dfs.Transaction, list []item) {
 	for _, tx := range run {
 		if !tx.More {
 			m.stats.transactions.Add(1)
+		}
+		for i := range tx.Changes {
+			if c := &tx.Changes[i]; c.Op == dfs.DDL {
+				m.stats.ignoredDDL.Add(1)
+				m.log.Warn("statement skipped", "seq", tx.Seq, "id", tx.ID, "query", limit(c.Query, 400))
+			}
 		}
 	}
 }

@@ -151,6 +151,39 @@ func TestStatementsThatAlterTablesStopOrAreCounted(t *testing.T) {
 	require.Equal(t, []string{"1", "2"}, rows(t, srv, "SELECT id FROM "+s+".users ORDER BY id"))
 }
 
+func TestSkippedStatementIsCountedOnce(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MySQL97)
+	s := srv.Schema(t)
+	srv.Exec(t, fmt.Sprintf(usersSQL, s))
+	u := users(s)
+	m := openSink(t, srv, &MySQLOptions{Name: s, DDL: PolicyIgnore})
+	batch := []*dfs.Transaction{
+		txn(1, dfs.Change{Op: dfs.DDL, Table: &dfs.Table{Schema: s, Name: "users"}, Query: "ALTER TABLE users ADD x int"}),
+		txn(2, ins(u, user(1, "a", 1))),
+	}
+	_, err := m.Checkpoint(t.Context())
+	require.NoError(t, err)
+	for range 2 {
+		_, err = m.sess.exec(t.Context(), fmt.Appendf(nil, "KILL %d", m.sess.id))
+		require.Error(t, err)
+		require.ErrorIs(t, m.Apply(t.Context(), batch), dfs.ErrTransient)
+		_, err = m.Checkpoint(t.Context())
+		require.NoError(t, err)
+	}
+	require.Zero(t, m.Stats().IgnoredDDL)
+	require.NoError(t, m.Apply(t.Context(), batch))
+	require.EqualValues(t, 1, m.Stats().IgnoredDDL)
+
+	// What a run that stops has applied before counts too.
+	err = m.Apply(t.Context(), []*dfs.Transaction{
+		txn(3, dfs.Change{Op: dfs.DDL, Table: &dfs.Table{Schema: s, Name: "users"}, Query: "ALTER TABLE users ADD y int"}),
+		txn(4, ins(u, user(1, "a", 1))),
+	})
+	var conflict *ConflictError
+	require.ErrorAs(t, err, &conflict)
+	require.EqualValues(t, 2, m.Stats().IgnoredDDL)
+}
+
 func TestRoutes(t *testing.T) {
 	var routes []route
 	for _, r := range []Route{{"shop.users", "crm.people"}, {"shop_*.ord*s", "all.*"}, {"shop.*", "crm.*"}, {"*.log", "*.journal"}} {
