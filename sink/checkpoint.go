@@ -43,9 +43,14 @@ func (m *MySQL) setUp(ctx context.Context, s *session) error {
 	where := string(appendQuoted([]byte(" WHERE name="), m.name))
 	rows, err := s.query(ctx, "SELECT seq FROM "+m.cpTable+where)
 	cure := func(err error) error {
+		switch serverError(err) {
+		case erDBAccess, erTableAccess, erColumnAccess, erSpecificAccess, erBadDB, erNoSuchTable:
+		default:
+			return fmt.Errorf("preparing the checkpoint table: %w", classify(err))
+		}
 		return fmt.Errorf("preparing the checkpoint table: %w; as an administrator of the target run: "+
 			"CREATE DATABASE IF NOT EXISTS `%s`; %s; GRANT SELECT, INSERT, UPDATE ON %s TO the account of the DSN",
-			classify(err), m.schema, m.createTableSQL(), m.cpTable)
+			err, m.schema, m.createTableSQL(), m.cpTable)
 	}
 	switch serverError(err) {
 	case erNoSuchTable, erBadDB:
@@ -130,11 +135,18 @@ func (m *MySQL) conflict(why string) error {
 	return fmt.Errorf("%w: %s (row %q of %s): give each pipeline a Name of its own", dfs.ErrConflict, why, m.name, m.cpTable)
 }
 
-// hold takes a lock by the owner's name, by which killHolder finds the session.
+// hold takes a lock by the owner's name, by which killHolder finds the session,
+// and gives up the one of the owner before: since MySQL 5.7 and MariaDB 10.0 a
+// session can have many.
 // Where such locks are not to be had, as under PXC's strict mode, a start after
 // a lost connection waits until the server notices the loss.
 func (s *session) hold(ctx context.Context, owner string) {
-	_, _ = s.query(ctx, "SELECT GET_LOCK('dfs."+owner+"',0)")
+	sql := "SELECT GET_LOCK('dfs." + owner + "',0)"
+	if s.held != "" {
+		sql += ", RELEASE_LOCK('dfs." + s.held + "')"
+	}
+	s.held = owner
+	_, _ = s.query(ctx, sql)
 }
 
 // killHolder ends the session that holds the owner's lock, if it is not this

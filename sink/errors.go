@@ -81,6 +81,7 @@ var transientNumbers = map[uint16]bool{
 	1040: true, // ER_CON_COUNT_ERROR
 	1041: true, // ER_OUT_OF_RESOURCES
 	1114: true, // ER_RECORD_FILE_FULL
+	1129: true, // ER_HOST_IS_BLOCKED, after many broken connections, until FLUSH HOSTS
 	1135: true, // ER_CANT_CREATE_THREAD
 	1203: true, // ER_TOO_MANY_USER_CONNECTIONS
 	1206: true, // ER_LOCK_TABLE_FULL
@@ -92,6 +93,7 @@ var transientNumbers = map[uint16]bool{
 	1205: true, // ER_LOCK_WAIT_TIMEOUT
 	1213: true, // ER_LOCK_DEADLOCK
 	1317: true, // ER_QUERY_INTERRUPTED
+	1412: true, // ER_TABLE_DEF_CHANGED, since the transaction began
 	1927: true, // MariaDB ER_CONNECTION_KILLED
 	1969: true, // MariaDB ER_STATEMENT_TIMEOUT
 	3024: true, // ER_QUERY_TIMEOUT
@@ -117,12 +119,19 @@ var transientNumbers = map[uint16]bool{
 	3101: true, // ER_TRANSACTION_ROLLBACK_DURING_COMMIT
 }
 
-// classify marks err with dfs.Transient if it may pass.
+// classify marks err with dfs.Transient if it may pass. The end of a context
+// does not; but a *net.OpError that says it took too long, and for which
+// errors.Is finds context.DeadlineExceeded too, is of the network.
 func classify(err error) error {
 	var server *mysql.MySQLError
+	var op *net.OpError
 	var network net.Error
 	switch {
-	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case err == nil, errors.Is(err, context.Canceled):
+		return err
+	case errors.As(err, &op):
+		return dfs.Transient(err)
+	case errors.Is(err, context.DeadlineExceeded):
 		return err
 	case errors.As(err, &server):
 		// 1030 is "Got error N from storage engine"; errno 28 is a full disk.
@@ -133,6 +142,8 @@ func classify(err error) error {
 	case errors.Is(err, driver.ErrBadConn), errors.Is(err, mysql.ErrInvalidConn), errors.Is(err, io.EOF),
 		errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &network):
 		return dfs.Transient(err)
+	case errors.Is(err, mysql.ErrMalformPkt), errors.Is(err, mysql.ErrPktSync), errors.Is(err, mysql.ErrPktSyncMul):
+		return dfs.Transient(err) // bytes were lost or garbled on the way: a new connection mends it
 	}
 	return err
 }

@@ -2,7 +2,6 @@ package sink
 
 import (
 	"context"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -53,7 +52,7 @@ type MySQLOptions struct {
 // MySQL applies transactions to a MySQL or MariaDB server. It is a dfs.Sink.
 // But for Stats, its methods must be called by one goroutine at a time.
 type MySQL struct {
-	connector driver.Connector
+	connector dialer
 	name      string
 	schema    string
 	cpTable   string // quoted
@@ -97,8 +96,16 @@ var _ dfs.Sink = (*MySQL)(nil)
 // sure of the checkpoint table. It returns all faults in the options at once.
 //
 // What the target says of a table is read when its first row comes, and again
-// when a statement fails over it. After adding a trigger or a foreign key that
-// acts on other rows to the target, open the sink anew.
+// when a statement fails over it or CheckTables asks. A trigger, or a foreign
+// key that acts on other rows, makes no statement fail: if it is added to the
+// target later, changes may move across it, so stop the pipeline before, and
+// open the sink anew after.
+//
+// Connecting and logging in takes at most the DSN's timeout, 10 seconds by
+// default. A host that is dead for 30 seconds is noticed, also during a
+// statement. A server that is halted while its host lives is not told from one
+// that is busy, and is waited for until the context ends, unless the DSN sets
+// readTimeout, which must be longer than any statement and lock wait may take.
 func OpenMySQL(ctx context.Context, dsn string, opts *MySQLOptions) (*MySQL, error) {
 	if opts == nil {
 		opts = &MySQLOptions{}
@@ -283,7 +290,7 @@ func (m *MySQL) Apply(ctx context.Context, batch []*dfs.Transaction) error {
 	return err
 }
 
-// findDDL returns the first statement that may not pass, and counts the others.
+// findDDL returns the first statement that may not pass.
 func (m *MySQL) findDDL(batch []*dfs.Transaction) (int, error) {
 	for i, tx := range batch {
 		for j := range tx.Changes {
@@ -295,8 +302,6 @@ func (m *MySQL) findDDL(batch []*dfs.Transaction) (int, error) {
 				return i, fmt.Errorf("transaction %s alters a table: %q; run what the target needs of it there, "+
 					"then go on with the DDL policy set to ignore", txName(tx.Seq, tx.ID), limit(c.Query, 400))
 			}
-			m.stats.ignoredDDL.Add(1)
-			m.log.Warn("statement skipped", "seq", tx.Seq, "id", tx.ID, "query", limit(c.Query, 400))
 			m.forget() // people alter the target at about this time
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/dataflowsync/dfs"
 	"github.com/go-sql-driver/mysql"
 )
 
@@ -25,10 +26,12 @@ const lockWait = 20
 // needs a privilege.
 //
 // FOREIGN_KEY_CHECKS is turned off for single groups of changes (see write.go).
-// SQL_AUTO_IS_NULL and SQL_SAFE_UPDATES, if the server sets them for all, would
-// change what a WHERE matches or refuse it.
+// The others are named since the server may set them for all: SQL_AUTO_IS_NULL
+// and SQL_SAFE_UPDATES change what a WHERE matches or refuse it, COMPLETION_TYPE
+// can end the connection at each COMMIT, and SQL_SELECT_LIMIT, whose default is
+// the value for all, cuts results short.
 var sessionSQL = "SET NAMES utf8mb4, time_zone='+00:00', sql_mode='" + sqlMode + "', autocommit=1, " +
-	"foreign_key_checks=1, unique_checks=1, sql_auto_is_null=0, sql_safe_updates=0, sql_select_limit=DEFAULT, " +
+	"foreign_key_checks=1, unique_checks=1, sql_auto_is_null=0, sql_safe_updates=0, sql_select_limit=18446744073709551615, completion_type=0, " +
 	fmt.Sprintf("innodb_lock_wait_timeout=%d; ", lockWait) +
 	"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
@@ -51,15 +54,22 @@ type server struct {
 type session struct {
 	conn driver.Conn
 	id   uint64 // CONNECTION_ID()
+	held string // the owner whose lock it holds; see hold
 	srv  server
 }
 
+// dialer opens connections to the target.
+type dialer struct {
+	driver.Connector
+	login time.Duration // the most that connecting and logging in may take
+}
+
 // connector parses dsn and sets what the sink depends on.
-func connector(dsn string) (driver.Connector, error) {
+func connector(dsn string) (dialer, error) {
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {
 		// Invariant I9: the driver's own words may quote a part of the password.
-		return nil, errors.New("the target's DSN cannot be read: write user:password@tcp(host:3306)/ or user:password@unix(/path/to/socket)/")
+		return dialer{}, errors.New("the target's DSN cannot be read: write user:password@tcp(host:3306)/ or user:password@unix(/path/to/socket)/")
 	}
 	cfg.ClientFoundRows = true // an UPDATE counts the rows it found, not those that changed
 	cfg.MultiStatements = true
@@ -70,22 +80,41 @@ func connector(dsn string) (driver.Connector, error) {
 		cfg.Timeout = 10 * time.Second
 	}
 	cfg.Logger = &mysql.NopLogger{} // what it would log is also returned
-	return mysql.NewConnector(cfg)
+	switch cfg.Net {
+	case "tcp", "tcp4", "tcp6":
+		cfg.DialFunc = dialTCP
+	}
+	c, err := mysql.NewConnector(cfg)
+	return dialer{c, cfg.Timeout}, err
 }
 
-func openSession(ctx context.Context, c driver.Connector, sqlOnly bool) (*session, error) {
-	conn, err := c.Connect(ctx)
+// openSession connects and makes the session ready. A server whose host takes
+// the connection, but which itself does not answer, is given up after c.login.
+func openSession(ctx context.Context, c dialer, sqlOnly bool) (*session, error) {
+	login, cancel := context.WithTimeout(ctx, c.login)
+	defer cancel()
+	fail := func(doing string, err error) error {
+		switch {
+		case ctx.Err() != nil: // the caller gave up
+		case login.Err() != nil:
+			err = dfs.Transient(fmt.Errorf("no answer within %v: %w", c.login, err))
+		default:
+			err = classify(err)
+		}
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	conn, err := c.Connect(login)
 	if err != nil {
-		return nil, fmt.Errorf("connecting to the target: %w", classify(err))
+		return nil, fail("connecting to the target", err)
 	}
 	s := &session{conn: conn}
-	err = s.prepare(ctx)
+	err = s.prepare(login)
 	if err == nil {
-		err = s.useEvents(ctx, sqlOnly)
+		err = s.useEvents(login, sqlOnly)
 	}
 	if err != nil {
 		s.close()
-		return nil, fmt.Errorf("preparing the session on the target: %w", classify(err))
+		return nil, fail("preparing the session on the target", err)
 	}
 	return s, nil
 }
