@@ -26,7 +26,10 @@ const (
 	// PolicyOverwrite makes the row what the source has: an insert of a row
 	// that is there updates it, an update of a row that is missing inserts it,
 	// a delete of a row that is missing is done. Other rows that hold one of
-	// its unique values are deleted.
+	// its unique values are deleted, where the whole of the columns is unique
+	// and the source has them all. A row that is in the way by a unique key over
+	// the first characters of a column, over an expression or over a column that
+	// the source lacks, stays, and the change is a ConflictError.
 	PolicyOverwrite Policy = "overwrite"
 
 	// PolicyIgnore leaves the target as it is, and goes on.
