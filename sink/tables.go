@@ -1,0 +1,125 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// mapping returns how rows of a source's table are written, and reads on first
+// use what the target says of its table.
+func (m *MySQL) mapping(ctx context.Context, src *dfs.Table) (*mapping, error) {
+	if mp := m.maps[src]; mp != nil {
+		return mp, nil
+	}
+	if src == nil {
+		return nil, errors.New("a change names no table")
+	}
+	if m.sess == nil {
+		return nil, dfs.Transient(errors.New("the connection to the target is lost"))
+	}
+	schema, name := target(m.routes, src.Schema, src.Name)
+	key := m.sess.tableKey(schema, name)
+	t := m.tables[key]
+	if t == nil {
+		var err error
+		if t, err = m.sess.loadTable(ctx, schema, name); err != nil {
+			return nil, fmt.Errorf("reading the target's table %s.%s: %w", schema, name, classify(err))
+		}
+		t.run = m.tableRun(key)
+		for _, keys := range [2][]foreignKey{t.parents, t.children} {
+			for i := range keys {
+				keys[i].run = m.tableRun(keys[i].other)
+			}
+		}
+		m.tables[key] = t
+	}
+	mp, err := newMapping(src, t)
+	if err != nil {
+		return nil, err
+	}
+	for _, old := range m.maps {
+		if old.to == t && sameTable(old.src, src) {
+			mp = old // so that their rows share statements
+			break
+		}
+	}
+	if len(m.maps) >= maxMaps {
+		clear(m.maps)
+	}
+	m.maps[src] = mp
+	return mp, nil
+}
+
+// maxMaps bounds what is kept of a source that makes ever new Tables.
+const maxMaps = 10000
+
+func (m *MySQL) tableRun(key string) *tableRun {
+	r := m.runs[key]
+	if r == nil {
+		r = new(tableRun)
+		m.runs[key] = r
+	}
+	return r
+}
+
+func (m *MySQL) policy(t *table) Policy {
+	for _, c := range m.conflicts {
+		if c.tables.match(t.schema, t.name) {
+			return c.policy
+		}
+	}
+	return PolicyError
+}
+
+// CheckTables reports all that keeps rows of the tables from being applied, as
+// one error: tables and columns that the target lacks, engines without
+// transactions, rights that the account lacks. It reads the target anew, and
+// changes nothing there.
+func (m *MySQL) CheckTables(ctx context.Context, tables []*dfs.Table) error {
+	if m.sess == nil {
+		s, err := openSession(ctx, m.connector, m.sqlOnly)
+		if err != nil {
+			return err
+		}
+		m.use(s)
+	}
+	m.forget()
+	var errs []error
+	for _, t := range tables {
+		mp, err := m.mapping(ctx, t)
+		if err == nil {
+			err = m.tryRights(ctx, mp)
+		}
+		if errors.Is(err, dfs.ErrTransient) || ctx.Err() != nil {
+			return err
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// tryRights finds out whether the account may write the table, by statements
+// that match no row.
+func (m *MySQL) tryRights(ctx context.Context, mp *mapping) error {
+	one := slices.IndexFunc(mp.columns, func(c column) bool { return c.to >= 0 })
+	if one < 0 {
+		return nil // there is nothing to write
+	}
+	_, err := m.exec(ctx, fmt.Appendf(nil, "INSERT INTO %[1]s (%[2]s) SELECT %[2]s FROM %[1]s WHERE FALSE; "+
+		"UPDATE %[1]s SET %[3]s=%[3]s WHERE FALSE; DELETE FROM %[1]s WHERE FALSE",
+		mp.to.ident(), mp.appendColumns(nil, nil), appendIdent(nil, mp.columns[one].name)))
+	return withGrant(err, mp.to)
+}
+
+// withGrant adds the cure to an error about the account's rights on a table.
+func withGrant(err error, t *table) error {
+	switch serverError(err) {
+	case erTableAccess, erColumnAccess, erDBAccess:
+		return fmt.Errorf("%w: GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO the account of the DSN", err, t.ident())
+	}
+	return err
+}
