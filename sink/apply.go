@@ -178,7 +178,7 @@ func (m *MySQL) merged(ctx context.Context, list []item, begin func()) error {
 	p := &pipe{m: m, ctx: ctx}
 	w := &m.writer
 	w.reset()
-	w.send = p.send
+	w.send, w.showCreate = p.send, p.showCreate
 	if begin != nil {
 		begin()
 	}
@@ -187,6 +187,9 @@ func (m *MySQL) merged(ctx context.Context, list []item, begin func()) error {
 			err = errors.Join(p.wait(), err)
 			if p.refused != nil {
 				m.closeEvents(p.refused)
+			}
+			if errors.Is(err, errAltered) {
+				m.forget()
 			}
 			return err
 		}
@@ -220,6 +223,18 @@ func (p *pipe) send(sql []byte, want []int64) error {
 	p.done = make(chan error, 1)
 	go func() { p.done <- p.do(sql, want) }()
 	return nil
+}
+
+// showCreate describes a table after the packet under way.
+func (p *pipe) showCreate(t *table) (string, error) {
+	if err := p.wait(); err != nil {
+		return "", err
+	}
+	if p.m.sess == nil {
+		return "", dfs.Transient(errors.New("the connection to the target is lost"))
+	}
+	text, err := p.m.sess.showCreate(p.ctx, t)
+	return text, classify(err)
 }
 
 // wait waits for the packet under way.

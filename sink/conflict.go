@@ -76,7 +76,7 @@ func (m *MySQL) pieces(ctx context.Context, list []item) error {
 // least tell which of them is at fault.
 func mayRetry(err error) bool {
 	var large *tooLargeError
-	return errors.Is(err, errCount) || errors.As(err, &large) || serverError(err) != 0 && !errors.Is(err, dfs.ErrTransient)
+	return errors.Is(err, errCount) || errors.Is(err, errAltered) || errors.As(err, &large) || serverError(err) != 0 && !errors.Is(err, dfs.ErrTransient)
 }
 
 // one applies a single change, and does what the table's policy says if it

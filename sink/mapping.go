@@ -35,6 +35,7 @@ type mapping struct {
 	// the target's columns, and back leads to the source's.
 	events             *rowevent.Table
 	eventKey, eventAll []int
+	verified           uint64 // the run of the writer in which the table was last looked at
 	back               []int
 
 	insertHead string // "INSERT INTO `s`.`t` (`a`,`b`) VALUES "
@@ -203,7 +204,7 @@ func (m *mapping) mapColumn(i int, tc *targetColumn) {
 	}
 }
 
-// memberType returns the type as information_schema shows it, in lower case.
+// memberType returns the type as information_schema shows it.
 func memberType(isSet bool, members []string) string {
 	b := []byte("enum(")
 	if isSet {
@@ -214,7 +215,7 @@ func memberType(isSet bool, members []string) string {
 			b = append(b, ',')
 		}
 		b = append(b, '\'')
-		b = append(b, strings.ReplaceAll(strings.ToLower(name), "'", "''")...)
+		b = append(b, strings.ReplaceAll(name, "'", "''")...)
 		b = append(b, '\'')
 	}
 	return string(append(b, ')'))

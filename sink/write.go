@@ -23,10 +23,14 @@ type writer struct {
 	// minEvents is the smallest group worth a packet of its own: BINLOG may not
 	// share one with other statements.
 	minEvents int
+	run       uint64         // counts the runs begun
 	eventRows *atomic.Uint64 // counts the rows that went as events
 	want      []int64
 	fkOff     bool // the session has foreign_key_checks=0
 	fkUnknown bool // row events may have changed that
+
+	// showCreate executes what was sent, and describes a table.
+	showCreate func(t *table) (string, error)
 
 	// send executes a packet. It may return before that is done, but not
 	// before the packet sent last is. Each statement must match as many rows
@@ -42,6 +46,7 @@ const (
 // reset forgets what was not sent.
 func (w *writer) reset() {
 	w.b, w.want, w.fkOff, w.fkUnknown = w.b[:0], nil, false, false
+	w.run++
 }
 
 // statement adds a whole statement.
