@@ -371,6 +371,11 @@ func (d *decoder) row(r *reader, p *plan, n int, present []byte) (dfs.Row, error
 			continue
 		}
 		if err := d.value(r, &p.columns[i], &row[i]); err != nil {
+			var typed *TypeError
+			if errors.As(err, &typed) {
+				typed.Table, typed.Column = p.table.String(), p.columns[i].name
+				return nil, typed
+			}
 			return nil, fmt.Errorf("column %s: %w", p.columns[i].name, err)
 		}
 	}

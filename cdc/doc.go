@@ -16,4 +16,10 @@
 //
 // MySQL from 5.6 and MariaDB from 10.2 can be read. They must log rows
 // (binlog_format=ROW) and whole ones (binlog_row_image=FULL).
+//
+// A JSON document becomes the text that its server prints, which has no form for
+// some of what MySQL keeps in JSON. A DATE, TIME, DATETIME or TIMESTAMP in it is a
+// string in the text, and stays one. A DECIMAL is a number, of JSON type INTEGER
+// or DOUBLE to whoever reads the text, and one that would not be printed the same
+// again is refused with a [*TypeError], as are binary strings, BIT and GEOMETRY.
 package cdc

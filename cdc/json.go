@@ -2,7 +2,6 @@ package cdc
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -35,16 +34,19 @@ const (
 
 var errJSON = errors.New("cdc: damaged binary JSON")
 
-// json reads a JSON document and writes it as the server would.
+// json reads a JSON document and writes it as the server would. If the text does
+// not say all that the document does, the error is a *TypeError without the names
+// of the table and the column.
 func (d *decoder) json(b []byte, r *reader, v *dfs.Value) error {
 	if r.bad {
 		return errShortEvent
 	}
 	at := d.room(2*len(b) + 16)
-	var err error
-	if d.text, err = appendJSON(d.text, b); err != nil {
+	text, err := appendJSON(d.text, b)
+	if err != nil {
 		return err
 	}
+	d.text = text
 	*v = dfs.JSONValue(alias(d.text[at:len(d.text):len(d.text)]))
 	return nil
 }
@@ -222,9 +224,12 @@ func (w *jsonWriter) opaque(typ byte, b []byte) error {
 			return errJSON
 		}
 		r := reader{b: b[2:]}
+		at := len(w.to)
 		var err error
-		w.to, err = appendDecimal(w.to, &r, int(b[0]), int(b[1]))
-		return err
+		if w.to, err = appendDecimal(w.to, &r, int(b[0]), int(b[1])); err != nil {
+			return err
+		}
+		return exactNumber(string(w.to[at:]))
 	case typDate, typTime, typDateTime, typTimestamp:
 		if len(b) < 8 {
 			return errJSON
@@ -252,10 +257,50 @@ func (w *jsonWriter) opaque(typ byte, b []byte) error {
 		w.to = append(w.to, '"')
 		return nil
 	}
-	w.to = fmt.Appendf(w.to, `"base64:type%d:`, typ)
-	w.to = base64.StdEncoding.AppendEncode(w.to, b)
-	w.to = append(w.to, '"')
-	return nil
+	// The server prints these as "base64:type15:YWJj", and no server reads that
+	// as anything but a string.
+	return &TypeError{
+		Type: fmt.Sprintf("json with a value of type %d (%s) inside", typ, opaqueName(typ)),
+		Cure: "write it to the source as a string, such as TO_BASE64 makes, or leave the table out; " + cureLogged,
+	}
+}
+
+// cureLogged is what helps with a row that is in the log already.
+const cureLogged = "for what is logged already, copy the row by hand and start after its transaction"
+
+// opaqueName names what a JSON document holds bytes of.
+func opaqueName(typ byte) string {
+	switch typ {
+	case typBit:
+		return "BIT"
+	case typGeometry:
+		return "GEOMETRY"
+	case typVarchar, typVarString, typString, typBlob, 249, 250, 251:
+		return "BINARY or BLOB"
+	}
+	return "of no JSON type"
+}
+
+// exactNumber reports as an error that a server which reads the text of a DECIMAL
+// in JSON would not print it again as it is. The parser takes a number with a
+// point for a DOUBLE, and one without for an integer if it has 64 bits at most: so
+// 1.10 would come back as 1.1, and 12345678901234567890.5 as another number.
+func exactNumber(text string) error {
+	if _, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return nil
+	}
+	if _, err := strconv.ParseUint(text, 10, 64); err == nil {
+		return nil
+	}
+	f, err := strconv.ParseFloat(text, 64)
+	again := string(appendDouble(nil, f))
+	if err == nil && again == text {
+		return nil
+	}
+	return &TypeError{
+		Type: fmt.Sprintf("json with the DECIMAL %s inside, which would be read as the DOUBLE %s", text, again),
+		Cure: "write it to the source as a DOUBLE or a string, or leave the table out; " + cureLogged,
+	}
 }
 
 // appendQuoted writes a string as the server does: it escapes what JSON must
