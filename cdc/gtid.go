@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -89,6 +90,29 @@ func appendUUID(b []byte, u []byte) []byte {
 		b = hex.AppendEncode(b, u[part[0]:part[1]])
 	}
 	return b
+}
+
+var uuidText = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
+
+// ownedGTIDs makes a GTID set of @@global.gtid_owned, in which each number has
+// the id of the session that owns it, and nothing stands between that and the
+// next UUID: "uuid:7#12:8#13uuid:tag:5#14".
+func ownedGTIDs(s string) string {
+	var set []string
+	at := uuidText.FindAllStringIndex(s, -1)
+	for i, u := range at {
+		end := len(s)
+		if i+1 < len(at) {
+			end = at[i+1][0]
+		}
+		member := s[u[0]:u[1]]
+		for part := range strings.SplitSeq(strings.Trim(s[u[1]:end], ":,\n"), ":") {
+			part, _, _ = strings.Cut(part, "#")
+			member += ":" + part
+		}
+		set = append(set, member)
+	}
+	return strings.Join(set, ",")
 }
 
 // sid returns the member for uuid and tag, which becomes the last one.

@@ -299,6 +299,9 @@ func (s *Source) reachable(ctx context.Context, at *position) error {
 			return fmt.Errorf("%w: transactions %s are missing: make a new copy of the data, and keep the log longer (binlog_expire_logs_seconds)",
 				ErrPurged, oneLine(purged))
 		}
+		if ahead, err = s.notWritten(ctx, ahead); err != nil {
+			return err
+		}
 		if ahead != "" {
 			return fmt.Errorf("%w: transactions %s are not there: read from the server that has them, or make a new copy of the data",
 				ErrDiverged, oneLine(ahead))
@@ -356,6 +359,30 @@ func (s *Source) reachable(ctx context.Context, at *position) error {
 			ErrPurged, at.file, first)
 	}
 	return nil
+}
+
+// notWritten returns what of a set of GTIDs the server has neither committed nor
+// in its log. A transaction is sent as soon as it is in the log, but it enters
+// gtid_executed when it commits: after the others of its group, or after a
+// replica has acknowledged it (rpl_semi_sync_source_wait_point=AFTER_SYNC). Until
+// then a session owns its GTID. The server itself counts these too when it
+// compares a replica's set with its own (Binlog_sender::check_start_file).
+func (s *Source) notWritten(ctx context.Context, set string) (string, error) {
+	if set == "" {
+		return "", nil
+	}
+	// What is owned no more when it is asked for has been committed by then, and
+	// so it must be asked for first.
+	var owned string
+	err := s.db.QueryRowContext(ctx, "SELECT @@global.gtid_owned").Scan(&owned)
+	if err == nil {
+		err = s.db.QueryRowContext(ctx, "SELECT GTID_SUBTRACT(GTID_SUBTRACT(?, @@global.gtid_executed), ?)", set, ownedGTIDs(owned)).
+			Scan(&set)
+	}
+	if err != nil {
+		return "", mark(fmt.Errorf("cdc: compare GTIDs with the source's: %w", err))
+	}
+	return set, nil
 }
 
 // oneLine takes out the line feeds that MySQL prints a GTID set with.
