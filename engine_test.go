@@ -438,3 +438,164 @@ func TestBatchesGrowWithAFastSinkAndShrinkWithASlowOne(t *testing.T) {
 		})
 	}
 }
+
+// A strictSink refuses a change that names no table.
+type strictSink struct{ *memLog }
+
+func (s strictSink) Apply(ctx context.Context, batch []*Transaction) error {
+	for _, tx := range batch {
+		for _, c := range tx.Changes {
+			if c.Table == nil {
+				return errors.New("no table")
+			}
+		}
+	}
+	return s.memLog.Apply(ctx, batch)
+}
+
+func TestAChangeWithoutATableCanBeRejected(t *testing.T) {
+	src, dst := newLog(1, 0), newLog(2, 0)
+	src.append(Transaction{Changes: []Change{{Op: Insert, After: Row{IntValue(1)}}}})
+	src.append(Transaction{Changes: insert(2)})
+	src.closed = true
+	p := &Pipeline{Source: src, Sink: strictSink{dst}, Logger: discard,
+		Reject: func(context.Context, *Transaction, error) error { return nil }}
+	require.NoError(t, p.Run(t.Context()))
+	require.EqualValues(t, 1, p.Stats().Apply.Rejected)
+	require.EqualValues(t, 1, p.Stats().Apply.Applied)
+}
+
+func TestAFailingSinkEndsTheStageInHand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, dst := newLog(1, 0), newLog(2, 0)
+		for i := range 1000 {
+			src.append(Transaction{Changes: insert(int64(i))})
+		}
+		n := 0
+		wait := StageFunc(func(ctx context.Context, _ []*Transaction) error {
+			if n++; n == 1 {
+				return nil
+			}
+			<-ctx.Done() // as one that asks a server which never answers
+			return ctx.Err()
+		})
+		p := &Pipeline{Source: src, Stages: []Stage{wait}, Sink: refusing{dst}, Logger: discard}
+		require.ErrorContains(t, p.Run(t.Context()), "refused for good")
+	})
+}
+
+type refusing struct{ *memLog }
+
+func (refusing) Apply(context.Context, []*Transaction) error { return errFenced }
+
+// errFenced is an error that no single transaction is to blame for.
+var errFenced = fmt.Errorf("refused for good: %w", ErrConflict)
+
+func TestPauseNeverHoldsWithinATransaction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, dst := newLog(1, 0), blocked()
+		src.append(Transaction{Changes: insert(1), More: true})
+		p := &Pipeline{Source: src, Sink: dst, Logger: discard}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- p.Run(ctx) }()
+		<-dst.entered
+		p.Pause()
+		dst.release <- struct{}{}
+		src.append(Transaction{Changes: insert(2)})
+		src.append(Transaction{Changes: insert(3)})
+		<-dst.entered
+		close(dst.release)
+		synctest.Wait()
+		require.GreaterOrEqual(t, dst.len(), 2, "the transaction is finished")
+		cancel()
+		require.NoError(t, <-done)
+	})
+}
+
+func TestAStopLeavesNoPartsBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, dst := newLog(1, 0), newLog(2, 0)
+		src.append(Transaction{Changes: insert(1), More: true})
+		p := &Pipeline{Source: src, Sink: dst, Logger: discard}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- p.Run(ctx) }()
+		synctest.Wait()
+		require.Len(t, dst.parts, 1)
+		cancel()
+		require.NoError(t, <-done)
+		require.Empty(t, dst.parts, "they would hold locks on the target")
+	})
+}
+
+func TestStatsTellTheTruth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, dst := newLog(1, 0), blocked()
+		p := &Pipeline{Source: src, Sink: dst, Logger: discard}
+		require.Equal(t, Leg{}, p.Stats().Capture)
+		src.append(Transaction{Changes: insert(1), Committed: time.Now()})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- p.Run(ctx) }()
+		<-dst.entered
+		time.Sleep(time.Minute)
+		require.Equal(t, Leg{}, p.Stats().Capture, "there is no queue")
+		require.Equal(t, time.Minute, p.Stats().Lag, "it grows though nothing was ever applied")
+		close(dst.release)
+		synctest.Wait()
+		require.Zero(t, p.Stats().Lag)
+		cancel()
+		require.NoError(t, <-done)
+
+		p = &Pipeline{Source: src, Queue: newLog(3, 0), Sink: failing{dst.memLog}, Logger: discard}
+		require.Error(t, p.Run(t.Context()))
+		require.Equal(t, Stopped, p.Stats().Apply.State)
+		require.ErrorContains(t, p.Stats().Apply.Err, "no such user")
+		require.Equal(t, Stopped, p.Stats().Capture.State)
+		require.Equal(t, "state(9)", State(9).String())
+	})
+}
+
+// failing is a sink that cannot be asked.
+type failing struct{ *memLog }
+
+func (failing) Checkpoint(context.Context) (Checkpoint, error) {
+	return Checkpoint{}, errors.New("no such user")
+}
+
+// fullQueue is a queue that takes no more until its reader has passed some.
+type fullQueue struct{ *memLog }
+
+func (fullQueue) Apply(ctx context.Context, _ []*Transaction) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestAStopDoesNotWaitForAFullQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := filled(1, 10, 0)
+		p := &Pipeline{Source: src, Queue: fullQueue{newLog(3, 0)}, Sink: newLog(2, 0), Logger: discard, StopTimeout: time.Hour}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- p.Run(ctx) }()
+		synctest.Wait()
+		start := time.Now()
+		cancel()
+		require.NoError(t, <-done)
+		require.LessOrEqual(t, time.Since(start), time.Second)
+	})
+}
+
+// A listSink cannot be compared by ==.
+type listSink struct {
+	*memLog
+	_ []int
+}
+
+func TestQueueAndSinkNeedNotBeComparable(t *testing.T) {
+	src := filled(1, 10, 0)
+	src.closed = true
+	q := newLog(3, 0)
+	require.NoError(t, (&Pipeline{Source: src, Queue: listSink{memLog: q}, Sink: listSink{memLog: newLog(2, 0)}, Logger: discard}).Run(t.Context()))
+}

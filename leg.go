@@ -50,9 +50,11 @@ type blame struct {
 // run carries transactions, retrying, until ctx or src ends or an error stays.
 func (l *leg) run(ctx context.Context) error {
 	err := l.retry(ctx, func() (bool, error) { return l.session(ctx) })
-	l.st.update(func(s *Leg) { s.State, s.Err = Stopped, err })
+	l.stopped(err)
 	return err
 }
+
+func (l *leg) stopped(err error) { l.st.update(func(s *Leg) { s.State, s.Err = Stopped, err }) }
 
 // retry calls f until it succeeds, ctx ends, or its error is not transient.
 func (l *leg) retry(ctx context.Context, f func() (progress bool, err error)) error {
@@ -110,7 +112,7 @@ func (l *leg) session(ctx context.Context) (progress bool, err error) {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() {
-		t := time.AfterFunc(l.p.stopWait(), cancel)
+		t := time.AfterFunc(l.stopWait(), cancel)
 		context.AfterFunc(work, func() { t.Stop() })
 	})()
 
@@ -121,6 +123,8 @@ func (l *leg) session(ctx context.Context) (progress bool, err error) {
 	defer stopReading()
 	processing, stopProcessing := context.WithCancel(ctx)
 	defer stopProcessing()
+	stageWork, stopStage := context.WithCancel(work)
+	defer stopStage()
 	space := newRoom(l.p.readAhead())
 	r := &reader{leg: l, stream: stream, at: at, room: space, suspect: l.suspect}
 	a := &applier{leg: l, at: at, room: space, limit: min(firstBatch, l.p.maxBatch())}
@@ -134,14 +138,20 @@ func (l *leg) session(ctx context.Context) (progress bool, err error) {
 	wg.Go(func() {
 		defer stopReading()
 		defer close(ready)
-		errs[1] = l.process(processing, work, at, read, ready)
+		errs[1] = l.process(processing, stageWork, at, read, ready)
 	})
 	wg.Go(func() {
 		defer stopReading()
 		defer stopProcessing()
+		defer stopStage()
 		errs[0] = a.run(ctx, work, ready)
 	})
 	wg.Wait()
+	if a.open {
+		// Parts without their end would hold locks on the target until someone
+		// asks it again. If this fails, the next session does the same.
+		_, _ = l.dst.Checkpoint(work)
+	}
 	for _, err := range errs {
 		if err != nil {
 			return a.progress, err
@@ -151,6 +161,16 @@ func (l *leg) session(ctx context.Context) (progress bool, err error) {
 		l.ended(a.at.Seq)
 	}
 	return a.progress, nil
+}
+
+// stopWait is how long work in hand may take once a stop is asked for. Storing
+// in the queue is not worth a wait: at a full one it could last until the other
+// leg, which stops too, has made room.
+func (l *leg) stopWait() time.Duration {
+	if l.pausable {
+		return l.p.stopWait()
+	}
+	return min(l.p.stopWait(), time.Second)
 }
 
 // A chunk is a run of transactions on its way through the leg.
@@ -204,7 +224,7 @@ func (r *reader) run(ctx context.Context, to chan<- *chunk) error {
 			}
 			r.at = tx.Checkpoint
 		}
-		r.st.update(func(s *Leg) { s.Read = r.at.Seq })
+		r.st.read(r.at.Seq, txs[0].Committed)
 		for len(txs) > 0 {
 			c := r.cut(&txs)
 			r.room.take(c.size)
@@ -337,198 +357,4 @@ func (l *leg) blame(c *chunk, last uint64, err *Error) error {
 		return &blame{err, suspect{until: last, refused: c.first, err: err}}
 	}
 	return err
-}
-
-// An applier gives chunks to the sink.
-type applier struct {
-	*leg
-	at       Checkpoint // of the last transaction applied, or part handed over
-	room     *room
-	progress bool
-	limit    int // transactions for the next Apply; at most MaxBatch
-}
-
-// An Apply that fails is lost work. So a session begins with small batches, and
-// keeps them to about a second: even a sink that is cut off every few seconds
-// then gets ahead.
-const (
-	firstBatch = 256
-	longApply  = time.Second
-)
-
-// run applies chunks, taking together those that are ready. So a slow sink gets
-// larger batches, and a fast one does not wait.
-func (a *applier) run(ctx, work context.Context, from <-chan *chunk) error {
-	var held *chunk // received, but not to go with those before it
-	for open := true; open || held != nil; {
-		c := held
-		if held = nil; c == nil {
-			select {
-			case c, open = <-from:
-				if !open {
-					continue
-				}
-			case <-ctx.Done():
-				return nil
-			}
-		}
-		if !a.gate(ctx) {
-			return nil
-		}
-		chunks := []*chunk{c}
-		n, size, alone := len(c.txs), c.size, c.alone
-	gather:
-		for open && !alone && n < a.limit && size < a.p.readAhead()/2 {
-			select {
-			case c, open = <-from:
-				if !open {
-					break gather
-				}
-				if c.alone || n+len(c.txs) > a.limit {
-					held = c
-					break gather
-				}
-				chunks = append(chunks, c)
-				n, size = n+len(c.txs), size+c.size
-			default:
-				break gather
-			}
-		}
-		if err := a.apply(work, chunks, n, size); err != nil {
-			return err
-		}
-		if ctx.Err() != nil {
-			return nil
-		}
-	}
-	return nil
-}
-
-// gate waits while the pipeline is paused. It is false if ctx ends.
-func (a *applier) gate(ctx context.Context) bool {
-	for a.pausable {
-		paused := a.p.paused()
-		if paused == nil {
-			break
-		}
-		select {
-		case <-paused:
-		case <-ctx.Done():
-			return false
-		}
-	}
-	return true
-}
-
-// apply applies n transactions of size bytes as one batch.
-func (a *applier) apply(ctx context.Context, chunks []*chunk, n, size int) error {
-	batch := make([]*Transaction, 0, n)
-	rows := 0
-	for _, c := range chunks {
-		if c.refused != nil {
-			if err := a.reject(ctx, c); err != nil {
-				return err
-			}
-		}
-		batch = append(batch, c.txs...)
-		rows += c.rows
-		a.ledger = append(a.ledger, c.ledger...)
-	}
-	// After Apply the batch is no longer ours to read.
-	last, from, name := *batch[n-1], a.at, chunks[0].id()
-	whole := from // the last transaction without More
-	for i := n - 1; i >= 0; i-- {
-		if !batch[i].More {
-			whole = batch[i].Checkpoint
-			break
-		}
-	}
-	start := time.Now()
-	err := a.dst.Apply(ctx, batch)
-	switch took := time.Since(start); {
-	case took > longApply:
-		a.limit = max(min(a.limit, n)/2, 1)
-	case took < longApply/4 && n > a.limit/2:
-		a.limit = min(2*a.limit, a.p.maxBatch())
-	}
-	if a.p.Observe != nil {
-		a.p.Observe(Batch{Leg: a.name, From: from, To: last.Checkpoint, Transactions: n, Rows: rows, Bytes: size,
-			Committed: last.Committed, Took: time.Since(start), Err: err})
-	}
-	if err != nil {
-		return a.blame(chunks[0], last.Seq, &Error{a.to, from, name, err})
-	}
-	a.at, a.progress = last.Checkpoint, true
-	a.room.give(size)
-	if whole == from {
-		return nil
-	}
-	a.settle(whole)
-	if a.applied != nil {
-		a.applied(whole.Seq)
-	}
-	if t, ok := a.src.(Trimmer); ok {
-		if err := t.Trim(ctx, whole); err != nil {
-			return &Error{Part: a.from, At: whole, Err: err}
-		}
-	}
-	return nil
-}
-
-// reject offers a refused transaction, or a part of one, to Reject, and empties
-// it, so that applying it steps over it.
-func (a *applier) reject(ctx context.Context, c *chunk) error {
-	tx := c.txs[0]
-	c.count(received)
-	c.count(rejected)
-	if err := a.p.Reject(ctx, tx, c.refused); err != nil {
-		return &Error{Part: "reject", At: a.at, ID: tx.ID, Err: err}
-	}
-	tx.Changes, tx.Encoded = nil, nil
-	if !tx.More {
-		c.ledger = append(c.ledger, entry{seq: tx.Seq, what: rejectedTransaction, n: 1})
-	}
-	return nil
-}
-
-// A room bounds the bytes between one who takes and one who gives back.
-type room struct {
-	mu   sync.Mutex
-	free int
-	wake chan struct{}
-}
-
-func newRoom(n int) *room { return &room{free: n, wake: make(chan struct{}, 1)} }
-
-// wait waits until there is some room. It is false if ctx ends.
-func (r *room) wait(ctx context.Context) bool {
-	for {
-		r.mu.Lock()
-		free := r.free
-		r.mu.Unlock()
-		if free > 0 {
-			return ctx.Err() == nil
-		}
-		select {
-		case <-r.wake:
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
-func (r *room) take(n int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.free -= n
-}
-
-func (r *room) give(n int) {
-	r.mu.Lock()
-	r.free += n
-	r.mu.Unlock()
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
 }

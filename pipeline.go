@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"sync"
 	"time"
 )
@@ -99,6 +100,8 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	in := &leg{p: p, name: "capture", from: "source", to: "queue", src: p.Source, dst: p.Queue, st: &p.capture}
 
 	if err := p.align(ctx); err != nil || ctx.Err() != nil {
+		in.stopped(err)
+		out.stopped(err)
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -148,7 +151,7 @@ func (p *Pipeline) check() error {
 	}
 	fault(p.Source == nil, "Source is nil; set where transactions come from")
 	fault(p.Sink == nil, "Sink is nil; set where transactions go to")
-	fault(p.Queue != nil && any(p.Queue) == any(p.Sink), "Queue and Sink are the same; leave Queue nil to fill the queue only")
+	fault(p.Queue != nil && same(p.Queue, p.Sink), "Queue and Sink are the same; leave Queue nil to fill the queue only")
 	fault(p.MaxBatch < 0, "MaxBatch is %d; use 0 for the default", p.MaxBatch)
 	fault(p.ReadAhead < 0, "ReadAhead is %d; use 0 for the default", p.ReadAhead)
 	fault(p.RetryWait < 0, "RetryWait is %v; use 0 for the default", p.RetryWait)
@@ -157,6 +160,10 @@ func (p *Pipeline) check() error {
 	}
 	return errors.Join(errs...)
 }
+
+// same reports whether a and b are one and the same, as far as they can be
+// compared.
+func same(a, b any) bool { return reflect.ValueOf(a).Comparable() && a == b }
 
 func (p *Pipeline) maxBatch() int            { return cmp.Or(p.MaxBatch, 4096) }
 func (p *Pipeline) readAhead() int           { return cmp.Or(p.ReadAhead, 8<<20) }
@@ -209,8 +216,12 @@ func (p *Pipeline) start() bool {
 		return false
 	}
 	p.running = true
-	p.capture.reset()
-	p.apply.reset()
+	p.apply.reset(Starting)
+	if p.Queue != nil {
+		p.capture.reset(Starting)
+	} else {
+		p.capture.reset(Stopped)
+	}
 	return true
 }
 

@@ -2,6 +2,7 @@ package dfs
 
 import (
 	"cmp"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -20,7 +21,12 @@ const (
 var stateNames = [...]string{"stopped", "starting", "running", "paused", "retrying"}
 
 // String returns the state's name in lower case.
-func (s State) String() string { return stateNames[s] }
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return fmt.Sprintf("state(%d)", uint8(s))
+}
 
 // MarshalText returns the state's name.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
@@ -36,9 +42,10 @@ type Stats struct {
 	Apply Leg
 
 	// Lag is how far the sink is behind what has been read from the source: the
-	// age of the last transaction applied while later ones wait, and zero when
-	// none does. It grows while the sink is stuck. It compares the source's
-	// clock with this host's.
+	// age of the last transaction applied while later ones wait, or of the
+	// first that waits if none was applied since Run began, and zero when none
+	// waits. It grows while the sink is stuck. It compares the source's clock
+	// with this host's.
 	Lag time.Duration
 
 	// Tables counts rows by "schema.table". Received and Rejected go by the
@@ -102,8 +109,14 @@ func (p *Pipeline) Stats() Stats {
 			s.State = worse(s.State, s.Capture.State)
 		}
 	}
-	if max(s.Apply.Read, s.Capture.At.Seq) > s.Apply.At.Seq && !s.Apply.Committed.IsZero() {
-		s.Lag = max(time.Since(s.Apply.Committed), 0)
+	if max(s.Apply.Read, s.Capture.At.Seq) > s.Apply.At.Seq {
+		since := s.Apply.Committed
+		if since.IsZero() {
+			since = p.apply.oldest()
+		}
+		if !since.IsZero() {
+			s.Lag = max(time.Since(since), 0)
+		}
 	}
 	return s
 }
@@ -121,13 +134,31 @@ func worse(a, b State) State {
 type legStats struct {
 	mu     sync.Mutex
 	leg    Leg
+	first  time.Time // when the first transaction read was committed
 	tables map[string]*TableStats
 }
 
-func (st *legStats) reset() {
+func (st *legStats) reset(s State) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.leg, st.tables = Leg{State: Starting}, make(map[string]*TableStats)
+	st.leg, st.first, st.tables = Leg{State: s}, time.Time{}, make(map[string]*TableStats)
+}
+
+// read notes that transactions were read, of which last is the last and first
+// the time of the first.
+func (st *legStats) read(last uint64, first time.Time) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.leg.Read = last
+	if st.first.IsZero() {
+		st.first = first
+	}
+}
+
+func (st *legStats) oldest() time.Time {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.first
 }
 
 func (st *legStats) update(f func(*Leg)) {
@@ -168,6 +199,8 @@ const (
 	rejectedTransaction
 )
 
+func (c counted) isRows() bool { return c == received || c == applied || c == rejected }
+
 // count enters the rows of the chunk into its ledger, and returns their number.
 func (c *chunk) count(what counted) (rows int) {
 	for _, tx := range c.txs {
@@ -204,7 +237,7 @@ func (l *leg) settle(at Checkpoint) {
 			rest = append(rest, e)
 			continue
 		}
-		if e.table != nil && e.table != table {
+		if e.what.isRows() && (t == nil || e.table != table) {
 			table = e.table
 			name := table.String()
 			if t = l.st.tables[name]; t == nil {

@@ -1,0 +1,160 @@
+package dfs
+
+import (
+	"context"
+	"time"
+)
+
+// An applier gives chunks to the sink.
+type applier struct {
+	*leg
+	at       Checkpoint // of the last transaction applied, or part handed over
+	room     *room
+	progress bool
+	open     bool // the sink holds parts of a transaction without its end
+	limit    int  // transactions for the next Apply; at most MaxBatch
+}
+
+// An Apply that fails is lost work. So a session begins with small batches, and
+// keeps them to about a second: even a sink that is cut off every few seconds
+// then gets ahead.
+const (
+	firstBatch = 256
+	longApply  = time.Second
+)
+
+// run applies chunks, taking together those that are ready. So a slow sink gets
+// larger batches, and a fast one does not wait.
+func (a *applier) run(ctx, work context.Context, from <-chan *chunk) error {
+	var held *chunk // received, but not to go with those before it
+	for open := true; open || held != nil; {
+		c := held
+		if held = nil; c == nil {
+			select {
+			case c, open = <-from:
+				if !open {
+					continue
+				}
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		// A pause within a transaction would keep its locks on the target.
+		if c.first == c.txs[0].Seq && !a.gate(ctx) {
+			return nil
+		}
+		chunks := []*chunk{c}
+		n, size, alone := len(c.txs), c.size, c.alone
+	gather:
+		for open && !alone && n < a.limit && size < a.p.readAhead()/2 {
+			select {
+			case c, open = <-from:
+				if !open {
+					break gather
+				}
+				if c.alone || n+len(c.txs) > a.limit {
+					held = c
+					break gather
+				}
+				chunks = append(chunks, c)
+				n, size = n+len(c.txs), size+c.size
+			default:
+				break gather
+			}
+		}
+		if err := a.apply(work, chunks, n, size); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+// gate waits while the pipeline is paused. It is false if ctx ends.
+func (a *applier) gate(ctx context.Context) bool {
+	for a.pausable {
+		paused := a.p.paused()
+		if paused == nil {
+			break
+		}
+		select {
+		case <-paused:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// apply applies n transactions of size bytes as one batch.
+func (a *applier) apply(ctx context.Context, chunks []*chunk, n, size int) error {
+	batch := make([]*Transaction, 0, n)
+	rows := 0
+	for _, c := range chunks {
+		if c.refused != nil {
+			if err := a.reject(ctx, c); err != nil {
+				return err
+			}
+		}
+		batch = append(batch, c.txs...)
+		rows += c.rows
+		a.ledger = append(a.ledger, c.ledger...)
+	}
+	// After Apply the batch is no longer ours to read.
+	last, from, name := *batch[n-1], a.at, chunks[0].id()
+	whole := from // the last transaction without More
+	for i := n - 1; i >= 0; i-- {
+		if !batch[i].More {
+			whole = batch[i].Checkpoint
+			break
+		}
+	}
+	start := time.Now()
+	err := a.dst.Apply(ctx, batch)
+	switch took := time.Since(start); {
+	case took > longApply:
+		a.limit = max(min(a.limit, n)/2, 1)
+	case took < longApply/4 && n > a.limit/2:
+		a.limit = min(2*a.limit, a.p.maxBatch())
+	}
+	if a.p.Observe != nil {
+		a.p.Observe(Batch{Leg: a.name, From: from, To: last.Checkpoint, Transactions: n, Rows: rows, Bytes: size,
+			Committed: last.Committed, Took: time.Since(start), Err: err})
+	}
+	if err != nil {
+		return a.blame(chunks[0], last.Seq, &Error{a.to, from, name, err})
+	}
+	a.at, a.progress, a.open = last.Checkpoint, true, last.More
+	a.room.give(size)
+	if whole == from {
+		return nil
+	}
+	a.settle(whole)
+	if a.applied != nil {
+		a.applied(whole.Seq)
+	}
+	if t, ok := a.src.(Trimmer); ok {
+		if err := t.Trim(ctx, whole); err != nil {
+			return &Error{Part: a.from, At: whole, Err: err}
+		}
+	}
+	return nil
+}
+
+// reject offers a refused transaction, or a part of one, to Reject, and empties
+// it, so that applying it steps over it.
+func (a *applier) reject(ctx context.Context, c *chunk) error {
+	tx := c.txs[0]
+	c.count(received)
+	c.count(rejected)
+	if err := a.p.Reject(ctx, tx, c.refused); err != nil {
+		return &Error{Part: "reject", At: a.at, ID: tx.ID, Err: err}
+	}
+	tx.Changes, tx.Encoded = nil, nil
+	if !tx.More {
+		c.ledger = append(c.ledger, entry{seq: tx.Seq, what: rejectedTransaction, n: 1})
+	}
+	return nil
+}
