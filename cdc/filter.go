@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/dataflowsync/dfs/internal/match"
 )
 
 // systemSchemas are never followed unless a pattern names them without wildcard.
@@ -25,22 +27,19 @@ func newFilter(tables []string) (*filter, []Fault) {
 	f := new(filter)
 	var faults []Fault
 	for _, text := range tables {
-		p := pattern{text: text}
-		to := &f.include
-		text, out := strings.CutPrefix(strings.TrimSpace(text), "!")
-		if out {
-			to = &f.exclude
-		}
-		var ok bool
-		p.schema, p.table, ok = strings.Cut(text, ".")
-		if !ok || p.schema == "" || p.table == "" {
+		parsed, out, err := match.ParseFollowed(text)
+		if err != nil {
 			faults = append(faults, Fault{
-				What: fmt.Sprintf("the table pattern %q names no table", p.text),
+				What: fmt.Sprintf("the table pattern %q names no table", text),
 				Cure: `write it as "schema.table", where either may hold * and ?, such as "shop.*"`,
 			})
 			continue
 		}
-		*to = append(*to, p)
+		to := &f.include
+		if out {
+			to = &f.exclude
+		}
+		*to = append(*to, pattern{text, parsed.Schema, parsed.Table})
 	}
 	if len(f.include) == 0 {
 		f.include = []pattern{{text: "*.*", schema: "*", table: "*"}}
@@ -50,7 +49,7 @@ func newFilter(tables []string) (*filter, []Fault) {
 
 // match reports whether the pattern matches the table.
 func (p pattern) match(schema, table string) bool {
-	if slices.Contains(systemSchemas, strings.ToLower(schema)) && strings.ContainsAny(p.schema, "*?") {
+	if slices.Contains(systemSchemas, strings.ToLower(schema)) && match.Wild(p.schema) {
 		return false
 	}
 	return glob(p.schema, schema) && glob(p.table, table)
@@ -77,37 +76,5 @@ func (f *filter) follows(schema, table string) bool {
 	return slices.ContainsFunc(f.include, in) && !slices.ContainsFunc(f.exclude, out)
 }
 
-// glob reports whether s matches p, in which * stands for any text and ? for
-// one character. Letter case does not matter: whether it does for a server
-// depends on its file system, and two tables that differ by case alone are rare.
-func glob(p, s string) bool {
-	if p == "*" || p == s {
-		return true
-	}
-	return globRunes([]rune(strings.ToLower(p)), []rune(strings.ToLower(s)))
-}
-
-// globRunes goes back no further than to the last *, so it takes no more than
-// len(p)*len(s) steps.
-func globRunes(p, s []rune) bool {
-	i, star, from := 0, -1, 0
-	for j := 0; j < len(s); {
-		switch {
-		case i < len(p) && p[i] == '*':
-			star, from = i, j
-			i++
-		case i < len(p) && (p[i] == '?' || p[i] == s[j]):
-			i++
-			j++
-		case star >= 0:
-			from++
-			i, j = star+1, from
-		default:
-			return false
-		}
-	}
-	for i < len(p) && p[i] == '*' {
-		i++
-	}
-	return i == len(p)
-}
+// glob reports whether s matches one side of a pattern.
+func glob(p, s string) bool { return match.Glob(p, s) }

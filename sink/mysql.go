@@ -7,6 +7,7 @@ import (
 	"log/slog"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/match"
 )
 
 // MySQLOptions refine a MySQL sink. The zero value of each field is the default.
@@ -56,7 +57,7 @@ type MySQL struct {
 	name      string
 	schema    string
 	cpTable   string // quoted
-	routes    []route
+	routes    []match.Route
 	conflicts []conflictRule
 	ddl       Policy
 	maxRows   int
@@ -85,7 +86,7 @@ type MySQL struct {
 }
 
 type conflictRule struct {
-	tables pattern
+	tables match.Pattern
 	policy Policy
 }
 
@@ -153,14 +154,14 @@ func (m *MySQL) options(opts *MySQLOptions) (errs []error) {
 		errs = append(errs, fmt.Errorf("name %q: use at most 64 characters", m.name))
 	}
 	for _, r := range opts.Routes {
-		parsed, err := parseRoute(r)
+		parsed, err := match.ParseRoute(r.From, r.To)
 		if err != nil {
 			errs = append(errs, err)
 		}
 		m.routes = append(m.routes, parsed)
 	}
 	for _, c := range opts.Conflicts {
-		p, err := parsePattern(c.Tables)
+		p, err := match.Parse(c.Tables)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("conflict policy: %w", err))
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/match"
 )
 
 // mapping returns how rows of a source's table are written, and reads on first
@@ -21,7 +22,7 @@ func (m *MySQL) mapping(ctx context.Context, src *dfs.Table) (*mapping, error) {
 	if m.sess == nil {
 		return nil, dfs.Transient(errors.New("the connection to the target is lost"))
 	}
-	schema, name := target(m.routes, src.Schema, src.Name)
+	schema, name := match.Target(m.routes, src.Schema, src.Name)
 	key := m.sess.tableKey(schema, name)
 	t := m.tables[key]
 	if t == nil {
@@ -68,7 +69,7 @@ func (m *MySQL) tableRun(key string) *tableRun {
 
 func (m *MySQL) policy(t *table) Policy {
 	for _, c := range m.conflicts {
-		if c.tables.match(t.schema, t.name) {
+		if c.tables.Match(t.schema, t.name) {
 			return c.policy
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/dataflowsync/dfs/internal/match"
 )
 
 // check finds what is wrong with values that are well-formed each by itself,
@@ -26,7 +28,8 @@ func (c *Config) check(d *decoder) {
 	}
 
 	for i, p := range c.Source.Tables {
-		d.pattern(fmt.Sprintf("source.tables[%d]", i), p)
+		_, _, err := match.ParseFollowed(p)
+		d.pattern(fmt.Sprintf("source.tables[%d]", i), err)
 	}
 	c.checkStart(d)
 	d.negative("source.max_part", c.Source.MaxPart < 0)
@@ -41,12 +44,18 @@ func (c *Config) check(d *decoder) {
 
 	for i, r := range c.Target.Routes {
 		path := fmt.Sprintf("target.routes[%d]", i)
-		d.pattern(path+".from", r.From)
-		d.pattern(path+".to", r.To)
+		_, err := match.Parse(r.From)
+		d.pattern(path+".from", err)
+		if _, err = match.Parse(r.To); err != nil {
+			d.pattern(path+".to", err)
+		} else if _, err = match.ParseTo(r.To); err != nil && !d.faulty(d.line(path+".to")) {
+			d.fault(d.line(path+".to"), "%s.to is %q; want schema.table, where a * stands alone, for the source's own name", path, d.texts[path+".to"])
+		}
 	}
 	for i, p := range c.Target.Conflicts {
 		path := fmt.Sprintf("target.conflicts[%d]", i)
-		d.pattern(path+".tables", p.Tables)
+		_, err := match.Parse(p.Tables)
+		d.pattern(path+".tables", err)
 		d.oneOf(path+".policy", p.Policy, "error", "overwrite", "ignore")
 	}
 	d.oneOf("target.ddl", c.Target.DDL, "", "error", "ignore")
@@ -72,11 +81,11 @@ func (c *Config) checkStart(d *decoder) {
 	}
 }
 
-// pattern reports a pattern of tables that cannot match any.
-func (d *decoder) pattern(path, p string) {
+// pattern reports the pattern of tables at path if it has a fault. What err says
+// may hold the value of an environment variable, so it is not shown.
+func (d *decoder) pattern(path string, err error) {
 	line := d.line(path)
-	schema, table, ok := strings.Cut(p, ".")
-	if (!ok || schema == "" || table == "") && !d.faulty(line) {
+	if err != nil && !d.faulty(line) {
 		d.fault(line, "%s is %q; want schema.table, such as \"shop.orders\" or \"shop.*\"", path, d.texts[path])
 	}
 }

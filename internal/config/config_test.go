@@ -101,6 +101,10 @@ func TestEachMistakeIsToldOnceWithItsLine(t *testing.T) {
 			`5: unknown key "tabels" under source; did you mean tables?`},
 		{"a key in camel case", head + "  serverId: 3\n",
 			`5: unknown key "serverId" under source; did you mean server_id?`},
+		{"a route to no certain name", "source:\n  dsn: u:p@tcp(h:1)/\ntarget:\n  dsn: u:p@tcp(h:1)/\n  routes:\n    - {from: a.b, to: c.d*}\n",
+			`6: target.routes[0].to is "c.d*"; want schema.table, where a * stands alone, for the source's own name`},
+		{"a conflict policy that leaves tables out", "source:\n  dsn: u:p@tcp(h:1)/\n  tables: [\"!a.b\"]\ntarget:\n  dsn: u:p@tcp(h:1)/\n  conflicts:\n    - {tables: \"!a.b\", policy: ignore}\n",
+			`7: target.conflicts[0].tables is "!a.b"; want schema.table, such as "shop.orders" or "shop.*"`},
 		{"a key of another place", head + "routes: []\n",
 			`5: unknown key "routes"; did you mean target.routes?`},
 		{"a section that is indented", head + "  queue: {path: x}\n",
@@ -321,4 +325,8 @@ func TestRoutedNamesTheTarget(t *testing.T) {
 	require.Equal(t, "shop.all", c.Routed("shop", "orders"))
 	require.Equal(t, "copy.x+y", c.Routed("shop", "x+y"))
 	require.Equal(t, "other.users", c.Routed("other", "users"))
+	// As the sink does.
+	c.Target.Routes = []Route{{"Shop?.*", "crm.*"}, {"*", "crm.*"}}
+	require.Equal(t, "crm.a.b", c.Routed("shop1", "a.b"))
+	require.Equal(t, "shop.users", c.Routed("shop", "users"))
 }

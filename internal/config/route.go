@@ -1,32 +1,16 @@
 package config
 
-import (
-	"regexp"
-	"strings"
-)
+import "github.com/dataflowsync/dfs/internal/match"
 
 // Routed returns the name that a table of the source has on the target, as the
-// first route that matches says.
+// first route that matches says. Routes with faults do not match.
 func (c *Config) Routed(schema, table string) string {
+	var routes []match.Route
 	for _, r := range c.Target.Routes {
-		if !globs(r.From, schema+"."+table) {
-			continue
+		if parsed, err := match.ParseRoute(r.From, r.To); err == nil {
+			routes = append(routes, parsed)
 		}
-		to := strings.SplitN(r.To, ".", 2)
-		if to[0] != "*" {
-			schema = to[0]
-		}
-		if to[1] != "*" {
-			table = to[1]
-		}
-		break
 	}
+	schema, table = match.Target(routes, schema, table)
 	return schema + "." + table
-}
-
-// globs reports whether pattern matches name, where * in the pattern stands for
-// any characters but a dot.
-func globs(pattern, name string) bool {
-	expr := strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, `[^.]*`)
-	return regexp.MustCompile("(?s)^" + expr + "$").MatchString(name)
 }
