@@ -25,7 +25,7 @@ func (q *Queue) Checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
 		q.turn <- struct{}{}
 		return st.whole.checkpoint(), nil
 	}
-	if err := q.finish(ctx, q.w.send((*group).dropParts, nil)); err != nil {
+	if err := q.finish(ctx, (*group).dropParts); err != nil {
 		return dfs.Checkpoint{}, err
 	}
 	return st.whole.checkpoint(), nil
@@ -55,12 +55,22 @@ func (q *Queue) Apply(ctx context.Context, batch []*dfs.Transaction) error {
 		q.turn <- struct{}{}
 		return err
 	}
-	return q.finish(ctx, done)
+	return q.await(ctx, done)
 }
 
-// finish waits for the writer and gives the turn back. If ctx ends first, the
+// finish has the writer do the last thing in this turn.
+func (q *Queue) finish(ctx context.Context, do func(*group) error) error {
+	done, err := q.w.send(ctx, do, nil)
+	if err != nil {
+		q.turn <- struct{}{}
+		return err
+	}
+	return q.await(ctx, done)
+}
+
+// await waits for the writer and gives the turn back. If ctx ends first, the
 // turn comes back only when the writer is done, and Close waits for the turn.
-func (q *Queue) finish(ctx context.Context, done <-chan error) error {
+func (q *Queue) await(ctx context.Context, done <-chan error) error {
 	select {
 	case err := <-done:
 		q.turn <- struct{}{}
@@ -103,7 +113,7 @@ func (q *Queue) apply(ctx context.Context, batch []*dfs.Transaction) (<-chan err
 
 	blocks := make(chan *encoder, cap(q.enc))
 	abort := make(chan error, 1)
-	done := q.w.send(func(g *group) error {
+	done, err := q.w.send(ctx, func(g *group) error {
 		for e := range blocks {
 			err := g.insert(&e.block)
 			e.shrink()
@@ -119,6 +129,9 @@ func (q *Queue) apply(ctx context.Context, batch []*dfs.Transaction) (<-chan err
 			return nil
 		}
 	}, blocks)
+	if err != nil {
+		return nil, err
+	}
 	if err := q.encode(ctx, batch, whole, st, blocks); err != nil {
 		abort <- err
 	}
@@ -128,7 +141,8 @@ func (q *Queue) apply(ctx context.Context, batch []*dfs.Transaction) (<-chan err
 
 // encode sends the batch as blocks, to be added to what st says. After the first
 // whole transactions of the batch, which are followed by parts only, a new block
-// begins.
+// begins. Of blocks, which has room for all encoders, it never waits; an encoder
+// may be long in coming, if another program has locked the file.
 func (q *Queue) encode(ctx context.Context, batch []*dfs.Transaction, whole int, st state,
 	blocks chan<- *encoder) error {
 	at := time.Now().UnixMicro()
@@ -137,7 +151,12 @@ func (q *Queue) encode(ctx context.Context, batch []*dfs.Transaction, whole int,
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		e := <-q.enc
+		var e *encoder
+		select {
+		case e = <-q.enc:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 		e.reset(batch[i].Seq)
 		e.id, e.end, e.whole, e.at = prev.id+1, prev.end, prev.whole, at
 		for ; i < len(batch) && len(e.raw) < blockBytes; i++ {
@@ -203,15 +222,11 @@ func (q *Queue) room(ctx context.Context) (state, error) {
 			return st, nil
 		}
 		q.w.nudge()
-		select {
-		case <-changed:
-		case <-ctx.Done():
+		if err := q.wait(ctx, changed); err != nil {
 			q.mu.Lock()
 			q.waiting = false
 			q.mu.Unlock()
-			return st, ctx.Err()
-		case <-q.closing:
-			return st, ErrClosed
+			return st, err
 		}
 	}
 }
@@ -222,5 +237,5 @@ func (q *Queue) Reset(ctx context.Context, at dfs.Checkpoint) error {
 	if err := q.take(ctx); err != nil {
 		return err
 	}
-	return q.finish(ctx, q.w.send(func(g *group) error { return g.reset(at) }, nil))
+	return q.finish(ctx, func(g *group) error { return g.reset(at) })
 }

@@ -148,7 +148,7 @@ func TestFailedFsyncEndsWriting(t *testing.T) {
 	code := reflect.ValueOf(e).Elem().FieldByName("code")
 	*(*int)(code.Addr().UnsafePointer()) = sqlite3.SQLITE_IOERR_FSYNC
 	failing := func(*group) error { return wrap(q.path, "write", e) }
-	require.Error(t, <-q.w.send(failing, nil))
+	require.Error(t, q.ask(t.Context(), failing))
 
 	err := q.Apply(t.Context(), txs(4, 1, 100))
 	require.ErrorContains(t, err, "the disk did not confirm a write; restart")
@@ -161,25 +161,6 @@ func TestFailedFsyncEndsWriting(t *testing.T) {
 	q = opened(t, q.path, nil)
 	fill(t, q, 1, 100)
 	read(t, q, 1, 4)
-}
-
-// Another program keeps the file locked for longer than the queue waits. What
-// fails before the first block is stored must not be the end of the queue.
-func TestLockedFile(t *testing.T) {
-	q := newQueue(t, nil)
-	fill(t, q, 1, 100)
-	db, conn, err := openWriter(q.path, 0)
-	require.NoError(t, err)
-	_, err = conn.ExecContext(t.Context(), "BEGIN IMMEDIATE")
-	require.NoError(t, err)
-	err = q.Apply(t.Context(), txs(2, 20, 100_000)) // many blocks
-	require.ErrorIs(t, err, dfs.ErrTransient)
-	require.ErrorContains(t, err, "another program holds a lock")
-	_, err = conn.ExecContext(t.Context(), "ROLLBACK")
-	require.NoError(t, err)
-	require.NoError(t, errors.Join(conn.Close(), db.Close()))
-	apply(t, q, txs(2, 20, 100_000)...)
-	read(t, q, 1, 21)
 }
 
 // A batch that cannot be stored must not be the end of the queue either.
@@ -204,7 +185,7 @@ func TestBadBatch(t *testing.T) {
 // alter changes the file beside the queue, as no program should.
 func alter(t *testing.T, q *Queue, query string, args ...any) {
 	t.Helper()
-	db, conn, err := openWriter(q.path, 0)
+	db, conn, err := openWriter(q.path, new(Options))
 	require.NoError(t, err)
 	_, err = conn.ExecContext(t.Context(), query, args...)
 	require.NoError(t, err)

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -137,11 +138,11 @@ func lock(path string) (*sql.DB, error) {
 
 // openWriter opens the file for writing, and creates what is missing. There is
 // one such connection: two that write starve each other.
-func openWriter(path string, maxPages int64) (_ *sql.DB, _ *sql.Conn, err error) {
+func openWriter(path string, opts *Options) (_ *sql.DB, _ *sql.Conn, err error) {
 	if err := create(path); err != nil {
 		return nil, nil, fmt.Errorf("queue %s: %w", path, err)
 	}
-	db, err := sql.Open("sqlite", dataSource(path, "?_pragma=busy_timeout(5000)"))
+	db, err := sql.Open(cmp.Or(opts.driver, "sqlite"), dataSource(path, "?_pragma=busy_timeout(5000)"))
 	if err != nil {
 		return nil, nil, fmt.Errorf("queue %s: %w", path, err)
 	}
@@ -177,8 +178,8 @@ func openWriter(path string, maxPages int64) (_ *sql.DB, _ *sql.Conn, err error)
 		"PRAGMA secure_delete = OFF",
 		"PRAGMA cache_size = -8192",
 	}
-	if maxPages > 0 {
-		pragmas = append(pragmas, fmt.Sprintf("PRAGMA max_page_count = %d", maxPages))
+	if opts.maxPages > 0 {
+		pragmas = append(pragmas, fmt.Sprintf("PRAGMA max_page_count = %d", opts.maxPages))
 	}
 	for _, p := range pragmas {
 		if _, err = conn.ExecContext(ctx, p); err != nil {

@@ -70,9 +70,10 @@ type Options struct {
 	// above have no effect.
 	ReadOnly bool
 
-	maxPages  int64 // limits the file, to test a full disk; default: none
-	freePages int64 // how many free pages are left alone; default: 1024
-	walBytes  int64 // when the write-ahead log is moved into the file; default: 8 MB; negative: never
+	maxPages  int64  // limits the file, to test a full disk; default: none
+	freePages int64  // how many free pages are left alone; default: 1024
+	walBytes  int64  // when the write-ahead log is moved into the file; default: 8 MB; negative: never
+	driver    string // of database/sql, for the connection that writes, to test faults; default: sqlite
 }
 
 // validate returns all that is wrong with the options.

@@ -120,7 +120,10 @@ func (q *Queue) register(ctx context.Context, name string, seq uint64) error {
 
 // ask has the writer do something for which no turn is needed.
 func (q *Queue) ask(ctx context.Context, do func(*group) error) error {
-	done := q.w.send(do, nil)
+	done, err := q.w.send(ctx, do, nil)
+	if err != nil {
+		return err
+	}
 	select {
 	case err := <-done:
 		return err

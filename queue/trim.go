@@ -88,7 +88,10 @@ func (g *group) cut(low uint64) (place, error) {
 	readEnd := base.end // of the blocks that have been read
 	if o.Keep > 0 {
 		id, err := findLast(ctx, g.q.path, g.conn, base.block, g.st.last.block, low)
-		if err == nil && id > base.block {
+		if err != nil {
+			return base, err
+		}
+		if id > base.block {
 			err = g.conn.QueryRowContext(ctx, `SELECT "end" FROM block WHERE id = ?`, id).Scan(&readEnd)
 		}
 		if err != nil {

@@ -54,7 +54,7 @@ const lag = 50 * time.Millisecond
 func newWriter(q *Queue) (_ *writer, err error) {
 	w := &writer{q: q, jobs: make(chan *job, 4), wake: make(chan struct{}, 1),
 		stop: make(chan struct{}), stopped: make(chan struct{})}
-	if w.db, w.conn, err = openWriter(q.path, q.opts.maxPages); err != nil {
+	if w.db, w.conn, err = openWriter(q.path, &q.opts); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -95,16 +95,19 @@ func newWriter(q *Queue) (_ *writer, err error) {
 	return w, err
 }
 
-// send hands over a job. The answer comes on the channel, after blocks, if there
-// are any, was closed and all its encoders are back.
-func (w *writer) send(do func(*group) error, blocks chan *encoder) <-chan error {
+// send hands over a job, unless it returns an error. The answer comes on the
+// channel, after blocks, if there are any, was closed and all its encoders are
+// back.
+func (w *writer) send(ctx context.Context, do func(*group) error, blocks chan *encoder) (<-chan error, error) {
 	j := &job{do: do, blocks: blocks, done: make(chan error, 1)}
 	select {
 	case w.jobs <- j:
+		return j.done, nil
 	case <-w.stopped:
-		j.done <- ErrClosed
+		return nil, ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	return j.done
 }
 
 // nudge makes the writer look for something to trim.
@@ -130,7 +133,7 @@ func (w *writer) run() {
 	for {
 		select {
 		case j := <-w.jobs:
-			w.answer(j)
+			w.answer(j, w.group(j.do))
 			w.busy = true
 			w.moveLog(w.q.opts.walBytes)
 			if w.freed {
@@ -158,10 +161,9 @@ func (w *writer) run() {
 	}
 }
 
-// answer does a job. Whatever fails, also before the job's turn, whoever encodes
-// its blocks must find encoders to go on with.
-func (w *writer) answer(j *job) {
-	err := w.group(j.do)
+// answer says how a job went. If it went wrong, perhaps before anything was done
+// of it, whoever encodes its blocks must find encoders to go on with.
+func (w *writer) answer(j *job, err error) {
 	if j.blocks != nil {
 		for e := range j.blocks {
 			w.q.enc <- e
@@ -175,7 +177,7 @@ func (w *writer) finish() {
 	for {
 		select {
 		case j := <-w.jobs:
-			j.done <- ErrClosed
+			w.answer(j, ErrClosed)
 		default:
 			if w.q.behind() {
 				// An error costs space, not data: the readers will tell again.
@@ -216,8 +218,9 @@ type group struct {
 	all     bool              // all readers now stand at st.base
 	added   string            // a reader that has registered
 	addedAt uint64
-	removed string // a reader that was forgotten
-	moved   bool   // blocks were deleted
+	removed string    // a reader that was forgotten
+	moved   bool      // blocks were deleted
+	more    time.Time // will be writer.more
 	counters
 }
 
@@ -226,7 +229,7 @@ type group struct {
 func (w *writer) group(do func(*group) error) error {
 	q := w.q
 	q.mu.Lock()
-	g, err := &group{writer: w, st: q.st}, q.dead
+	g, err := &group{writer: w, st: q.st, more: w.more}, q.dead
 	q.mu.Unlock()
 	if err != nil {
 		return err
@@ -280,7 +283,7 @@ func (w *writer) publish(g *group) {
 		close(q.changed)
 		q.changed = make(chan struct{})
 	}
-	w.freed = w.freed || g.moved
+	w.freed, w.more = w.freed || g.moved, g.more
 	q.st = g.st
 	for name, seq := range g.readers {
 		if r := q.readers[name]; r != nil {
