@@ -87,7 +87,7 @@ func newPlan(e event, schema []byte, maria bool) (*plan, error) {
 	case !m.named:
 		return nil, fmt.Errorf("cdc: table map of %s.%s names no columns", m.schema, m.table)
 	default:
-		pl.table = m.dfsTable()
+		pl.table, pl.err = m.dfsTable(), m.err
 	}
 	for i := range pl.columns {
 		c := &pl.columns[i]

@@ -90,3 +90,51 @@ func TestDecimalsInJSONThatPassAreReadBackAsTheyWere(t *testing.T) {
 		".a WHERE k IS NOT NULL AND (CAST(j AS CHAR) <> CAST(k AS CHAR) OR j <> k)").Scan(&different))
 	require.Zero(t, different)
 }
+
+// members are the names of ENUM and SET members in a character set of their own.
+func TestMembersOfAnotherCharacterSet(t *testing.T) {
+	for _, kind := range testenv.Kinds() {
+		for _, metadata := range []string{"FULL", "MINIMAL"} {
+			if kind == testenv.MySQL56 && metadata == "FULL" {
+				continue // it has no such setting
+			}
+			t.Run(fmt.Sprintf("%v %s", kind, metadata), func(t *testing.T) {
+				srv := testenv.Start(t, kind)
+				if kind != testenv.MySQL56 {
+					srv.Exec(t, "SET GLOBAL binlog_row_metadata="+metadata)
+				}
+				srv.Exec(t, "CREATE DATABASE shop", "SET NAMES utf8mb4", `CREATE TABLE shop.a (
+					a enum('é','€','x') CHARACTER SET latin1, b set('ж','я') CHARACTER SET koi8r,
+					c enum('a','ü') CHARACTER SET latin5, d enum('日本') CHARACTER SET utf8, e enum('p','q') CHARACTER SET hebrew)`)
+				src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{"shop.*"}})
+				st, _ := begin(t, src)
+				srv.Exec(t, "SET NAMES utf8mb4", "INSERT INTO shop.a VALUES ('é', 'я', 'ü', '日本', 'q')")
+				c := readN(t, src, st, 1)[0].Changes[0]
+				var names [][]string
+				for _, col := range c.Table.Columns {
+					names = append(names, col.Members)
+				}
+				require.Equal(t, [][]string{{"é", "€", "x"}, {"ж", "я"}, {"a", "ü"}, {"日本"}, {"p", "q"}}, names)
+				require.Equal(t, dfs.Row{dfs.UintValue(1), dfs.UintValue(2), dfs.UintValue(2), dfs.UintValue(1), dfs.UintValue(2)}, c.After)
+
+				// What cannot be told is refused, unless the server tells it.
+				srv.Exec(t, "SET NAMES utf8mb4", "CREATE TABLE shop.b (a enum('א') CHARACTER SET hebrew)",
+					"CREATE TABLE shop.c (a set('a') CHARACTER SET ucs2)")
+				readN(t, src, st, 2)
+				for _, table := range []string{"b", "c"} {
+					srv.Exec(t, "INSERT INTO shop."+table+" VALUES (1)")
+					err := decodeError(t, src, st)
+					if metadata == "MINIMAL" {
+						require.NoError(t, err)
+						continue
+					}
+					var typed *cdc.TypeError
+					require.ErrorAs(t, err, &typed)
+					require.Equal(t, "shop."+table, typed.Table)
+					require.Equal(t, "a", typed.Column)
+					require.Contains(t, typed.Cure, "utf8mb4")
+				}
+			})
+		}
+	}
+}

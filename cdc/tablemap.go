@@ -85,6 +85,7 @@ type tableMapBody struct {
 	key           []int
 	named         bool // columns have names
 	maria         bool
+	err           error // why dfsTable cannot name all; a *TypeError
 }
 
 // Fields of the optional metadata of a table map event, of MySQL's
@@ -369,7 +370,8 @@ func (c *column) describe(charset charset) string {
 	return fmt.Sprintf("type %d", c.typ)
 }
 
-// dfsTable makes a dfs.Table of a table map that names its columns.
+// dfsTable makes a dfs.Table of a table map that names its columns. It sets err if
+// the names of members have no form in UTF-8.
 func (m *tableMapBody) dfsTable() *dfs.Table {
 	t := &dfs.Table{
 		Schema: strings.Clone(m.schema), Name: strings.Clone(m.table),
@@ -382,7 +384,14 @@ func (m *tableMapBody) dfsTable() *dfs.Table {
 		to.Type = c.describe(cs)
 		to.Nullable = c.nullable
 		for _, name := range c.members {
-			to.Members = append(to.Members, strings.Clone(name))
+			text, ok := memberText(cs.name, name)
+			if !ok && m.err == nil {
+				m.err = &TypeError{
+					Table: t.String(), Column: to.Name, Type: to.Type + " in character set " + nameOr(cs.name, "binary"),
+					Cure: fmt.Sprintf("the names of its members cannot be turned into UTF-8: give the column the character set utf8mb4, or leave the table out; %s", cureLogged),
+				}
+			}
+			to.Members = append(to.Members, text)
 		}
 		if c.isText() {
 			to.Charset, to.Collation = cs.name, cs.collation
