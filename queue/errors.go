@@ -37,7 +37,9 @@ func (e *CorruptError) Error() string {
 func (e *CorruptError) Unwrap() error { return e.Err }
 
 // A MismatchError says that a reader and the queue remember different positions
-// for the same transaction, so that they belong to different pipelines.
+// for the same transaction, so that they belong to different pipelines. It also
+// arises when an older copy of the queue's file was put back and captured on from
+// where that copy ends: the source's transactions may then bear other numbers.
 type MismatchError struct {
 	Path   string
 	Seq    uint64
@@ -47,7 +49,9 @@ type MismatchError struct {
 
 func (e *MismatchError) Error() string {
 	return fmt.Sprintf("queue %s belongs to another pipeline or target: "+
-		"its transaction %d is at %q, the reader's at %q; give each pipeline a queue file of its own",
+		"its transaction %d is at %q, the reader's at %q; give each pipeline a queue file of its own; "+
+		"or, if the file is an older copy of the right one, remove it with those named -wal and -shm beside it, "+
+		"so that the source is read again from where the target stands",
 		e.Path, e.Seq, e.Queue, e.Reader)
 }
 

@@ -259,7 +259,8 @@ func (q *Queue) prepare() (err error) {
 }
 
 // refresh reads anew what the file of a read-only queue holds.
-func (q *Queue) refresh(ctx context.Context) error {
+func (q *Queue) refresh(ctx context.Context) (err error) {
+	defer func() { err = q.ended(ctx, err) }()
 	tx, err := q.readDB.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return wrap(q.path, "read", err)

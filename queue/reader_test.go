@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"context"
 	"path/filepath"
 	"testing"
 	"time"
@@ -118,6 +119,7 @@ func TestReaderIsToldWhyItCannotGoOn(t *testing.T) {
 			require.ErrorAs(t, err, &mismatch)
 			require.Equal(t, MismatchError{q.path, seq, at(seq).Pos, "elsewhere"}, *mismatch)
 			require.ErrorContains(t, err, "belongs to another pipeline or target")
+			require.ErrorContains(t, err, "if the file is an older copy of the right one, remove it")
 		}
 	}
 
@@ -246,4 +248,39 @@ func TestOpenedStreamEndsWithTheQueue(t *testing.T) {
 	_, err = q.Readers(ctx)
 	require.ErrorIs(t, err, ErrClosed)
 	require.EqualValues(t, 0, q.Stats().Last)
+}
+
+// The end of a context and of the queue show as what they are, however SQLite
+// and database/sql put it.
+func TestReadingEndsByName(t *testing.T) {
+	w := newQueue(t, nil)
+	fill(t, w, 3, 100)
+	q, err := Open(w.path, &Options{ReadOnly: true})
+	require.NoError(t, err)
+	all := map[string]func(context.Context) error{
+		"Open":       func(ctx context.Context) error { _, err := q.Open(ctx, at(1)); return err },
+		"Checkpoint": func(ctx context.Context) error { _, err := q.Checkpoint(ctx); return err },
+		"Readers":    func(ctx context.Context) error { _, err := q.Readers(ctx); return err },
+		"refresh":    q.refresh,
+		"find":       func(ctx context.Context) error { _, err := q.find(ctx, "a", at(1)); return err },
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, do := range all {
+		require.Equal(t, context.Canceled, do(ended), name)
+		// It ends after each of some moments, at whatever statement that is.
+		for d := time.Microsecond; ; d += d / 4 {
+			ctx, cancel := context.WithTimeout(t.Context(), d)
+			err := do(ctx)
+			cancel()
+			if err == nil {
+				break
+			}
+			require.Equal(t, context.DeadlineExceeded, err, name)
+		}
+	}
+	require.NoError(t, q.Close())
+	for name, do := range all {
+		require.Equal(t, ErrClosed, do(t.Context()), name)
+	}
 }

@@ -48,10 +48,11 @@ func (q *Queue) open(ctx context.Context, name string, from dfs.Checkpoint) (dfs
 // find returns a stream that stands after from, having compared positions. It
 // reads one snapshot of the file, so that no block is deleted under its hands.
 // What is deleted between that and the registration, the registration refuses.
-func (q *Queue) find(ctx context.Context, name string, from dfs.Checkpoint) (*stream, error) {
+func (q *Queue) find(ctx context.Context, name string, from dfs.Checkpoint) (_ *stream, err error) {
+	defer func() { err = q.ended(ctx, err) }()
 	tx, err := q.readDB.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
-		return nil, q.readErr(ctx, "find where a reader stands", err)
+		return nil, wrap(q.path, "find where a reader stands", err)
 	}
 	defer tx.Rollback()
 	st, err := readState(ctx, q.path, tx)
@@ -133,17 +134,25 @@ func (s *stream) corrupt(id int64, first uint64, err error) error {
 	return &CorruptError{Path: s.q.path, Block: id, Seq: first, Err: err}
 }
 
-// readErr wraps an error of the reading connections. The end of ctx, and Close,
-// show in many guises; it makes them one each.
+// readErr wraps an error of the reading connections.
 func (q *Queue) readErr(ctx context.Context, doing string, err error) error {
-	if err != nil && ctx.Err() != nil {
+	return q.ended(ctx, wrap(q.path, doing, err))
+}
+
+// ended returns err, or why it arose: the end of ctx, and Close, show in many
+// guises in the errors of the reading connections, and it makes them one each.
+func (q *Queue) ended(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	select {
 	case <-q.closing:
 		return ErrClosed
 	default:
-		return wrap(q.path, doing, err)
+		return err
 	}
 }
 
