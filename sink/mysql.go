@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/match"
@@ -31,6 +32,11 @@ type MySQLOptions struct {
 	// DDL says what to do with statements that alter tables: PolicyError stops,
 	// PolicyIgnore counts and logs them. Default: PolicyError.
 	DDL Policy
+
+	// DDLDone names transactions, by their ID, whose statement PolicyError lets
+	// pass, because what the target needs of it has been run there by hand. The
+	// error tells the ID. Names that never come do no harm.
+	DDLDone []string
 
 	// MaxRows is the most rows that a statement writes. Default: 1000.
 	MaxRows int
@@ -60,6 +66,7 @@ type MySQL struct {
 	routes    []match.Route
 	conflicts []conflictRule
 	ddl       Policy
+	ddlDone   []string
 	maxRows   int
 	maxBytes  int
 	sqlOnly   bool
@@ -112,7 +119,7 @@ func OpenMySQL(ctx context.Context, dsn string, opts *MySQLOptions) (*MySQL, err
 		opts = &MySQLOptions{}
 	}
 	m := &MySQL{
-		name: opts.Name, schema: opts.Schema, ddl: opts.DDL,
+		name: opts.Name, schema: opts.Schema, ddl: opts.DDL, ddlDone: opts.DDLDone,
 		maxRows: opts.MaxRows, maxBytes: opts.MaxBytes, sqlOnly: opts.SQLOnly, log: opts.Logger,
 		instance: token(12) + "-", patience: 1, merger: newMerger(), runs: make(map[string]*tableRun),
 	}
@@ -299,9 +306,9 @@ func (m *MySQL) findDDL(batch []*dfs.Transaction) (int, error) {
 			if c.Op != dfs.DDL {
 				continue
 			}
-			if m.ddl == PolicyError {
+			if m.ddl == PolicyError && !slices.Contains(m.ddlDone, tx.ID) {
 				return i, fmt.Errorf("transaction %s alters a table: %q; run what the target needs of it there, "+
-					"then go on with the DDL policy set to ignore", txName(tx.Seq, tx.ID), limit(c.Query, 400))
+					"then name it as done, %q in DDLDone or ddl_done, and start again", txName(tx.Seq, tx.ID), limit(c.Query, 400), tx.ID)
 			}
 			m.forget() // people alter the target at about this time
 		}

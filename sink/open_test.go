@@ -145,6 +145,21 @@ func TestStatementsThatAlterTablesStopOrAreCounted(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 1, at.Seq)
 
+	// A statement that was run by hand may pass by its name, and no other.
+	done := openSink(t, srv, &MySQLOptions{Name: s, DDLDone: []string{"gtid:2"}})
+	at, err = done.Checkpoint(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 1, at.Seq)
+	alter := dfs.Change{Op: dfs.DDL, Table: &dfs.Table{Schema: s, Name: "users"}, Query: "ALTER TABLE users ADD x int"}
+	err = done.Apply(t.Context(), []*dfs.Transaction{txn(2, alter), txn(3, alter)})
+	require.ErrorContains(t, err, `name it as done, "gtid:3" in DDLDone or ddl_done`)
+	at, err = done.Checkpoint(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 2, at.Seq)
+	require.EqualValues(t, 1, done.Stats().IgnoredDDL)
+	require.NoError(t, done.Close())
+	srv.Exec(t, "UPDATE dfs.dfs_checkpoint SET seq=1 WHERE name='"+s+"'")
+
 	m = openSink(t, srv, &MySQLOptions{Name: s, DDL: PolicyIgnore})
 	require.NoError(t, m.Apply(t.Context(), batch()[1:]))
 	require.EqualValues(t, 1, m.Stats().IgnoredDDL)

@@ -40,6 +40,7 @@ func targetOptions(c *config.Config, log *slog.Logger) *sink.MySQLOptions {
 		Name:     c.Name,
 		Schema:   c.Target.Schema,
 		DDL:      sink.Policy(c.Target.DDL),
+		DDLDone:  c.Target.DDLDone,
 		MaxRows:  c.Target.MaxRows,
 		MaxBytes: int(c.Target.MaxBytes),
 		SQLOnly:  c.Target.SQLOnly,

@@ -83,6 +83,7 @@ type Target struct {
 	Routes    []Route          `yaml:"routes"`
 	Conflicts []ConflictPolicy `yaml:"conflicts"`
 	DDL       string           `yaml:"ddl"`
+	DDLDone   []string         `yaml:"ddl_done"`
 	MaxRows   int              `yaml:"max_rows"`
 	MaxBytes  Size             `yaml:"max_bytes"`
 	SQLOnly   bool             `yaml:"sql_only"`
