@@ -222,6 +222,7 @@ func (q *Queue) room(ctx context.Context) (state, error) {
 			return st, nil
 		}
 		q.w.nudge()
+		q.opts.signal()
 		if err := q.wait(ctx, changed); err != nil {
 			q.mu.Lock()
 			q.waiting = false

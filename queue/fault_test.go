@@ -294,7 +294,7 @@ func TestEveryStatementFails(t *testing.T) {
 // returns those that did.
 func failNth(t *testing.T, path string, n, times int, fault error) []string {
 	ctx := t.Context()
-	q, err := Open(path, &Options{driver: "faulty", Keep: 10_000})
+	q, err := Open(path, &Options{driver: "faulty", Keep: 10_000, noted: make(chan struct{}, 1)})
 	require.NoError(t, err)
 	defer q.Close()
 	faulty.set(n, times, fault)

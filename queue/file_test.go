@@ -259,7 +259,8 @@ func TestReadOnly(t *testing.T) {
 	apply(t, q, txs(7, 3, 100)...)
 	follow(t, s, 6, 9) // the part was not dropped
 	require.NoError(t, q.Trim(ctx, at(4)))
-	eventually(t, ro, "seen by the other", func(s Stats) bool {
+	eventually(t, q, "seen by the other", func(Stats) bool {
+		s := ro.Stats()
 		return s.First == 5 && s.Last == 9 && len(s.Readers) == 1 && s.Readers[0] == ReaderInfo{"default", 4, 5} && s.Err == nil
 	})
 	infos, err := ro.Readers(ctx)

@@ -36,7 +36,12 @@ var open int // queues by opened, whose tests do not run in parallel
 // the file and that no goroutine is left.
 func opened(t testing.TB, path string, opts *Options) *Queue {
 	t.Helper()
-	q, err := Open(path, opts)
+	noting := Options{}
+	if opts != nil {
+		noting = *opts
+	}
+	noting.noted = make(chan struct{}, 1)
+	q, err := Open(path, &noting)
 	require.NoError(t, err)
 	open++
 	t.Cleanup(func() {
@@ -188,15 +193,17 @@ func equal(a, b *dfs.Transaction) bool {
 		a.Changes == nil && b.Changes == nil
 }
 
-// eventually waits until what the queue does in the background is done.
+// eventually waits until what the queue does in the background is done. The
+// queue must be one that opened has opened for writing.
 func eventually(t testing.TB, q *Queue, what string, holds func(Stats) bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	late := time.After(20 * time.Second)
 	for !holds(q.Stats()) {
-		if time.Now().After(deadline) {
+		select {
+		case <-q.opts.noted:
+		case <-late:
 			t.Fatalf("%s: it has not come; %+v", what, q.Stats())
 		}
-		time.Sleep(time.Millisecond) // between looks
 	}
 }
 

@@ -74,6 +74,10 @@ type Options struct {
 	freePages int64  // how many free pages are left alone; default: 1024
 	walBytes  int64  // when the write-ahead log is moved into the file; default: 8 MB; negative: never
 	driver    string // of database/sql, for the connection that writes, to test faults; default: sqlite
+
+	// noted is given a value, if there is room, when what Stats say may have
+	// changed, so that tests need not look again and again.
+	noted chan struct{}
 }
 
 // validate returns all that is wrong with the options.
@@ -194,6 +198,14 @@ func Open(path string, opts *Options) (*Queue, error) {
 		return nil, err
 	}
 	return q, nil
+}
+
+// signal tells a test that Stats may have changed.
+func (o *Options) signal() {
+	select {
+	case o.noted <- struct{}{}:
+	default:
+	}
 }
 
 // orDefault returns v, or d if v is zero.

@@ -130,7 +130,7 @@ func (w *writer) run() {
 			upkeep.Reset(wait)
 		}
 	}
-	for {
+	for ; ; w.q.opts.signal() {
 		select {
 		case j := <-w.jobs:
 			w.answer(j, w.group(j.do))
