@@ -18,6 +18,7 @@ const (
 	stmtXAEnd               // no more events of it follow
 	stmtXAFinish            // XA COMMIT or XA ROLLBACK
 	stmtDML                 // rows changed by a statement
+	stmtAside               // defines something that is no table, and changes no rows
 	stmtNothing             // nothing for a reader
 )
 
@@ -25,8 +26,8 @@ const (
 type statement struct {
 	kind stmtKind
 
-	// tables are the tables that it alters. An empty name means something else
-	// in that schema: the schema itself, a procedure.
+	// tables are the tables that it alters. An empty name means all tables of
+	// that schema.
 	tables []tableName
 
 	// settled says that tables is complete.
@@ -38,7 +39,7 @@ type statement struct {
 	xid string // of an XA statement
 }
 
-// A tableName is a table, or with an empty name something else in the schema. The
+// A tableName is a table, or with an empty name all tables of the schema. The
 // names are as the statement writes them.
 type tableName struct{ schema, name string }
 
@@ -208,7 +209,7 @@ func (p *parser) definition(s *statement, verb string) {
 			s.tables = append(s.tables, n)
 		}
 	}
-	within := func(n tableName, ok bool) { one(tableName{n.schema, ""}, ok) }
+	replace := p.tok.is("OR")
 	for p.modifier(s) {
 	}
 	if s.kind == stmtNothing {
@@ -222,7 +223,7 @@ func (p *parser) definition(s *statement, verb string) {
 	exists := func() { _ = p.skip("IF", "NOT", "EXISTS") || p.skip("IF", "EXISTS") }
 	exists()
 	switch what {
-	case "TABLE", "TABLES", "VIEW", "SEQUENCE":
+	case "TABLE", "TABLES", "SEQUENCE":
 		if verb == "DROP" {
 			s.tables, s.settled = p.names()
 			return
@@ -238,32 +239,29 @@ func (p *parser) definition(s *statement, verb string) {
 				s.text = trimmed
 			}
 		}
-	case "INDEX", "KEY", "TRIGGER":
-		if what == "TRIGGER" && verb == "DROP" {
-			within(p.name())
-			return
-		}
+	case "INDEX", "KEY":
 		if p.seek("ON") {
 			one(p.name())
 		}
 	case "DATABASE", "SCHEMA":
+		// What goes away with a schema are its tables; MariaDB's CREATE OR REPLACE
+		// drops it first.
+		if verb != "DROP" && !replace {
+			s.kind = stmtAside
+			return
+		}
 		if n, ok := p.name(); ok {
 			s.tables, s.settled = []tableName{{n.name, ""}}, true
 		}
-	case "PROCEDURE", "FUNCTION", "EVENT", "PACKAGE":
-		if what == "PACKAGE" {
-			p.skip("BODY")
-			exists()
-		}
-		within(p.name())
-	case "USER", "ROLE", "SERVER", "TABLESPACE", "LOGFILE", "UNDO", "RESOURCE", "SPATIAL", "INSTANCE", "LIBRARY":
+	case "VIEW", "TRIGGER", "PROCEDURE", "FUNCTION", "EVENT", "PACKAGE", "USER", "ROLE", "SERVER",
+		"TABLESPACE", "LOGFILE", "UNDO", "RESOURCE", "SPATIAL", "INSTANCE", "LIBRARY":
 		if what == "SPATIAL" && p.tok.is("INDEX") {
 			if p.seek("ON") {
 				one(p.name())
 			}
 			return
 		}
-		s.kind = stmtNothing
+		s.kind = stmtAside
 	}
 }
 
@@ -274,7 +272,7 @@ func (p *parser) modifier(s *statement) bool {
 	case p.skip("TEMPORARY"):
 		s.kind = stmtNothing // it is the session's own, and its rows are not logged
 	case p.skip("OR", "REPLACE"), p.skip("UNIQUE"), p.skip("FULLTEXT"), p.skip("ONLINE"), p.skip("OFFLINE"),
-		p.skip("IGNORE"), p.skip("AGGREGATE"):
+		p.skip("IGNORE"), p.skip("AGGREGATE"), p.skip("JSON", "RELATIONAL", "DUALITY"), p.skip("JSON", "DUALITY"):
 	case p.skip("SQL", "SECURITY"):
 		p.skipAny("DEFINER", "INVOKER")
 	case p.tok.is("DEFINER"), p.tok.is("ALGORITHM"):

@@ -45,6 +45,8 @@ func (a *assembler) query(e event, q query) error {
 			return a.fault("rows were changed by a statement that was logged as such",
 				"set binlog_format=ROW on the source, for running sessions too")
 		}
+	case stmtAside:
+		a.counted.statementsFiltered++
 	case stmtDDL:
 		if err := a.ddl(e, s, q); err != nil {
 			return err

@@ -21,7 +21,7 @@ type Stats struct {
 	Transactions       uint64       // handed on
 	Filtered           uint64       // transactions without anything followed
 	Statements         uint64       // DDL handed on
-	StatementsFiltered uint64       // DDL about tables that are not followed
+	StatementsFiltered uint64       // DDL about tables that are not followed, or no tables
 	Bytes              uint64       // received
 	Position           dfs.Position // after the last transaction that a stream has read
 	LastCommit         time.Time    // time of the last transaction read, by the source's clock; zero if none

@@ -89,7 +89,7 @@ func TestEveryPositionLeadsToExactlyTheRest(t *testing.T) {
 		st, start := begin(t, src)
 		require.Equal(t, s.word, strings.Fields(string(start))[0])
 		srv.Exec(t, "DROP DATABASE shop")
-		want := append([]string{"DROP DATABASE shop", "CREATE DATABASE shop"}, live(t, srv, src, st)...)
+		want := append([]string{"DROP DATABASE shop"}, live(t, srv, src, st)...)
 
 		again := stream(t, src, start)
 		if s.kind == testenv.MySQL56 {
@@ -120,7 +120,6 @@ func live(t *testing.T, srv *testenv.Server, src *cdc.Source, st dfs.Stream) (wa
 	t.Helper()
 	readN(t, src, st, 1)
 	srv.Exec(t, "CREATE DATABASE shop", "CREATE DATABASE other")
-	readN(t, src, st, 1)
 	conn, err := srv.DB(t).Conn(t.Context())
 	require.NoError(t, err)
 	defer conn.Close()
@@ -154,7 +153,7 @@ func TestStartModes(t *testing.T) {
 			src := open(t, srv.DSN(""), &cdc.Options{Tables: tables, Start: start})
 			return said(readN(t, src, stream(t, src, ""), 1)[0])
 		}
-		require.Equal(t, "CREATE DATABASE shop", first("earliest"))
+		require.Equal(t, "CREATE TABLE shop.a (id int PRIMARY KEY)", first("earliest"))
 
 		var file, rest string
 		var pos uint64
@@ -470,7 +469,8 @@ func TestNewerStreamTakesThePlaceOfTheOlder(t *testing.T) {
 			// To check a setup disturbs nobody.
 			open(t, srv.DSN(""), &cdc.Options{ServerID: 4711})
 			schema := srv.Schema(t)
-			require.Equal(t, "CREATE DATABASE "+schema, said(readN(t, src, older, 1)[0]))
+			srv.Exec(t, "CREATE TABLE "+schema+".first (id int)")
+			require.Contains(t, said(readN(t, src, older, 1)[0]), ".first (id int)")
 			newer, _ := begin(t, src)
 			err := ended(t, older)
 			if kind == testenv.MySQL56 {
