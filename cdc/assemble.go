@@ -59,6 +59,10 @@ type assembler struct {
 	last    *tableMap       // the last one looked up
 	xa      map[string]bool // prepared XA transactions without followed rows
 
+	// clock is the latest time, in seconds since 1970, by which the log is known
+	// to have come as far as it was read.
+	clock int64
+
 	// uuidText is the text of uuid with a colon, of the last transaction handed
 	// on: most have the same.
 	uuid     [16]byte
@@ -81,6 +85,7 @@ func (a *assembler) handle(ctx context.Context, e event, inner bool) error {
 	a.counted.events++
 	if !inner && kind != evRotate && kind != evHeartbeat && kind != evHeartbeat2 {
 		a.step(e)
+		a.tick(int64(e.time()))
 	}
 	switch kind {
 	case evTableMap:
@@ -90,6 +95,7 @@ func (a *assembler) handle(ctx context.Context, e event, inner bool) error {
 		if err != nil {
 			return err
 		}
+		a.tick(int64(e.time()) + int64(q.took))
 		return a.query(e, q)
 	case evXID:
 		return a.commit(e)
@@ -100,11 +106,7 @@ func (a *assembler) handle(ctx context.Context, e event, inner bool) error {
 	case evMariaGTID:
 		return a.mariaGTID(e)
 	case evAnonymous:
-		if a.at.kind == byGTID {
-			return a.fault("a transaction has no GTID, though the source is read by GTID",
-				"gtid_mode was lowered on the source: set it to ON, and make a new copy of the data")
-		}
-		if err := a.start(e); err != nil {
+		if err := a.startAnonymous(e); err != nil {
 			return err
 		}
 		a.commitTime(e.body())
@@ -161,6 +163,10 @@ func (a *assembler) step(e event) {
 	}
 }
 
+// tick notes that something was logged at t, or later. Events have the time at
+// which their statement began, and so may look older than those before them.
+func (a *assembler) tick(t int64) { a.clock = max(a.clock, t) }
+
 // place returns the place after the last event, as EventError.At has it.
 func (a *assembler) place() string { return a.file + ":" + strconv.FormatUint(a.off, 10) }
 
@@ -209,6 +215,16 @@ func (a *assembler) start(e event) error {
 	a.part = a.part[:0]
 	a.partNum++
 	return nil
+}
+
+// startAnonymous begins a transaction that no GTID event stands in front of. It
+// could not be told from others by a position that is made of GTIDs.
+func (a *assembler) startAnonymous(e event) error {
+	if a.at.kind != byFile {
+		return a.fault("a transaction has no GTID, though the source is read by GTID",
+			"gtid_mode was not ON when it was logged: set it to ON, and make a new copy of the data")
+	}
+	return a.start(e)
 }
 
 // rotate moves to the next file of the log. The server makes one up at the start
@@ -280,7 +296,7 @@ func (a *assembler) tableMap(ctx context.Context, e event) error {
 		return err
 	}
 	if !named {
-		m.schema, err = a.src.schemas.record(ctx, m.schemaN, m.name, m.event, a.src.maria)
+		m.schema, err = a.record(ctx, m)
 	}
 	if err != nil {
 		// The next try is to ask anew.
@@ -288,6 +304,23 @@ func (a *assembler) tableMap(ctx context.Context, e event) error {
 		a.last = nil
 	}
 	return err
+}
+
+// record returns the content of the recSchema for a table map. What the server
+// tells of a table is how it is now. If it was created or altered after what is
+// read here was logged, its columns may have had other names then.
+func (a *assembler) record(ctx context.Context, m *tableMap) ([]byte, error) {
+	r, err := a.src.schemas.record(ctx, m.schemaN, m.name, m.event, a.src.maria)
+	if err != nil {
+		return nil, err
+	}
+	if r.created > a.clock && !a.src.opts.TrustColumnNames {
+		return nil, a.fault(fmt.Sprintf("rows of %s.%s were logged without column names before the table was created or altered at %s, so what its columns were called is not known",
+			m.schemaN, m.name, time.Unix(r.created, 0).UTC().Format(time.DateTime+" UTC")),
+			"if that changed neither names nor order of its columns, set Options.TrustColumnNames until this is read; "+
+				"otherwise start after it with a new copy of the table, and set binlog_row_metadata=FULL where the source has that")
+	}
+	return r.encoded, nil
 }
 
 // lookup returns the last table map with the id, or nil. Most rows belong to the

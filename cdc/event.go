@@ -153,6 +153,7 @@ func parseFormat(e event) (sum bool, err error) {
 
 // A query is what a query event says.
 type query struct {
+	took   uint32 // seconds from the event's time until it was made
 	schema string
 	text   string
 }
@@ -162,6 +163,9 @@ func parseQuery(e event) (q query, err error) {
 	b := e.body()
 	if len(b) < 13 {
 		return q, errShortEvent
+	}
+	if q.took = binary.LittleEndian.Uint32(b[4:]); q.took > 1<<31 {
+		q.took = 0 // less than nothing: a clock was set back
 	}
 	schema := int(b[8])
 	vars := int(binary.LittleEndian.Uint16(b[11:]))

@@ -31,6 +31,7 @@ func (a *assembler) gtid(e event) error {
 func (a *assembler) commitTime(b []byte) {
 	if len(b) >= 49 {
 		a.tx.committed = int64(binary.LittleEndian.Uint64(b[41:])>>8) &^ (1 << 55)
+		a.tick(a.tx.committed / 1e6)
 	}
 }
 
@@ -70,6 +71,7 @@ func (a *assembler) taggedGTID(e event) error {
 	t.tag = tag.Value
 	t.gno = uint64(gno.Value)
 	t.committed = int64(committed.Value)
+	a.tick(t.committed / 1e6)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -14,7 +15,10 @@ import (
 	"github.com/dataflowsync/dfs/internal/testenv"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // which is what Sources log to
+	testenv.Main(m)
+}
 
 // open opens a Source that the test closes.
 func open(t testing.TB, dsn string, o *cdc.Options) *cdc.Source {

@@ -49,7 +49,15 @@ type Options struct {
 	// Default: 1 MiB.
 	Buffer int
 
-	// Logger gets what a person may want to know. Default: nothing is logged.
+	// TrustColumnNames matters where the log does not name columns: on MySQL
+	// before 8.0.1, and without binlog_row_metadata=FULL. Their names are then
+	// those that the table has when they are asked for, and rows that were logged
+	// before the table was last created or altered are refused. Set this to take
+	// them nevertheless, if no column got another name or place since: where an
+	// index was added, say.
+	TrustColumnNames bool
+
+	// Logger gets what a person may want to know. Default: slog.Default().
 	Logger *slog.Logger
 }
 
@@ -87,7 +95,7 @@ func (o *Options) withDefaults() (Options, []Fault) {
 	v.MaxPart = max(v.MaxPart, 4<<10)
 	v.Buffer = max(v.Buffer, 4<<10)
 	if v.Logger == nil {
-		v.Logger = slog.New(slog.DiscardHandler)
+		v.Logger = slog.Default()
 	}
 	return v, faults
 }

@@ -57,7 +57,7 @@ func (a *assembler) query(e event, q query) error {
 	}
 	// A statement that stands alone is a transaction of its own.
 	if !a.tx.open {
-		if err := a.start(e); err != nil {
+		if err := a.startAnonymous(e); err != nil {
 			return err
 		}
 	}
@@ -72,7 +72,7 @@ func (a *assembler) begin(e event) error {
 			"the log is damaged: make a new copy of the data and start after this place")
 	}
 	if !a.tx.open {
-		if err := a.start(e); err != nil {
+		if err := a.startAnonymous(e); err != nil {
 			return err
 		}
 	}
@@ -123,7 +123,7 @@ func (a *assembler) ddl(e event, s statement, q query) error {
 		return nil
 	}
 	if !a.tx.open {
-		if err := a.start(e); err != nil {
+		if err := a.startAnonymous(e); err != nil {
 			return err
 		}
 	}

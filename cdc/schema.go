@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -15,9 +16,22 @@ import (
 // the answers until a statement alters the table. It is safe for concurrent use.
 //
 // The answer tells how the table is now, and the log may be older. A table that
-// has other columns now than its map says is refused; but a column that has
-// since got another name goes by the new one. Only binlog_row_metadata=FULL,
-// from MySQL 8.0.1 and MariaDB 10.5, mends that.
+// has other columns now than its map says is refused, and so is one that was
+// created or altered after the rows were logged: columns may have had other
+// names. That is told by CREATE_TIME in information_schema.tables, which each
+// ALTER TABLE sets anew, OPTIMIZE too and TRUNCATE not. Its limits, as seen on
+// MySQL 5.6 and 9.7 and MariaDB 10.11:
+//   - It has whole seconds. Rows of the second in which the table was altered
+//     pass, on whichever side they are.
+//   - In MySQL 8.0 and later it is when the ALTER began. Rows that others wrote
+//     while it ran or waited for its lock pass.
+//   - Before MySQL 8.0, and in MariaDB, a MyISAM table keeps it when no more
+//     than names change, and a partitioned table of 5.6 has none.
+//   - An ALTER of a session with sql_log_bin=0 is not seen before the next time
+//     that the server is asked.
+//
+// Only binlog_row_metadata=FULL, from MySQL 8.0.1 and MariaDB 10.5, leaves
+// nothing to guess.
 type schemas struct {
 	db *sql.DB
 
@@ -29,19 +43,20 @@ type schemas struct {
 type schemaRecord struct {
 	body    []byte // of the table map that it was found to fit, without its id
 	encoded []byte // content of a recSchema
+	created int64  // when it was created or altered, in seconds since 1970; 0 if not known
 }
 
-// record returns the content of the recSchema for a table map.
-func (s *schemas) record(ctx context.Context, schema, table string, e event, maria bool) ([]byte, error) {
+// record returns what is known of the table of a table map.
+func (s *schemas) record(ctx context.Context, schema, table string, e event, maria bool) (*schemaRecord, error) {
 	name := tableName{schema, table}
 	body := e.body()[6:]
 	s.mu.Lock()
 	r := s.known[name]
 	s.mu.Unlock()
 	if r != nil && bytes.Equal(r.body, body) {
-		return r.encoded, nil
+		return r, nil
 	}
-	t, err := readTable(ctx, s.db, schema, table)
+	created, t, err := s.ask(ctx, schema, table)
 	if err != nil {
 		return nil, mark(err)
 	}
@@ -56,14 +71,46 @@ func (s *schemas) record(ctx context.Context, schema, table string, e event, mar
 	if err := m.fits(t); err != nil {
 		return nil, err
 	}
-	r = &schemaRecord{bytes.Clone(body), appendTable(nil, t)}
+	r = &schemaRecord{bytes.Clone(body), appendTable(nil, t), created}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.known == nil {
 		s.known = make(map[tableName]*schemaRecord)
 	}
 	s.known[name] = r
-	return r.encoded, nil
+	return r, nil
+}
+
+// ask returns a table as it is now, and since when.
+func (s *schemas) ask(ctx context.Context, schema, table string) (created int64, t *dfs.Table, err error) {
+	for {
+		before, err := createTime(ctx, s.db, schema, table)
+		if err != nil {
+			return 0, nil, err
+		}
+		if t, err = readTable(ctx, s.db, schema, table); err != nil {
+			return 0, nil, err
+		}
+		if created, err = createTime(ctx, s.db, schema, table); err != nil {
+			return 0, nil, err
+		}
+		if created == before {
+			return created, t, nil
+		}
+		// It was altered between the questions.
+	}
+}
+
+// createTime returns when a table was created or altered, in seconds since 1970,
+// and 0 if the server does not know. The session's time zone is UTC: see Open.
+func createTime(ctx context.Context, db *sql.DB, schema, table string) (int64, error) {
+	var t sql.NullInt64
+	err := db.QueryRowContext(ctx, `SELECT TIMESTAMPDIFF(SECOND, '1970-01-01', create_time)
+		FROM information_schema.tables WHERE table_schema = ? AND table_name = ?`, schema, table).Scan(&t)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return 0, fmt.Errorf("cdc: read the age of %s.%s: %w", schema, table, err)
+	}
+	return t.Int64, nil
 }
 
 func (n tableName) String() string { return n.schema + "." + n.name }

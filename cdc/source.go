@@ -78,6 +78,10 @@ func Open(ctx context.Context, dsn string, opts *Options) (*Source, error) {
 	cfg.DBName = ""
 	cfg.ParseTime = false
 	cfg.InterpolateParams = false
+	if cfg.Params == nil {
+		cfg.Params = make(map[string]string)
+	}
+	cfg.Params["time_zone"] = "'+00:00'"
 	cfg.Logger = &mysql.NopLogger{} // its errors are returned as well
 	if cfg.Timeout == 0 {
 		cfg.Timeout = connectTimeout
