@@ -8,6 +8,50 @@ import (
 	"github.com/dataflowsync/dfs"
 )
 
+// A Position is what a dfs.Position of a Source says.
+type Position struct {
+	Kind   string // "gtid", "file" or "mariadb": what a server is asked with
+	Server string // the server that was read: its server_uuid, or MariaDB's server_id
+
+	// GTIDs is what has been read: for Kind "gtid" a set as @@gtid_executed shows
+	// it, for "mariadb" the last of each domain as @@gtid_binlog_pos does, and
+	// for "file" empty.
+	GTIDs string
+
+	// File and Offset are the place in the log of Server up to which it was read.
+	// File is empty if nothing has been read yet by GTID.
+	File   string
+	Offset uint64
+}
+
+// ParsePosition reads a position that a Stream has made.
+func ParsePosition(s dfs.Position) (Position, error) {
+	p, err := parsePosition(s)
+	if err != nil {
+		return Position{}, err
+	}
+	v := Position{Kind: p.kind, Server: p.server, File: p.file, Offset: p.pos}
+	switch p.kind {
+	case byGTID:
+		v.GTIDs = p.set.String()
+	case byMaria:
+		v.GTIDs = p.list.String()
+	}
+	return v, nil
+}
+
+// String returns the position as a dfs.Position holds it.
+func (p Position) String() string {
+	gtids := p.GTIDs
+	if gtids == "" {
+		gtids = "-"
+	}
+	return fmt.Sprintf("%s %s %s %s", p.Kind, p.Server, gtids, p.place())
+}
+
+// place returns the place in the log, as EventError.At has it.
+func (p Position) place() string { return p.File + ":" + strconv.FormatUint(p.Offset, 10) }
+
 // The kinds of position, by what a server is asked with.
 const (
 	byGTID  = "gtid"    // a MySQL server's GTID set

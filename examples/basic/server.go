@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/cdc"
 	"github.com/go-sql-driver/mysql"
 )
 
@@ -87,21 +88,16 @@ func (d distance) String() string {
 	return plural(d.Transactions, "transaction")
 }
 
-// after asks the source how much it has after the position, whose words are
-// kind, server, GTIDs, and file:position: see package cdc.
-func (s *server) after(ctx context.Context, at dfs.Position) (distance, error) {
-	words := strings.Fields(string(at))
-	if len(words) != 4 {
-		return distance{}, fmt.Errorf("position %q is not of a MySQL or MariaDB source", at)
+// after asks the source how much it has after the position.
+func (s *server) after(ctx context.Context, pos dfs.Position) (distance, error) {
+	at, err := cdc.ParsePosition(pos)
+	if err != nil {
+		return distance{}, err
 	}
-	set := words[2]
-	if set == "-" {
-		set = ""
-	}
-	switch words[0] {
+	switch at.Kind {
 	case "gtid":
 		var missing string
-		err := s.QueryRowContext(ctx, "SELECT GTID_SUBTRACT(@@GLOBAL.gtid_executed, ?)", set).Scan(&missing)
+		err := s.QueryRowContext(ctx, "SELECT GTID_SUBTRACT(@@GLOBAL.gtid_executed, ?)", at.GTIDs).Scan(&missing)
 		if err != nil {
 			return distance{}, fmt.Errorf("compare GTIDs: %w", err)
 		}
@@ -112,19 +108,14 @@ func (s *server) after(ctx context.Context, at dfs.Position) (distance, error) {
 		if err := s.QueryRowContext(ctx, "SELECT @@GLOBAL.gtid_binlog_pos").Scan(&has); err != nil {
 			return distance{}, fmt.Errorf("compare GTIDs: %w", err)
 		}
-		n, err := domainsBetween(set, has)
+		n, err := domainsBetween(at.GTIDs, has)
 		return distance{Transactions: n}, err
 	}
-	return s.bytesAfter(ctx, words[3])
+	return s.bytesAfter(ctx, at)
 }
 
 // bytesAfter compares places in the files of the log.
-func (s *server) bytesAfter(ctx context.Context, place string) (distance, error) {
-	file, offset, _ := cutLast(place, ":")
-	from, err := strconv.ParseUint(offset, 10, 64)
-	if err != nil {
-		return distance{}, fmt.Errorf("place %q in the log has no offset", place)
-	}
+func (s *server) bytesAfter(ctx context.Context, at cdc.Position) (distance, error) {
 	rows, err := s.QueryContext(ctx, "SHOW BINARY LOGS")
 	if err != nil {
 		return distance{}, err
@@ -146,20 +137,13 @@ func (s *server) bytesAfter(ctx context.Context, place string) (distance, error)
 			return distance{}, err
 		}
 		switch {
-		case name == file:
-			d = distance{Bytes: max(size, from) - from}
-		case name > file:
+		case name == at.File:
+			d = distance{Bytes: max(size, at.Offset) - at.Offset}
+		case name > at.File:
 			d.Files++
 		}
 	}
 	return d, rows.Err()
-}
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
-	}
-	return s, "", false
 }
 
 // countGTIDs counts the members of a set such as "uuid:1-5:7:tag:1-3,uuid:9".
