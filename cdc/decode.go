@@ -122,7 +122,7 @@ type openTable struct {
 
 // Decode implements dfs.Decoder. Strings in the values alias Encoded, or memory
 // that no one writes to again. A column of a type that cannot be read gives a
-// *TypeError.
+// *TypeError, and a row image that leaves columns out an *EventError.
 func (s *Source) Decode(ctx context.Context, batch []*dfs.Transaction) error {
 	d := decoder{src: s}
 	n := 0
@@ -139,6 +139,15 @@ func (s *Source) Decode(ctx context.Context, batch []*dfs.Transaction) error {
 		}
 		from := len(d.changes)
 		if err := d.transaction(tx.Encoded); err != nil {
+			var partial *EventError
+			if errors.As(err, &partial) {
+				at, err := ParsePosition(tx.Pos)
+				if err == nil {
+					partial.At = at.place()
+				}
+				partial.ID = tx.ID
+				return partial
+			}
 			return fmt.Errorf("decode transaction %s: %w", tx.ID, err)
 		}
 		tx.Changes = d.changes[from:len(d.changes):len(d.changes)]
@@ -266,7 +275,8 @@ func (d *decoder) rows(e event) error {
 	}
 	if err := d.images(e, p); err != nil {
 		var typed *TypeError
-		if errors.As(err, &typed) {
+		var partial *EventError
+		if errors.As(err, &typed) || errors.As(err, &partial) {
 			return err
 		}
 		return fmt.Errorf("rows of %s: %w", p.table, err)
@@ -311,6 +321,12 @@ func (d *decoder) images(e event, p *plan) error {
 	if r.bad {
 		return errShortEvent
 	}
+	if !all(first, n) || !all(second, n) {
+		return &EventError{
+			What: fmt.Sprintf("a row image of %s leaves columns out", p.table),
+			Cure: "set binlog_row_image=FULL on the source, for running sessions too, and make a new copy of the table",
+		}
+	}
 	if packed {
 		b, err := inflate(r.b)
 		if err != nil {
@@ -322,7 +338,7 @@ func (d *decoder) images(e event, p *plan) error {
 	for len(r.b) > 0 {
 		at := len(r.b)
 		c := dfs.Change{Table: p.table, NoForeignKeys: noKeys}
-		row, err := d.row(&r, p, n, first)
+		row, err := d.row(&r, p)
 		if err != nil {
 			return err
 		}
@@ -333,7 +349,7 @@ func (d *decoder) images(e event, p *plan) error {
 			c.Op, c.Before = dfs.Delete, row
 		default:
 			c.Op, c.Before = dfs.Update, row
-			if c.After, err = d.row(&r, p, n, second); err != nil {
+			if c.After, err = d.row(&r, p); err != nil {
 				return err
 			}
 		}
@@ -345,29 +361,31 @@ func (d *decoder) images(e event, p *plan) error {
 	return nil
 }
 
-// row reads one row image: a bit for each present column that says whether it is
-// NULL, and the values of the others.
-func (d *decoder) row(r *reader, p *plan, n int, present []byte) (dfs.Row, error) {
-	count := 0
+// all reports whether the first n bits are set.
+func all(bits []byte, n int) bool {
 	for i := range n {
-		if present[i/8]&(1<<(i%8)) != 0 {
-			count++
+		if bits[i/8]&(1<<(i%8)) == 0 {
+			return false
 		}
 	}
-	nulls := r.bytes((count + 7) / 8)
+	return true
+}
+
+// row reads one row image: a bit for each column that says whether it is NULL,
+// and the values of the others.
+//
+// Images that leave columns out, which a session may log that sets its own
+// binlog_row_image, are refused before. What an INSERT leaves out has the default
+// that the source's column had at the time, and not the target's; an UPDATE may
+// lack the key of the target, or what a Stage or a conflict policy decides by.
+func (d *decoder) row(r *reader, p *plan) (dfs.Row, error) {
+	nulls := r.bytes((len(p.columns) + 7) / 8)
 	if r.bad {
 		return nil, errShortEvent
 	}
 	row := d.newRow(len(p.columns))
-	bit := 0
 	for i := range row {
-		if i >= n || present[i/8]&(1<<(i%8)) == 0 {
-			row[i] = dfs.AbsentValue()
-			continue
-		}
-		null := nulls[bit/8]&(1<<(bit%8)) != 0
-		bit++
-		if null {
+		if nulls[i/8]&(1<<(i%8)) != 0 {
 			continue
 		}
 		if err := d.value(r, &p.columns[i], &row[i]); err != nil {

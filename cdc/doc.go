@@ -15,7 +15,16 @@
 // by itself, so there is one path of recovery only.
 //
 // MySQL from 5.6 and MariaDB from 10.2 can be read. They must log rows
-// (binlog_format=ROW) and whole ones (binlog_row_image=FULL).
+// (binlog_format=ROW) and whole ones (binlog_row_image=FULL). Open checks the
+// global settings. A session may have its own: where it logged statements or
+// changes inside of JSON, the Stream ends with an *[EventError], and where it
+// left columns out of a row, Decode returns one.
+//
+// They should name columns too (binlog_row_metadata=FULL, from MySQL 8.0.1 and
+// MariaDB 10.5). Otherwise a Stream asks the server for the names, which are
+// those that a table has at that time. Rows from before the table was last
+// created or altered, as far as information_schema tells, end the Stream with
+// an *EventError: see [Options].TrustColumnNames.
 //
 // A JSON document becomes the text that its server prints, which has no form for
 // some of what MySQL keeps in JSON. A DATE, TIME, DATETIME or TIMESTAMP in it is a

@@ -55,7 +55,9 @@ func (e *SetupError) Error() string {
 // An EventError means that the log holds something that cannot be handed on
 // without loss.
 type EventError struct {
-	At   string // the place in the log, as file:position, where the event ends
+	// At is the place in the log, as file:position, where the event ends. If
+	// Decode has found it, it is the place in Transaction.Pos.
+	At   string
 	ID   string // the GTID of the transaction, if it has one
 	What string
 	Cure string

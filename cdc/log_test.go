@@ -203,16 +203,57 @@ func TestCreateTableAsSelect(t *testing.T) {
 	}
 }
 
-func TestPartialImagesHaveAbsentValues(t *testing.T) {
-	srv := testenv.Shared(t, testenv.MySQL97)
-	schema := srv.Schema(t)
-	srv.Exec(t, "CREATE TABLE "+schema+".a (id int PRIMARY KEY, n int, s text)", "INSERT INTO "+schema+".a VALUES (1, 2, 'x')")
-	src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".*"}})
-	st, _ := begin(t, src)
-	session(t, srv, "USE "+schema, "SET SESSION binlog_row_image='MINIMAL'", "UPDATE a SET n = 3")
-	c := readN(t, src, st, 1)[0].Changes[0]
-	require.Equal(t, dfs.Row{dfs.IntValue(1), dfs.AbsentValue(), dfs.AbsentValue()}, c.Before)
-	require.Equal(t, dfs.Row{dfs.AbsentValue(), dfs.IntValue(3), dfs.AbsentValue()}, c.After)
+func TestPartialImagesAreRefused(t *testing.T) {
+	for _, kind := range testenv.Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			srv := testenv.Shared(t, kind)
+			schema := srv.Schema(t)
+			srv.Exec(t, "CREATE TABLE "+schema+".a (id int PRIMARY KEY, n int DEFAULT 7, s text)",
+				"INSERT INTO "+schema+".a VALUES (1, 2, 'x')")
+			src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".*"}})
+			for _, c := range []struct{ image, sql string }{
+				{"MINIMAL", "INSERT INTO a (id) VALUES (2)"},
+				{"MINIMAL", "UPDATE a SET n = 3 WHERE id = 1"},
+				{"MINIMAL", "DELETE FROM a WHERE id = 2"},
+				{"NOBLOB", "UPDATE a SET n = 4 WHERE id = 1"},
+			} {
+				st, _ := begin(t, src)
+				session(t, srv, "USE "+schema, "SET SESSION binlog_row_image='"+c.image+"'", c.sql)
+				txs := read(t, st, func(tx *dfs.Transaction) bool { return tx.Encoded != nil })
+				tx := txs[len(txs)-1]
+				var bad *cdc.EventError
+				require.ErrorAs(t, src.Decode(t.Context(), []*dfs.Transaction{tx}), &bad, c.sql)
+				require.Contains(t, bad.What, schema+".a leaves columns out")
+				require.Contains(t, bad.Cure, "binlog_row_image=FULL")
+				require.Equal(t, tx.ID, bad.ID)
+				require.True(t, strings.HasSuffix(string(tx.Pos), " "+bad.At), bad.At)
+				require.Nil(t, tx.Changes)
+				st.Close()
+			}
+		})
+	}
+}
+
+// A whole image is one of all columns that the table map has. What an index
+// computes is in neither, and what a column computes is in both.
+func TestComputedColumnsMakeNoPartialImages(t *testing.T) {
+	for kind, columns := range map[testenv.Kind]string{
+		testenv.MySQL97: "v int AS (n + 1) VIRTUAL, w int AS (n + 2) STORED, i int INVISIBLE DEFAULT 5, j json, " +
+			"KEY f ((n * 2)), KEY m ((CAST(j AS UNSIGNED ARRAY)))",
+		testenv.MariaDB: "v int AS (n + 1) VIRTUAL, w int AS (n + 2) STORED, i int INVISIBLE DEFAULT 5, j text, KEY (v)",
+	} {
+		t.Run(string(kind), func(t *testing.T) {
+			srv := testenv.Shared(t, kind)
+			schema := srv.Schema(t)
+			srv.Exec(t, "CREATE TABLE "+schema+".a (id int PRIMARY KEY, n int, "+columns+")")
+			src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".*"}})
+			st, _ := begin(t, src)
+			srv.Exec(t, "INSERT INTO "+schema+".a (id, n) VALUES (1, 2)", "UPDATE "+schema+".a SET n = 3",
+				"DELETE FROM "+schema+".a")
+			require.Equal(t, []string{"insert a 1 2 3 4 5 NULL", "update a 1 3 4 5 5 NULL", "delete a 1 3 4 5 5 NULL"},
+				says(readN(t, src, st, 3)))
+		})
+	}
 }
 
 func TestNoGoroutineIsLeft(t *testing.T) {

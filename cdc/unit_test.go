@@ -1,6 +1,7 @@
 package cdc
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"hash/crc32"
@@ -90,10 +91,16 @@ func TestPositionsReadBackAsWritten(t *testing.T) {
 		p, err := parsePosition(dfs.Position(text))
 		require.NoError(t, err)
 		require.Equal(t, text, p.String())
+		public, err := ParsePosition(dfs.Position(text))
+		require.NoError(t, err)
+		require.Equal(t, text, public.String())
 	}
+	p, err := ParsePosition(dfs.Position("gtid " + uuid1 + " " + uuid2 + ":1-5 binlog.000002:1507"))
+	require.NoError(t, err)
+	require.Equal(t, Position{Kind: "gtid", Server: uuid1, GTIDs: uuid2 + ":1-5", File: "binlog.000002", Offset: 1507}, p)
 	for _, text := range []string{"x", "gtid a b c", "gtid a - c", "lsn a - f:4", "mariadb 1 0-1 f:4", "file u - f:x",
 		"gtid " + uuid1 + " " + uuid1 + ":5-3 f:4", "gtid " + uuid1 + " " + uuid1 + ": f:4"} {
-		_, err := parsePosition(dfs.Position(text))
+		_, err := ParsePosition(dfs.Position(text))
 		require.ErrorContains(t, err, "not one of this source", text)
 	}
 }
@@ -308,6 +315,26 @@ func TestEventsThatMayHideChangesStopTheStream(t *testing.T) {
 	require.Empty(t, *out)
 }
 
+func TestTransactionWithoutGTIDStopsAStreamByGTID(t *testing.T) {
+	for _, kind := range []string{byGTID, byMaria} {
+		for _, first := range []string{"BEGIN", "CREATE TABLE d.t (id int)", "FLUSH TABLES"} {
+			a, out := newAssembler("d.*")
+			a.at = position{kind: kind, set: new(gtidSet), list: new(gtidList)}
+			var bad *EventError
+			require.ErrorAs(t, feed(a, evQuery, 0, queryBody("d", first)), &bad)
+			require.Contains(t, bad.What, "no GTID")
+			require.Empty(t, *out)
+			require.Empty(t, a.at.set.String()+a.at.list.String())
+		}
+	}
+}
+
+func TestOwnedGTIDs(t *testing.T) {
+	require.Empty(t, ownedGTIDs(""))
+	require.Equal(t, uuid1+":foo:9,"+uuid2+":7,"+uuid1+":4:3:mine:1",
+		ownedGTIDs(uuid1+":foo:9#18"+uuid2+":7#17"+uuid1+":4#15:3#14:mine:1#16"))
+}
+
 func TestRollbackOfFollowedRowsStopsTheStream(t *testing.T) {
 	for _, text := range []string{"ROLLBACK", "ROLLBACK TO `s`"} {
 		a, _ := newAssembler("d.*")
@@ -406,6 +433,20 @@ func TestDecodeNeedsNoServer(t *testing.T) {
 		}},
 		After: dfs.Row{dfs.UintValue(7), dfs.StringValue("hi"), dfs.JSONValue("1"), dfs.DecimalValue("1.50")},
 	}}, tx.Changes)
+}
+
+func TestInsertThatLeavesColumnsOutIsRefused(t *testing.T) {
+	whole := []byte{2, 0, 4, 0x0f, 0}
+	b := fuzzTransaction()
+	at := bytes.LastIndex(b, whole)
+	require.Positive(t, at)
+	b[at+3] = 0x07
+	tx := &dfs.Transaction{Checkpoint: dfs.Checkpoint{Pos: dfs.Position("gtid " + uuid1 + " " + uuid1 + ":1-7 f:1507")}, ID: uuid1 + ":7", Encoded: b}
+	err := new(Source).Decode(t.Context(), []*dfs.Transaction{tx})
+	require.Equal(t, &EventError{
+		At: "f:1507", ID: tx.ID, What: "a row image of d.t leaves columns out",
+		Cure: "set binlog_row_image=FULL on the source, for running sessions too, and make a new copy of the table",
+	}, err)
 }
 
 // fuzzTransaction is an insert into a table of four columns.
