@@ -38,7 +38,8 @@ type mapping struct {
 	verified           uint64 // the run of the writer in which the table was last looked at
 	back               []int
 
-	insertHead string // "INSERT INTO `s`.`t` (`a`,`b`) VALUES "
+	notes      []string // how values may change in silence
+	insertHead string   // "INSERT INTO `s`.`t` (`a`,`b`) VALUES "
 }
 
 // uniqueKey is a unique key by the source's columns.
@@ -130,6 +131,7 @@ func newMapping(src *dfs.Table, to *table) (*mapping, error) {
 		c.name = tc.name
 		if tc.generated {
 			c.to = -1
+			m.notes = append(m.notes, fmt.Sprintf("column %s is generated on the target: the source's values are left out", tc.name))
 			continue
 		}
 		if back[c.to] >= 0 {
@@ -138,6 +140,9 @@ func newMapping(src *dfs.Table, to *table) (*mapping, error) {
 		}
 		back[c.to] = i
 		m.mapColumn(i, tc)
+		if why := changesValues(sc.Type, tc.typ); why != "" {
+			m.notes = append(m.notes, fmt.Sprintf("column %s is %s on the source and %s on the target: %s", tc.name, sc.Type, tc.typ, why))
+		}
 	}
 	for j := range to.columns {
 		tc := &to.columns[j]

@@ -42,11 +42,15 @@ func (m *MySQL) mapping(ctx context.Context, src *dfs.Table) (*mapping, error) {
 	if err != nil {
 		return nil, err
 	}
+	fresh := true
 	for _, old := range m.maps {
 		if old.to == t && sameTable(old.src, src) {
-			mp = old // so that their rows share statements
+			mp, fresh = old, false // so that their rows share statements
 			break
 		}
+	}
+	if fresh && len(mp.notes) > 0 {
+		m.log.Warn("values may change on the target", "table", t.key, "how", mp.notes)
 	}
 	if len(m.maps) >= maxMaps {
 		clear(m.maps)
@@ -74,6 +78,28 @@ func (m *MySQL) policy(t *table) Policy {
 		}
 	}
 	return PolicyError
+}
+
+// Notes tells how values of a table of the source may change in silence as the
+// target takes them: times and numbers that its columns round, and columns that
+// it generates itself. The same is logged when the table is first written.
+func (m *MySQL) Notes(ctx context.Context, t *dfs.Table) ([]string, error) {
+	if m.sess == nil {
+		s, err := openSession(ctx, m.connector, m.sqlOnly)
+		if err != nil {
+			return nil, err
+		}
+		m.use(s)
+	}
+	mp, err := m.mapping(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	notes := slices.Clone(mp.notes)
+	if mp.to.inPlace {
+		notes = append(notes, "the target's table has triggers, which run for each row; its rows are applied one by one")
+	}
+	return notes, nil
 }
 
 // CheckTables reports all that keeps rows of the tables from being applied, as

@@ -269,6 +269,14 @@ func checkTables(ctx context.Context, c *config.Config, p *parts) section {
 				f.Text += "\n" + b.What
 			}
 		}
+		if f.Verdict != "fault" {
+			notes, err := p.target.Notes(ctx, t)
+			s.faults(err)
+			for _, n := range notes {
+				f.Verdict = "note"
+				f.Text += "\n" + n
+			}
+		}
 		s.Findings = append(s.Findings, f)
 	}
 	s.About = plural(uint64(len(tables)), "table") + " " + s.About
