@@ -140,6 +140,14 @@ func (q *Queue) missing(name string, seq uint64, st state) error {
 		return gap("reader %q stands after transaction %d, but queue %s ends with %d: the reader is ahead of this queue; "+
 			"Reset the queue to where the reader stands", name, seq, q.path, st.whole.seq)
 	}
+	if seq == 0 {
+		// To read the source again would begin where its options say, and leave
+		// out what lies between.
+		return gap("the target of reader %q has no checkpoint, but transactions up to %d of queue %s were applied: "+
+			"it is a new target, or its checkpoint was deleted. If it does hold those rows, write its checkpoint back "+
+			"(number %d, position %q). If not, make it a new copy of the source and remove the queue's file",
+			name, st.base.seq, q.path, st.base.seq, st.base.pos)
+	}
 	return gap("reader %q stands after transaction %d, but the oldest that queue %s still holds is %d; "+
 		"put the target back to a newer copy, or remove the queue's file, so that the source is read again "+
 		"from where the target stands (and set Keep or KeepFor to hold more)", name, seq, q.path, st.base.seq+1)

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
@@ -131,6 +132,11 @@ func TestReaderIsToldWhyItCannotGoOn(t *testing.T) {
 	require.ErrorAs(t, open(dfs.Checkpoint{Seq: 14, Pos: "elsewhere"}), &mismatch)
 	require.ErrorIs(t, open(at(9)), dfs.ErrGap)
 	require.ErrorContains(t, open(at(9)), "the oldest that queue "+q.path+" still holds is 15")
+
+	// To remove the file would be bad advice: reading would begin anew.
+	err := open(dfs.Checkpoint{})
+	require.ErrorIs(t, err, dfs.ErrGap)
+	require.ErrorContains(t, err, fmt.Sprintf("write its checkpoint back (number 14, position %q)", at(14).Pos))
 }
 
 // A large transaction is deleted in more than one step. Between them nobody can
