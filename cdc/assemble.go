@@ -27,6 +27,9 @@ type transaction struct {
 	off       uint64
 	committed int64 // microseconds since 1970
 	xa        string
+
+	refused *EventError // why it cannot be handed on
+	skipped bool        // followed rows of it were left out, as reading begins later
 }
 
 // A tableMap is the last table map seen for a table id.
@@ -121,7 +124,7 @@ func (a *assembler) handle(ctx context.Context, e event, inner bool) error {
 	case evPartialUpdate:
 		return a.partialUpdate(e)
 	case evExecuteLoad:
-		return a.fault("LOAD DATA was logged as a statement",
+		return a.refuse(e, "LOAD DATA was logged as a statement",
 			"set binlog_format=ROW on the source, for running sessions too")
 	case evPreviousGTIDs:
 		if a.skipTo > 0 && a.at.kind == byGTID {
@@ -191,17 +194,6 @@ func (a *assembler) appendID(b []byte) []byte {
 		b = append(append(b, t.tag...), ':')
 	}
 	return strconv.AppendUint(b, t.gno, 10)
-}
-
-// fault returns an error that ends the stream for good: what is in the log here
-// cannot be handed on whole. It is not transient, since the log will not change;
-// the cure is a person's to apply.
-func (a *assembler) fault(what, cure string) error {
-	id := ""
-	if a.tx.hasID {
-		id = string(a.appendID(nil))
-	}
-	return &EventError{At: a.place(), ID: id, What: what, Cure: cure}
 }
 
 // start begins a transaction.
@@ -362,7 +354,8 @@ func (a *assembler) rows(e event) error {
 		a.counted.rowsFiltered++
 		return nil
 	}
-	if a.skipTo > 0 {
+	if a.skipTo > 0 || a.tx.refused != nil {
+		a.tx.skipped = true
 		return nil
 	}
 	// Invariant I6: no more than MaxPart bytes are held, but for one event.
@@ -391,51 +384,6 @@ func (a *assembler) head() {
 	}
 }
 
-// partialUpdate refuses an update that holds changes to JSON columns instead of
-// their values (binlog_row_value_options=PARTIAL_JSON, MySQL 8.0.3). Open refuses
-// the global setting, but any session may set its own.
-func (a *assembler) partialUpdate(e event) error {
-	id, _ := tableID(e)
-	if m := a.lookup(id); m != nil && !m.followed {
-		a.counted.rows++
-		a.counted.rowsFiltered++
-		return nil
-	}
-	return a.fault("an update was logged as changes inside of JSON columns",
-		"set binlog_row_value_options='' on the source, for running sessions too")
-}
-
-// xaPrepare ends an XA transaction. Its first byte says whether that commits it.
-func (a *assembler) xaPrepare(e event) error {
-	b := e.body()
-	if len(b) < 1 {
-		return errShortEvent
-	}
-	if b[0] != 0 {
-		return a.commit(e)
-	}
-	if len(a.part) > 0 || a.tx.parts {
-		return a.xaFault()
-	}
-	// A transaction that touches nothing followed may be committed or rolled
-	// back later: neither matters.
-	if a.tx.xa != "" {
-		if len(a.xa) >= 4096 {
-			clear(a.xa)
-		}
-		a.xa[a.tx.xa] = true
-	}
-	return a.commit(e)
-}
-
-// xaFault refuses an XA transaction that is prepared now and committed, or rolled
-// back, in another transaction of the log. Its rows would have to be kept until
-// then, across restarts.
-func (a *assembler) xaFault() error {
-	return a.fault("an XA transaction in two phases touches a followed table",
-		"only XA COMMIT ... ONE PHASE can be read so far: use that, or plain transactions")
-}
-
 // commit ends the transaction, and moves the position past it.
 // Invariant I2: a position is the end of a transaction.
 func (a *assembler) commit(e event) error {
@@ -444,6 +392,10 @@ func (a *assembler) commit(e event) error {
 			"reading began inside a transaction: start between two transactions")
 	}
 	t := &a.tx
+	if t.refused != nil {
+		t.refused.After = a.after()
+		return t.refused
+	}
 	before := a.at.pos
 	a.at.file, a.at.pos = a.file, a.off
 	switch a.at.kind {

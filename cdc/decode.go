@@ -144,6 +144,9 @@ func (s *Source) Decode(ctx context.Context, batch []*dfs.Transaction) error {
 				at, err := ParsePosition(tx.Pos)
 				if err == nil {
 					partial.At = at.place()
+					if !tx.More {
+						partial.After = at.start()
+					}
 				}
 				partial.ID = tx.ID
 				return partial

@@ -61,14 +61,22 @@ type EventError struct {
 	ID   string // the GTID of the transaction, if it has one
 	What string
 	Cure string
+
+	// After is the Options.Start for a stream that is to begin right behind the
+	// transaction. It is empty if that place is not known.
+	After string
 }
 
 func (e *EventError) Error() string {
-	id := ""
+	id, after := "", ""
+	if e.After != "" {
+		after = fmt.Sprintf("; to go on past what is logged already, let the target take all that is before it, "+
+			"make its changes there by hand, and start without a checkpoint at %q", e.After)
+	}
 	if e.ID != "" {
 		id = " in transaction " + e.ID
 	}
-	return fmt.Sprintf("cdc: binary log at %s%s: %s; %s", e.At, id, e.What, e.Cure)
+	return fmt.Sprintf("cdc: binary log at %s%s: %s; %s%s", e.At, id, e.What, e.Cure, after)
 }
 
 // A TypeError means that a column has a type that cannot be read yet, or whose

@@ -226,6 +226,7 @@ func TestPartialImagesAreRefused(t *testing.T) {
 				require.Contains(t, bad.What, schema+".a leaves columns out")
 				require.Contains(t, bad.Cure, "binlog_row_image=FULL")
 				require.Equal(t, tx.ID, bad.ID)
+				require.NotEmpty(t, bad.After)
 				require.True(t, strings.HasSuffix(string(tx.Pos), " "+bad.At), bad.At)
 				require.Nil(t, tx.Changes)
 				st.Close()

@@ -52,6 +52,14 @@ func (p Position) String() string {
 // place returns the place in the log, as EventError.At has it.
 func (p Position) place() string { return p.File + ":" + strconv.FormatUint(p.Offset, 10) }
 
+// start returns the position as Options.Start takes it.
+func (p Position) start() string {
+	if p.Kind == byFile {
+		return "file:" + p.place()
+	}
+	return "gtid:" + p.GTIDs
+}
+
 // The kinds of position, by what a server is asked with.
 const (
 	byGTID  = "gtid"    // a MySQL server's GTID set

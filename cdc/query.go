@@ -22,7 +22,7 @@ func (a *assembler) query(e event, q query) error {
 		return a.rollback(e)
 	case stmtRollbackTo:
 		if len(a.part) > 0 || a.tx.parts {
-			return a.fault("a transaction undoes a part of itself with ROLLBACK TO SAVEPOINT, after changes to followed tables",
+			return a.refuse(e, "a transaction undoes a part of itself with ROLLBACK TO SAVEPOINT, after changes to followed tables",
 				"it mixes tables with and without transactions: convert them all to InnoDB")
 		}
 		return nil
@@ -36,14 +36,16 @@ func (a *assembler) query(e event, q query) error {
 		a.tx.xa = s.xid // MariaDB logs no XA START
 		return nil
 	case stmtXAFinish:
-		if !a.xa[s.xid] {
-			return a.xaFault()
+		if err := a.xaFinish(e, s.xid); err != nil {
+			return err
 		}
-		delete(a.xa, s.xid)
 	case stmtDML:
 		if a.concerned(s, q) {
-			return a.fault("rows were changed by a statement that was logged as such",
+			err := a.refuse(e, "rows were changed by a statement that was logged as such",
 				"set binlog_format=ROW on the source, for running sessions too")
+			if err != nil {
+				return err
+			}
 		}
 	case stmtAside:
 		a.counted.statementsFiltered++
@@ -84,8 +86,11 @@ func (a *assembler) begin(e event) error {
 // undone.
 func (a *assembler) rollback(e event) error {
 	if len(a.part) > 0 || a.tx.parts {
-		return a.fault("a transaction that was rolled back has changed followed tables",
+		err := a.refuse(e, "a transaction that was rolled back has changed followed tables",
 			"it mixes tables with and without transactions: convert them all to InnoDB")
+		if err != nil {
+			return err
+		}
 	}
 	return a.commit(e)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
 	"net"
@@ -302,6 +303,10 @@ func TestEventsThatMayHideChangesStopTheStream(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			a, _ := newAssembler()
 			err := feed(a, c.kind, c.flags, "\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00")
+			if err == nil {
+				// Then at the end, where the place after it is known.
+				err = feed(a, evXID, 0, "12345678")
+			}
 			var bad *EventError
 			require.ErrorAs(t, err, &bad)
 			require.Contains(t, bad.What, c.what)
@@ -344,8 +349,13 @@ func TestRollbackOfFollowedRowsStopsTheStream(t *testing.T) {
 			require.NoError(t, feed(a, evQuery, 0, queryBody("d", "BEGIN")))
 		}
 		a.part = append(a.part, "rows"...)
+		err := feed(a, evQuery, 0, queryBody("d", text))
+		if err == nil {
+			err = feed(a, evXID, 0, "12345678")
+		}
 		var bad *EventError
-		require.ErrorAs(t, feed(a, evQuery, 0, queryBody("d", text)), &bad)
+		require.ErrorAs(t, err, &bad)
+		require.Equal(t, fmt.Sprintf("file:f:%d", a.off), bad.After)
 	}
 }
 

@@ -1,0 +1,112 @@
+package cdc
+
+import (
+	"slices"
+	"strconv"
+)
+
+// fault returns an error that ends the stream for good: what is in the log here
+// cannot be handed on whole. It is not transient, since the log will not change;
+// the cure is a person's to apply.
+func (a *assembler) fault(what, cure string) error { return a.eventError(what, cure) }
+
+func (a *assembler) eventError(what, cure string) *EventError {
+	id := ""
+	if a.tx.hasID {
+		id = string(a.appendID(nil))
+	}
+	return &EventError{At: a.place(), ID: id, What: what, Cure: cure}
+}
+
+// refuse notes that the transaction, which e is a part of, holds what cannot be
+// handed on. The error comes when the transaction ends, as it is then that the
+// place after it is known. Until then its rows are dropped. What is before the
+// place to begin at is of no interest.
+func (a *assembler) refuse(e event, what, cure string) error {
+	if a.skipTo > 0 {
+		return nil
+	}
+	if !a.tx.open {
+		if err := a.start(e); err != nil {
+			return err
+		}
+	}
+	if a.tx.refused == nil {
+		a.tx.refused = a.eventError(what, cure)
+		a.part = a.part[:0]
+	}
+	return nil
+}
+
+// after returns what Options.Start is to be for reading to begin behind the
+// transaction, which ends here.
+func (a *assembler) after() string {
+	switch t := &a.tx; a.at.kind {
+	case byGTID:
+		// A copy, as the set is where reading stands.
+		set, err := parseGTIDSet(a.at.set.String())
+		if err != nil || !t.hasID {
+			return ""
+		}
+		set.add(t.uuid, t.tag, t.gno)
+		return "gtid:" + set.String()
+	case byMaria:
+		list := gtidList{slices.Clone(a.at.list.gtids)}
+		list.set(t.maria)
+		return "gtid:" + list.String()
+	}
+	return "file:" + a.file + ":" + strconv.FormatUint(a.off, 10)
+}
+
+// partialUpdate refuses an update that holds changes to JSON columns instead of
+// their values (binlog_row_value_options=PARTIAL_JSON, MySQL 8.0.3). Open refuses
+// the global setting, but any session may set its own.
+func (a *assembler) partialUpdate(e event) error {
+	id, _ := tableID(e)
+	if m := a.lookup(id); m != nil && !m.followed {
+		a.counted.rows++
+		a.counted.rowsFiltered++
+		return nil
+	}
+	return a.refuse(e, "an update was logged as changes inside of JSON columns",
+		"set binlog_row_value_options='' on the source, for running sessions too")
+}
+
+// xaPrepare ends an XA transaction. Its first byte says whether that commits it.
+// If it does not, its rows would have to be kept until another transaction of the
+// log commits it or rolls it back, across restarts; so it is refused.
+func (a *assembler) xaPrepare(e event) error {
+	b := e.body()
+	if len(b) < 1 {
+		return errShortEvent
+	}
+	if b[0] != 0 {
+		return a.commit(e)
+	}
+	if len(a.part) > 0 || a.tx.parts {
+		if err := a.refuse(e, "an XA transaction in two phases touches a followed table", xaCure); err != nil {
+			return err
+		}
+	}
+	// A transaction that touches nothing followed may be committed or rolled
+	// back later: neither matters.
+	if a.tx.xa != "" && a.tx.refused == nil && !a.tx.skipped {
+		if len(a.xa) >= 4096 {
+			clear(a.xa)
+		}
+		a.xa[a.tx.xa] = true
+	}
+	return a.commit(e)
+}
+
+const xaCure = "only XA COMMIT ... ONE PHASE can be read so far: use that, or plain transactions"
+
+// xaFinish takes the end of an XA transaction that was prepared in another
+// transaction of the log.
+func (a *assembler) xaFinish(e event, xid string) error {
+	if !a.xa[xid] {
+		return a.refuse(e, "an XA transaction ends in its second phase, and whether it touches a followed table is not known here", xaCure)
+	}
+	delete(a.xa, xid)
+	return nil
+}

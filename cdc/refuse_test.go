@@ -1,0 +1,66 @@
+package cdc_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dataflowsync/dfs/cdc"
+	"github.com/dataflowsync/dfs/internal/testenv"
+)
+
+// Each error that a transaction of the log gives says where reading can go on.
+func TestThereIsAWayPastWhatCannotBeRead(t *testing.T) {
+	eachSetup(t, func(t *testing.T, s setup, srv *testenv.Server) {
+		srv.Exec(t, "CREATE DATABASE shop", "CREATE TABLE shop.a (id int PRIMARY KEY)")
+		src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{"shop.*"}})
+		st, _ := begin(t, src)
+		session(t, srv, "USE shop", "SET SESSION binlog_format='STATEMENT'", "BEGIN", "INSERT INTO a VALUES (1)", "INSERT INTO a VALUES (2)", "COMMIT")
+		session(t, srv, "USE shop", "INSERT INTO a VALUES (3)")
+		want := []string{"rows were changed by a statement"}
+		if s.kind != testenv.MySQL56 { // which logs an XA transaction when it commits
+			session(t, srv, "USE shop", "XA START 'x'", "INSERT INTO a VALUES (4)", "XA END 'x'", "XA PREPARE 'x'", "XA COMMIT 'x'")
+			want = append(want, "in two phases", "in its second phase")
+		}
+		for i, what := range want {
+			var bad *cdc.EventError
+			require.ErrorAs(t, ended(t, st), &bad)
+			require.Contains(t, bad.What, what)
+			require.NotEmpty(t, bad.After)
+			require.Contains(t, bad.Error(), bad.After)
+			src = open(t, srv.DSN(""), &cdc.Options{Tables: []string{"shop.*"}, Start: bad.After})
+			st = stream(t, src, "")
+			if i == 0 {
+				require.Equal(t, "insert a 3", said(readN(t, src, st, 1)[0]))
+			}
+		}
+		session(t, srv, "USE shop", "INSERT INTO a VALUES (5)")
+		require.Equal(t, "insert a 5", said(readN(t, src, st, 1)[0]))
+	})
+}
+
+// A place given by file on a server with GTIDs is found by reading the file from
+// its beginning. What is before the place must not stop that.
+func TestStartByFileBehindWhatCannotBeRead(t *testing.T) {
+	srv := testenv.Start(t, testenv.MySQL97)
+	srv.Exec(t, "CREATE DATABASE shop", "CREATE TABLE shop.a (id int PRIMARY KEY)")
+	session(t, srv, "USE shop", "SET SESSION binlog_format='STATEMENT'", "INSERT INTO a VALUES (1)")
+	session(t, srv, "USE shop", "XA START 'x'", "INSERT INTO a VALUES (2)", "XA END 'x'", "XA PREPARE 'x'", "XA COMMIT 'x'")
+	session(t, srv, "USE shop", "XA START 'y'", "INSERT INTO a VALUES (3)", "XA END 'y'", "XA PREPARE 'y'")
+	start := "file:" + logEnd(t, srv)
+	session(t, srv, "USE shop", "INSERT INTO a VALUES (4)", "XA COMMIT 'y'")
+	src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{"shop.*"}, Start: start})
+	st := stream(t, src, "")
+	require.Equal(t, "insert a 4", said(readN(t, src, st, 1)[0]))
+	var bad *cdc.EventError
+	require.ErrorAs(t, ended(t, st), &bad)
+	require.Contains(t, bad.What, "in its second phase")
+}
+
+// logEnd returns where the log of a MySQL 9.7 ends, as file:position.
+func logEnd(t *testing.T, srv *testenv.Server) string {
+	t.Helper()
+	var file, pos, rest string
+	require.NoError(t, srv.DB(t).QueryRow("SHOW BINARY LOG STATUS").Scan(&file, &pos, &rest, &rest, &rest))
+	return file + ":" + pos
+}
