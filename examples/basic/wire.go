@@ -16,14 +16,15 @@ import (
 // sourceOptions says in Go what the file says of the source.
 func sourceOptions(c *config.Config, log *slog.Logger) *cdc.Options {
 	return &cdc.Options{
-		Tables:      c.Source.Tables,
-		Start:       c.Source.Start,
-		ServerID:    c.Source.ServerID,
-		Heartbeat:   c.Source.Heartbeat,
-		ReadTimeout: c.Source.ReadTimeout,
-		MaxPart:     int(c.Source.MaxPart),
-		Buffer:      int(c.Source.Buffer),
-		Logger:      log,
+		Tables:           c.Source.Tables,
+		Start:            c.Source.Start,
+		ServerID:         c.Source.ServerID,
+		Heartbeat:        c.Source.Heartbeat,
+		ReadTimeout:      c.Source.ReadTimeout,
+		MaxPart:          int(c.Source.MaxPart),
+		Buffer:           int(c.Source.Buffer),
+		TrustColumnNames: c.Source.TrustColumnNames,
+		Logger:           log,
 	}
 }
 

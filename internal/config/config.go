@@ -66,6 +66,8 @@ type Source struct {
 	ReadTimeout time.Duration `yaml:"read_timeout"`
 	MaxPart     Size          `yaml:"max_part"`
 	Buffer      Size          `yaml:"buffer"`
+
+	TrustColumnNames bool `yaml:"trust_column_names"`
 }
 
 // Queue is the file between source and target.
