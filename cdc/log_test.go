@@ -131,7 +131,7 @@ func TestTransactionsThatCannotBeReadStopTheStream(t *testing.T) {
 			srv := testenv.Shared(t, kind)
 			schema := srv.Schema(t)
 			srv.Exec(t, "CREATE TABLE "+schema+".a (id int PRIMARY KEY)", "CREATE TABLE "+schema+".other (id int PRIMARY KEY)")
-			src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".a"}})
+			anew := func() *cdc.Source { return open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".a"}}) }
 			cases := []struct {
 				name, what string
 				stmts      []string
@@ -144,7 +144,7 @@ func TestTransactionsThatCannotBeReadStopTheStream(t *testing.T) {
 					continue // logs it as a plain transaction, when it commits
 				}
 				t.Run(c.name, func(t *testing.T) {
-					st, _ := begin(t, src)
+					st, _ := begin(t, anew())
 					session(t, srv, c.stmts...)
 					err := ended(t, st)
 					var bad *cdc.EventError
@@ -155,6 +155,7 @@ func TestTransactionsThatCannotBeReadStopTheStream(t *testing.T) {
 				})
 			}
 			// What is about other tables does not matter.
+			src := anew()
 			st, _ := begin(t, src)
 			session(t, srv, "USE "+schema, "SET SESSION binlog_format='STATEMENT'", "INSERT INTO other VALUES (1)")
 			session(t, srv, "USE "+schema, "XA START 'y'", "INSERT INTO other VALUES (2)", "XA END 'y'", "XA PREPARE 'y'", "XA COMMIT 'y'")
@@ -210,13 +211,13 @@ func TestPartialImagesAreRefused(t *testing.T) {
 			schema := srv.Schema(t)
 			srv.Exec(t, "CREATE TABLE "+schema+".a (id int PRIMARY KEY, n int DEFAULT 7, s text)",
 				"INSERT INTO "+schema+".a VALUES (1, 2, 'x')")
-			src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".*"}})
 			for _, c := range []struct{ image, sql string }{
 				{"MINIMAL", "INSERT INTO a (id) VALUES (2)"},
 				{"MINIMAL", "UPDATE a SET n = 3 WHERE id = 1"},
 				{"MINIMAL", "DELETE FROM a WHERE id = 2"},
 				{"NOBLOB", "UPDATE a SET n = 4 WHERE id = 1"},
 			} {
+				src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".*"}})
 				st, _ := begin(t, src)
 				session(t, srv, "USE "+schema, "SET SESSION binlog_row_image='"+c.image+"'", c.sql)
 				txs := read(t, st, func(tx *dfs.Transaction) bool { return tx.Encoded != nil })

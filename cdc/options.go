@@ -21,7 +21,9 @@ type Options struct {
 	// "earliest" (all that the server still has), "gtid:SET" (after the
 	// transactions of a set as @@gtid_executed or @@gtid_binlog_pos shows it), or
 	// "file:NAME:POSITION" (as SHOW BINARY LOG STATUS shows it, a place between
-	// two transactions). Default: "now".
+	// two transactions). What "now" and "earliest" are is found out once, when the
+	// first Stream without a checkpoint opens, so that nothing is lost when it has
+	// to be opened again before its first position was stored. Default: "now".
 	Start string
 
 	// ServerID is the number by which the server knows this replica. No two

@@ -39,6 +39,7 @@ type Source struct {
 	checksum string
 
 	mu      sync.Mutex
+	began   dfs.Position // what Start was found to be; empty until it is asked for
 	streams map[*Stream]struct{}
 	total   counts
 	opened  uint64
@@ -155,6 +156,7 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 		sum:   s.checksum == "CRC32",
 		sent:  time.Now(),
 		fix:   fix,
+		begun: fix,
 	}
 	st.in = packets{conn: conn.Conn.Conn, size: s.opts.Buffer, timeout: firstPacketTimeout}
 	st.asm = assembler{
@@ -191,7 +193,7 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 // that it stays the same.
 func (s *Source) begin(ctx context.Context, from dfs.Checkpoint) (at *position, fix bool, err error) {
 	if from.Pos == "" {
-		at, err = s.startAt(ctx)
+		at, err = s.started(ctx)
 		return at, true, err
 	}
 	if at, err = parsePosition(from.Pos); err != nil {
@@ -208,83 +210,6 @@ func (s *Source) begin(ctx context.Context, from dfs.Checkpoint) (at *position, 
 	}
 	at.server = s.server
 	return at, false, s.reachable(ctx, at)
-}
-
-// startAt returns the place that Options.Start names.
-func (s *Source) startAt(ctx context.Context) (*position, error) {
-	p := &position{kind: byFile, server: s.server}
-	var err error
-	switch {
-	case s.maria:
-		p.kind = byMaria
-	case s.gtid:
-		p.kind = byGTID
-	}
-	switch s.start.kind {
-	case "now":
-		if p.kind == byFile {
-			return p, s.logEnd(ctx, p)
-		}
-		return p, s.setFrom(ctx, p, map[string]string{byGTID: "SELECT @@global.gtid_executed", byMaria: "SELECT @@global.gtid_binlog_pos"}[p.kind])
-	case "earliest":
-		if p.kind == byGTID {
-			return p, s.setFrom(ctx, p, "SELECT @@global.gtid_purged")
-		}
-		logs, err := s.logs(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if len(logs) == 0 {
-			return nil, errors.New("cdc: the source has no binary log yet")
-		}
-		p.file, p.pos = logs[0].name, 4
-	case "gtid":
-		switch p.kind {
-		case byGTID:
-			p.set, err = parseGTIDSet(s.start.gtid)
-		case byMaria:
-			p.list, err = parseGTIDList(s.start.gtid)
-		default:
-			err = errors.New("gtid_mode is not ON on the source: set it to ON, or start by file")
-		}
-		if err != nil {
-			return nil, fmt.Errorf("cdc: start %q: %w", s.opts.Start, err)
-		}
-		return p, s.reachable(ctx, p)
-	case "file":
-		p.kind, p.file, p.pos = byFile, s.start.file, s.start.pos
-		if err := s.reachable(ctx, p); err != nil {
-			return nil, err
-		}
-	}
-	if s.maria {
-		// MariaDB can tell what was before a place in its files.
-		p.kind = byMaria
-		var list sql.NullString
-		if err := s.db.QueryRowContext(ctx, "SELECT BINLOG_GTID_POS(?, ?)", p.file, p.pos).Scan(&list); err != nil {
-			return nil, mark(fmt.Errorf("cdc: find the GTIDs before %s:%d: %w", p.file, p.pos, err))
-		}
-		if !list.Valid {
-			return nil, fmt.Errorf("cdc: no transaction ends at %s:%d; start at a place where one does, or by GTID", p.file, p.pos)
-		}
-		p.list, err = parseGTIDList(list.String)
-	}
-	return p, err
-}
-
-// setFrom sets the GTIDs of p to the result of a query.
-func (s *Source) setFrom(ctx context.Context, p *position, query string) error {
-	var text sql.NullString
-	err := s.db.QueryRowContext(ctx, query).Scan(&text)
-	if err != nil {
-		return mark(fmt.Errorf("cdc: %s: %w", query, err))
-	}
-	if p.kind == byMaria {
-		p.list, err = parseGTIDList(text.String)
-	} else {
-		p.set, err = parseGTIDSet(text.String)
-	}
-	return err
 }
 
 // reachable checks that the server still has what follows at, and all that is

@@ -26,6 +26,7 @@ type Stream struct {
 	payload payload
 	first   bool // nothing has come yet
 	fix     bool // the place where reading began is yet to be handed on
+	begun   bool // reading began there, and not at a checkpoint
 	sent    time.Time
 	err     error // why the stream has ended
 
@@ -225,7 +226,11 @@ func (s *Stream) refused(ctx context.Context, err error) error {
 			s.src.serverID, err)
 	}
 	if code == 1236 {
+		gone := has("purged", "Could not find first log file name", "too old", "Could not find GTID state",
+			"has more GTIDs", "not in the master's binlog", "position > file size", "larger than the binary log")
 		switch {
+		case gone && s.begun && s.asm.txNum == 0:
+			return s.src.notThere(ctx, &s.asm.at)
 		case has("purged", "Could not find first log file name", "too old", "Could not find GTID state"):
 			return fmt.Errorf("%w, after position %s: make a new copy of the data, and keep the log longer (binlog_expire_logs_seconds): %w",
 				ErrPurged, &s.asm.at, err)

@@ -465,13 +465,14 @@ func TestNewerStreamTakesThePlaceOfTheOlder(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			srv := testenv.Shared(t, kind)
 			src := open(t, srv.DSN(""), &cdc.Options{ServerID: 4711})
-			older, _ := begin(t, src)
+			older, start := begin(t, src)
 			// To check a setup disturbs nobody.
 			open(t, srv.DSN(""), &cdc.Options{ServerID: 4711})
 			schema := srv.Schema(t)
 			srv.Exec(t, "CREATE TABLE "+schema+".first (id int)")
 			require.Contains(t, said(readN(t, src, older, 1)[0]), ".first (id int)")
-			newer, _ := begin(t, src)
+			newer := stream(t, src, start)
+			require.Contains(t, said(readN(t, src, newer, 1)[0]), ".first (id int)")
 			err := ended(t, older)
 			if kind == testenv.MySQL56 {
 				require.ErrorContains(t, err, "ended the connection")
