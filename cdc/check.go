@@ -257,7 +257,57 @@ func (s *Source) checkTables(ctx context.Context, account string) ([]Fault, erro
 		}
 		faults = append(faults, Fault{What: fmt.Sprintf("the table pattern %q matches no table", p.text), Cure: cure})
 	}
-	return faults, nil
+	return append(faults, s.checkLeftOut(all)...), nil
+}
+
+// checkLeftOut looks for patterns that leave out all that others match, and warns
+// of those that match more than they seem to.
+func (s *Source) checkLeftOut(all []tableName) []Fault {
+	f := s.filter
+	for _, p := range slices.Concat(f.include, f.exclude) {
+		if strings.ContainsAny(p.schema+p.table, "*?") {
+			continue
+		}
+		if names := matched([]pattern{p}, all); len(names) > 1 {
+			s.opts.Logger.Warn("a table pattern matches several tables, as letter case does not matter in it",
+				"pattern", p.text, "tables", strings.Join(names, " "))
+		}
+	}
+	if slices.ContainsFunc(all, func(n tableName) bool { return f.follows(n.schema, n.name) }) {
+		return nil
+	}
+	var out []string
+	for _, n := range all {
+		if one := []tableName{n}; len(matched(f.include, one)) > 0 && len(matched(f.exclude, one)) > 0 {
+			out = append(out, n.String())
+		}
+	}
+	if len(out) == 0 {
+		return nil // checkTables has said so, or the tables are yet to come
+	}
+	more := ""
+	if n := len(out) - 3; n > 0 {
+		out, more = out[:3], fmt.Sprintf(" and %d more", n)
+	}
+	var texts []string
+	for _, text := range s.opts.Tables {
+		texts = append(texts, strconv.Quote(text))
+	}
+	return []Fault{{
+		What: fmt.Sprintf("the table patterns %s leave no table to follow", strings.Join(texts, ", ")),
+		Cure: fmt.Sprintf("those with ! leave out %s%s (letter case does not matter): "+
+			"name fewer tables there, or name others to follow", strings.Join(out, ", "), more),
+	}}
+}
+
+// matched returns the tables that one of the patterns matches.
+func matched(patterns []pattern, all []tableName) (names []string) {
+	for _, n := range all {
+		if slices.ContainsFunc(patterns, func(p pattern) bool { return p.match(n.schema, n.name) }) {
+			names = append(names, n.String())
+		}
+	}
+	return names
 }
 
 // quoteName quotes a schema for a GRANT, or gives * for a pattern.

@@ -3,6 +3,7 @@ package cdc_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -202,4 +203,24 @@ func TestTablesAreThoseFollowed(t *testing.T) {
 			}}, list)
 		})
 	}
+}
+
+func TestPatternsThatLeaveNothing(t *testing.T) {
+	srv := testenv.Start(t, testenv.MySQL97)
+	srv.Exec(t, "CREATE DATABASE cs", "CREATE TABLE cs.T (id int)", "CREATE TABLE cs.t (id int)")
+	list := faults(t, srv.DSN(""), &cdc.Options{Tables: []string{"!cs.T"}})
+	require.Len(t, list, 1)
+	require.Contains(t, list[0].What, `the table patterns "!cs.T" leave no table to follow`)
+	require.Contains(t, list[0].Cure, "leave out cs.T, cs.t (letter case")
+
+	var log strings.Builder
+	srv.Exec(t, "CREATE TABLE cs.u (id int)", "CREATE DATABASE later")
+	open(t, srv.DSN(""), &cdc.Options{Tables: []string{"!cs.T"}, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	require.Contains(t, log.String(), `pattern=!cs.T tables="cs.T cs.t"`)
+	list = faults(t, srv.DSN(""), &cdc.Options{Tables: []string{"cs.u", "!c?.*"}})
+	require.Len(t, list, 1)
+	require.Contains(t, list[0].What, `the table patterns "cs.u", "!c?.*" leave`)
+
+	// A schema may wait for its tables.
+	open(t, srv.DSN(""), &cdc.Options{Tables: []string{"later.*", "!*.log"}})
 }

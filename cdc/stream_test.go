@@ -238,7 +238,7 @@ func TestPositionMovesWithoutFollowedTables(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			srv := testenv.Shared(t, kind)
 			schema := srv.Schema(t)
-			srv.Exec(t, "CREATE TABLE "+schema+".x (id int PRIMARY KEY)")
+			srv.Exec(t, "CREATE TABLE "+schema+".x (id int PRIMARY KEY)", "CREATE TABLE "+srv.Schema(t)+".followed (id int)")
 			src := open(t, srv.DSN(""), &cdc.Options{
 				Tables:    []string{"*.*", "!" + schema + ".*"},
 				Heartbeat: 50 * time.Millisecond,
