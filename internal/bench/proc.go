@@ -9,11 +9,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/dataflowsync/dfs/internal/childproc"
 )
 
 // A process is a child that does not outlive this program.
@@ -32,23 +33,11 @@ func start(cmd *exec.Cmd, log string) (*process, error) {
 	}
 	defer f.Close() // the child has its own
 	cmd.Stderr = f
-	// A group of its own, so that the terminal's interrupt is ours to handle.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	p := &process{cmd: cmd, log: log, done: make(chan struct{})}
-	started := make(chan error)
-	go func() {
-		// Pdeathsig goes by the thread that started the child, not by the
-		// process, so this thread has to last as long as the child.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			p.err = cmd.Wait()
-			close(p.done)
-		}
-	}()
-	return p, <-started
+	return p, childproc.Start(cmd, func(err error) {
+		p.err = err
+		close(p.done)
+	})
 }
 
 // wait waits for the end of the process, and kills it if ctx ends first.

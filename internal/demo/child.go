@@ -3,17 +3,16 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/dataflowsync/dfs/internal/childproc"
 )
 
 // A child is a run of the basic program.
@@ -24,51 +23,35 @@ type child struct {
 	mu   sync.Mutex
 	err  error    // how it ended
 	said []string // the last lines of its log
+	rest string   // a line that has no end yet
 }
 
 // startChild starts cmd in a process group of its own, so that an interrupt
 // from the terminal is for us to handle, and reads its log.
 func startChild(cmd *exec.Cmd) (*child, error) {
 	c := &child{cmd: cmd, done: make(chan struct{})}
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		return nil, err
-	}
-	cmd.SysProcAttr = procAttr()
-	started := make(chan error)
-	go func() {
-		// Where the kernel ends a child with its parent, it takes the end of the
-		// thread that started the child for the end of the parent.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		if err := cmd.Start(); err != nil {
-			started <- err
-			return
-		}
-		started <- nil
-		c.read(stderr)
-		err := cmd.Wait()
+	cmd.Stderr = c
+	err := childproc.Start(cmd, func(err error) {
 		c.mu.Lock()
 		c.err = err
 		c.mu.Unlock()
 		close(c.done)
-	}()
-	if err := <-started; err != nil {
+	})
+	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
 	return c, nil
 }
 
-// read keeps the last lines of the child's log.
-func (c *child) read(r io.Reader) {
-	in := bufio.NewScanner(r)
-	for in.Scan() {
-		c.mu.Lock()
-		c.said = append(c.said, in.Text())
-		c.said = c.said[max(0, len(c.said)-20):]
-		c.mu.Unlock()
-	}
-	io.Copy(io.Discard, r) // a line too long must not block the child
+// Write keeps the last lines of the child's log.
+func (c *child) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	lines := strings.Split(c.rest+string(b), "\n")
+	c.rest = lines[len(lines)-1]
+	c.said = append(c.said, lines[:len(lines)-1]...)
+	c.said = c.said[max(0, len(c.said)-20):]
+	return len(b), nil
 }
 
 // log returns the last of what the child has said.

@@ -9,10 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/dataflowsync/dfs/internal/childproc"
 )
 
 // build compiles the program under test, the one that users run.
@@ -68,27 +69,15 @@ func launch(cmd *exec.Cmd, log string) (*instance, error) {
 	}
 	defer f.Close() // the process has its own
 	cmd.Stdout, cmd.Stderr = f, f
-	cmd.SysProcAttr = childAttr()
 	p := &instance{log: log, began: time.Now(), done: make(chan struct{})}
-	started := make(chan error)
-	go func() {
-		// The kernel takes the end of the thread that started the child for the
-		// end of its parent. So the thread must stay until the child has ended.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		if err := cmd.Start(); err != nil {
-			started <- err
-			return
-		}
-		p.process = cmd.Process
-		started <- nil
-		_ = cmd.Wait() // how it ended is in ProcessState
-		p.state = cmd.ProcessState
+	err = childproc.Start(cmd, func(error) {
+		p.state = cmd.ProcessState // it tells how it ended
 		close(p.done)
-	}()
-	if err := <-started; err != nil {
+	})
+	if err != nil {
 		return nil, fmt.Errorf("start the program under test: %w", err)
 	}
+	p.process = cmd.Process
 	return p, nil
 }
 

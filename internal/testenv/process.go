@@ -6,8 +6,9 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"runtime"
 	"syscall"
+
+	"github.com/dataflowsync/dfs/internal/childproc"
 )
 
 // A process is a child, running or not.
@@ -19,24 +20,13 @@ type process struct {
 
 // startProcess starts cmd as a process that does not outlive ours.
 func startProcess(cmd *exec.Cmd) (*process, error) {
-	cmd.SysProcAttr = procAttr()
 	p := &process{done: make(chan struct{})}
-	started := make(chan error)
-	go func() {
-		// The kernel takes the end of the thread that started the child for the
-		// end of its parent. So the thread must stay until the child has ended.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		if err := cmd.Start(); err != nil {
-			started <- err
-			return
-		}
-		p.Process = cmd.Process
-		started <- nil
-		p.err = cmd.Wait()
+	err := childproc.Start(cmd, func(err error) {
+		p.err = err
 		close(p.done)
-	}()
-	return p, <-started
+	})
+	p.Process = cmd.Process
+	return p, err
 }
 
 func (p *process) ended() bool {
