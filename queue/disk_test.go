@@ -81,7 +81,10 @@ func TestFullFile(t *testing.T) {
 func TestFullFileSystem(t *testing.T) {
 	dir := t.TempDir()
 	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", dir).CombinedOutput(); err != nil {
-		t.Skipf("mount: %v: %s", err, bytes.TrimSpace(out))
+		// It takes a privilege that only a CI machine is sure to have. The test
+		// above needs none.
+		require.Empty(t, os.Getenv("CI"), "mount: %v: %s", err, bytes.TrimSpace(out))
+		return
 	}
 	t.Cleanup(func() { require.NoError(t, exec.Command("umount", dir).Run()) })
 	q := opened(t, filepath.Join(dir, "queue"), nil)

@@ -21,9 +21,6 @@ func TestMain(m *testing.M) {
 
 // A small run of all contenders, with each outcome compared.
 func TestAllContendersReplayTheSame(t *testing.T) {
-	if testing.Short() {
-		t.Skip("needs servers for a minute")
-	}
 	dir := t.TempDir()
 	o := &options{scale: 0.0005, rounds: 1, only: []string{"mix", latencyPart},
 		latency: time.Second, dir: dir}
@@ -48,9 +45,6 @@ func TestAllContendersReplayTheSame(t *testing.T) {
 
 // A target whose rows are not the source's fails the run.
 func TestWrongRowsAreFound(t *testing.T) {
-	if testing.Short() {
-		t.Skip("needs servers")
-	}
 	o := &options{scale: 0.0001, rounds: 1, only: []string{"single", "native"}}
 	l, err := openLab(t.Context(), t.TempDir(), o)
 	require.NoError(t, err)

@@ -18,9 +18,6 @@ import (
 // TestDemo tells the story in short, and then makes source and target differ: a
 // verdict that nothing can spoil would be worth nothing.
 func TestDemo(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes half a minute")
-	}
 	out := new(bytes.Buffer)
 	d := &demo{duration: 6 * time.Second, down: time.Second, pace: 200, screen: &screen{out: out}, folder: t.TempDir()}
 	defer d.close()
@@ -54,9 +51,6 @@ func TestDemo(t *testing.T) {
 // TestInterruptLeavesNothingRunning interrupts the program demo at work, once as
 // Ctrl-C does and once with kill -9.
 func TestInterruptLeavesNothingRunning(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes half a minute")
-	}
 	binary := filepath.Join(t.TempDir(), "demo")
 	out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput()
 	require.NoError(t, err, string(out))

@@ -110,33 +110,24 @@ func judge(t *testing.T, s *soak) {
 }
 
 // rounds is how often DFS is killed in a test.
-func rounds() int {
-	if testing.Short() {
-		return 6
-	}
-	return 30
-}
+const rounds = 30
 
 func TestKill(t *testing.T) {
 	for _, p := range pairs {
 		t.Run(p.name, func(t *testing.T) {
 			source, target := servers(t, p)
 			s := begin(t, source, target, product(t), options{seed: seed(t), rate: 4000})
-			for range rounds() {
+			for range rounds {
 				strike(t, s, "kill")
 			}
 			end(t, s)
-			require.Equal(t, rounds(), s.tally.faults["kill"])
+			require.Equal(t, rounds, s.tally.faults["kill"])
 		})
 	}
 }
 
 func TestServersRestart(t *testing.T) {
-	some := pairs
-	if testing.Short() {
-		some = pairs[2:] // whose servers stop at once
-	}
-	for _, p := range some {
+	for _, p := range pairs {
 		t.Run(p.name, func(t *testing.T) {
 			source, target := servers(t, p)
 			s := begin(t, source, target, product(t), options{seed: seed(t)})

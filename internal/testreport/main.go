@@ -4,14 +4,12 @@
 //
 // It exits with 1 if a test has failed, and also if one was skipped or none has
 // run: a test that needs a server must find it, and a suite that tests nothing
-// must not pass. With -short, for the output of "go test -short", tests may be
-// skipped.
+// must not pass.
 package main
 
 import (
 	"bufio"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -19,9 +17,7 @@ import (
 )
 
 func main() {
-	short := flag.Bool("short", false, "tests may be skipped")
-	flag.Parse()
-	if !report(os.Stdin, os.Stdout, *short) {
+	if !report(os.Stdin, os.Stdout) {
 		os.Exit(1)
 	}
 }
@@ -33,9 +29,8 @@ type event struct {
 	Elapsed                                   float64
 }
 
-// report copies r to w, condensed, and reports whether tests ran and all passed,
-// or were skipped where that is allowed.
-func report(r io.Reader, w io.Writer, short bool) bool {
+// report copies r to w, condensed, and reports whether tests ran and all passed.
+func report(r io.Reader, w io.Writer) bool {
 	var passed, failed, skipped, broken int
 	output := make(map[string]*strings.Builder) // by package and test
 	in := bufio.NewScanner(r)
@@ -83,9 +78,6 @@ func report(r io.Reader, w io.Writer, short bool) bool {
 			fmt.Fprintf(w, "%s %s\n%s", e.Package, e.Test, said)
 		case e.Action == "skip":
 			skipped++
-			if short {
-				continue
-			}
 			fmt.Fprintf(w, "skipped: %s %s\n%s", e.Package, e.Test, said)
 		}
 	}
@@ -95,10 +87,10 @@ func report(r io.Reader, w io.Writer, short bool) bool {
 	}
 	fmt.Fprintf(w, "tests: %d passed, %d failed, %d skipped\n", passed, failed, skipped)
 	switch {
-	case skipped > 0 && !short:
+	case skipped > 0:
 		fmt.Fprintln(w, "a skipped test counts as failed: it has not shown what it is there to show")
 	case passed == 0:
 		fmt.Fprintln(w, "no test ran")
 	}
-	return passed > 0 && failed+broken == 0 && (short || skipped == 0)
+	return passed > 0 && failed+broken+skipped == 0
 }

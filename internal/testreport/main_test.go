@@ -10,7 +10,7 @@ import (
 
 func run(lines ...string) (string, bool) {
 	var out strings.Builder
-	ok := report(strings.NewReader(strings.Join(lines, "\n")), &out, false)
+	ok := report(strings.NewReader(strings.Join(lines, "\n")), &out)
 	return out.String(), ok
 }
 
@@ -32,13 +32,6 @@ func TestASkippedTestFails(t *testing.T) {
 		`{"Action":"skip","Package":"a","Test":"TestB"}`, done)
 	require.False(t, ok)
 	require.Contains(t, out, "skipped: a TestB\nno server here\n")
-}
-
-func TestASkippedTestPassesInAShortRun(t *testing.T) {
-	var out strings.Builder
-	skip := `{"Action":"skip","Package":"a","Test":"TestB"}`
-	require.True(t, report(strings.NewReader(pass+"\n"+skip+"\n"+done), &out, true))
-	require.False(t, report(strings.NewReader(skip+"\n"+done), &out, true))
 }
 
 func TestNoTestFails(t *testing.T) {
@@ -71,7 +64,7 @@ func TestAPanicOutsideOfTestsFails(t *testing.T) {
 }
 
 func Example() {
-	report(strings.NewReader(pass+"\n"+done+"\n"), os.Stdout, false)
+	report(strings.NewReader(pass+"\n"+done+"\n"), os.Stdout)
 	// Output:
 	// pass  a                                                      0.2s
 	// tests: 1 passed, 0 failed, 0 skipped

@@ -201,7 +201,7 @@ func TestSuitePassesWhatKeepsTheContract(t *testing.T) {
 // one above in a process of its own.
 func TestSuiteFindsEveryBug(t *testing.T) {
 	if os.Getenv("QUEUETEST_BUG") != "" {
-		t.Skip("this is that process")
+		return // this is that process
 	}
 	bugs := []string{
 		"Checkpoint keeps parts", "Checkpoint without position", "no compare-and-set", "Apply ignores its context",
