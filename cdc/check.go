@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/match"
 )
 
 // check finds out what kind of server it is and adds to faults what keeps it
@@ -328,7 +329,7 @@ func nearMisses(p pattern, all []tableName) []string {
 	want := strings.ToLower(p.schema + "." + p.table)
 	for _, n := range all {
 		have := strings.ToLower(n.schema + "." + n.name)
-		far := distance(want, have)
+		far := match.Distance(want, have)
 		if strings.EqualFold(n.name, p.table) {
 			far = min(far, 1) // the right table in another schema
 		}
@@ -342,28 +343,6 @@ func nearMisses(p pattern, all []tableName) []string {
 		names = append(names, m.name)
 	}
 	return names
-}
-
-// distance returns how many letters must be put in, taken out or changed to make
-// b of a.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // tableNames returns all tables of the server that the account can see.

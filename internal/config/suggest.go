@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/dataflowsync/dfs/internal/match"
 )
 
 func keys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
@@ -15,7 +17,7 @@ func keys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 func suggest(key, path string, fields map[string]reflect.Value) string {
 	best, distance := "", 1+max(1, min(len(key)/3, 3))
 	for _, k := range keys(fields) {
-		if n := editDistance(normal(key), normal(k)); n < distance {
+		if n := match.Distance(normal(key), normal(k)); n < distance {
 			best, distance = k, n
 		}
 	}
@@ -64,25 +66,4 @@ func Keys() []string {
 // normal makes maxBytes, max-bytes and max_bytes the same.
 func normal(key string) string {
 	return strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(key))
-}
-
-// editDistance counts the bytes to insert, remove or replace to make b of a.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
