@@ -205,6 +205,9 @@ func (l *lab) measure(ctx context.Context, w *workload, r *report) error {
 			if !l.opts.wants(c.name, contenderNames()) || w.only != nil && !slices.Contains(w.only, c.name) {
 				continue
 			}
+			if c.slow && round > 0 {
+				continue
+			}
 			s, err := l.replay(ctx, c, b, round)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
