@@ -7,19 +7,30 @@ import (
 	"math"
 )
 
-// codecVersion is the first byte of what AppendChanges writes.
-const codecVersion = 1
+// The first byte of what AppendChanges writes is the version of the form. What
+// an older program can read is written as that program wrote it.
+const (
+	codecPlain   = 1 // no change has a Session
+	codecSession = 2 // a change whose operation is sessionDDL has one
+)
+
+// sessionDDL stands for DDL in the encoding of a change that has a Session.
+const sessionDDL = 7
 
 // AppendChanges appends changes to b in a binary form that ParseChanges reads,
 // also in later versions of this package. Queues store with it the transactions
 // of a source that does not encode its own. Tables are written once each.
 func AppendChanges(b []byte, changes []Change) []byte {
-	b = append(b, codecVersion)
+	head := len(b)
+	b = append(b, codecPlain)
 	b = binary.AppendUvarint(b, uint64(len(changes)))
 	tables := make(map[*Table]uint64)
 	for i := range changes {
 		c := &changes[i]
-		flags := byte(c.Op)
+		flags, session := byte(c.Op), c.Op == DDL && c.Session != nil
+		if session {
+			flags, b[head] = sessionDDL, codecSession
+		}
 		for bit, on := range [...]bool{c.NoForeignKeys, c.Before != nil, c.After != nil, c.Query != "", c.Table != nil} {
 			if on {
 				flags |= 8 << bit
@@ -40,6 +51,9 @@ func AppendChanges(b []byte, changes []Change) []byte {
 		if c.Query != "" {
 			b = appendString(b, c.Query)
 		}
+		if session {
+			b = appendSession(b, c.Session)
+		}
 		for _, r := range [2]Row{c.Before, c.After} {
 			if r != nil {
 				b = appendRow(b, r)
@@ -51,6 +65,14 @@ func AppendChanges(b []byte, changes []Change) []byte {
 
 func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+func appendSession(b []byte, s *Session) []byte {
+	b = binary.AppendUvarint(appendString(b, s.Schema), uint64(len(s.Vars)))
+	for _, v := range s.Vars {
+		b = appendString(appendString(b, v.Name), v.Value)
+	}
+	return b
 }
 
 func appendTable(b []byte, t *Table) []byte {
@@ -106,8 +128,9 @@ func ParseChanges(b []byte) (changes []Change, err error) {
 	if len(b) == 0 {
 		return nil, errCodec
 	}
-	if b[0] != codecVersion {
-		return nil, fmt.Errorf("dfs: encoding of changes has version %d, this program reads %d", b[0], codecVersion)
+	version := b[0]
+	if version != codecPlain && version != codecSession {
+		return nil, fmt.Errorf("dfs: encoding of changes has version %d, this program reads up to %d", version, codecSession)
 	}
 	d := decoder{b: b[1:]}
 	n := d.count(1)
@@ -118,6 +141,10 @@ func ParseChanges(b []byte) (changes []Change, err error) {
 	for range n {
 		flags := d.byte()
 		c := Change{Op: Op(flags & 7), NoForeignKeys: flags&8 != 0}
+		session := c.Op == sessionDDL && version >= codecSession
+		if session {
+			c.Op = DDL
+		}
 		if flags&128 != 0 {
 			switch i := d.uvarint(); {
 			case i < uint64(len(tables)):
@@ -131,6 +158,9 @@ func ParseChanges(b []byte) (changes []Change, err error) {
 		}
 		if flags&64 != 0 {
 			c.Query = d.string()
+		}
+		if session {
+			c.Session = d.session()
 		}
 		if flags&16 != 0 {
 			c.Before = d.row()
@@ -208,6 +238,17 @@ func (d *decoder) bytes(n int) []byte {
 }
 
 func (d *decoder) string() string { return BytesValue(d.bytes(d.count(1))).str }
+
+func (d *decoder) session() *Session {
+	s := &Session{Schema: d.string()}
+	if n := d.count(2); n > 0 {
+		s.Vars = make([]Var, n)
+	}
+	for i := range s.Vars {
+		s.Vars[i] = Var{Name: d.string(), Value: d.string()}
+	}
+	return s
+}
 
 func (d *decoder) table() *Table {
 	t := &Table{Schema: d.string(), Name: d.string()}

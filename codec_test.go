@@ -34,6 +34,10 @@ func everyChange() []Change {
 		{Op: Delete, Table: numbers, Before: short},
 		{Op: DDL, Query: "drop table x"},
 		{Op: DDL, Table: &Table{Schema: "s"}, Query: "drop table y"},
+		{Op: DDL, Query: "drop table z", Session: &Session{Schema: "s", Vars: []Var{
+			{Name: "time_zone", Value: "'+00:00'"}, {Name: "foreign_key_checks", Value: "1"},
+		}}},
+		{Op: DDL, Query: "create table z", Session: &Session{}},
 	}
 }
 
@@ -47,6 +51,19 @@ func TestChangesComeBackAsTheyWere(t *testing.T) {
 	got, err = ParseChanges(AppendChanges(nil, nil))
 	require.NoError(t, err)
 	require.Empty(t, got)
+}
+
+// Programs that know nothing of sessions read what has none.
+func TestChangesWithoutSessionKeepTheOldEncoding(t *testing.T) {
+	ddl := []Change{{Op: DDL, Query: "drop"}}
+	require.Equal(t, []byte("\x01\x01\x44\x04drop"), AppendChanges(nil, ddl))
+
+	ddl[0].Session = &Session{Schema: "s"}
+	b := AppendChanges(nil, ddl)
+	require.Equal(t, []byte("\x02\x01\x47\x04drop\x01s\x00"), b)
+	b[0] = codecPlain
+	_, err := ParseChanges(b)
+	require.Error(t, err, "only the new form has sessions")
 }
 
 func TestParseChangesSurvivesDamage(t *testing.T) {

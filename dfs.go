@@ -35,6 +35,13 @@ type Position string
 type Checkpoint struct {
 	Seq uint64   // number of the last transaction applied
 	Pos Position // where the source goes on from
+
+	// State is what a source must know besides Pos to go on from there, such as
+	// the columns that tables had at that place of its log. Only the source can
+	// read it. In a Transaction it is empty unless it has changed; a sink keeps
+	// the latest, stores it in the same atomic write as Pos, and returns it from
+	// Checkpoint. It may have megabytes and changes seldom.
+	State string
 }
 
 // A Transaction is what one commit did. It belongs to whoever holds it: a Stage
@@ -62,10 +69,13 @@ type Transaction struct {
 
 // Size returns roughly how many bytes of memory the transaction holds.
 func (tx *Transaction) Size() int {
-	n := 160 + len(tx.Pos) + len(tx.ID) + len(tx.Encoded)
+	n := 176 + len(tx.Pos) + len(tx.State) + len(tx.ID) + len(tx.Encoded)
 	for i := range tx.Changes {
 		c := &tx.Changes[i]
-		n += 112 + len(c.Query)
+		n += 120 + len(c.Query)
+		if c.Session != nil {
+			n += c.Session.size()
+		}
 		for _, r := range [2]Row{c.Before, c.After} {
 			n += valueSize * len(r)
 			for j := range r {
@@ -103,12 +113,38 @@ type Change struct {
 	Table  *Table // for DDL, Columns may be empty, and Name if it is not known
 	Before Row    // nil for Insert
 	After  Row    // nil for Delete
-	Query  string // the statement, for DDL
+
+	// Query is the statement, for DDL: its bytes as they were logged, in the
+	// character set that the source's session had for them.
+	Query   string
+	Session *Session // what the meaning of Query depends on; nil if not known
 
 	// NoForeignKeys says that foreign keys must neither be checked nor acted
 	// upon when the row is applied: the source did not check them for this row,
 	// or it logs by itself what its foreign keys do to other rows.
 	NoForeignKeys bool
+}
+
+// A Session is what the meaning of a statement depends on besides its text. It
+// is shared and must not be changed.
+type Session struct {
+	Schema string // the default schema; may be empty
+	Vars   []Var  // system variables, in the order in which they are to be set
+}
+
+// A Var is a system variable of the session that ran a statement.
+type Var struct {
+	Name  string
+	Value string // an SQL literal: '+00:00' with its quotes, 1, utf8mb4
+}
+
+// size returns roughly how many bytes of memory the session holds.
+func (s *Session) size() int {
+	n := 40 + len(s.Schema)
+	for _, v := range s.Vars {
+		n += 32 + len(v.Name) + len(v.Value)
+	}
+	return n
 }
 
 // A Source reads transactions from a log.
