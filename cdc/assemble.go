@@ -53,6 +53,7 @@ type assembler struct {
 	at   position
 	file string
 	off  uint64
+	end  uint64 // the place at which the event ends that is being handled; 0 if only the event tells
 
 	tx      transaction
 	txNum   uint64 // counts transactions
@@ -152,6 +153,10 @@ func (a *assembler) handle(ctx context.Context, e event, inner bool) error {
 
 // step moves the place in the file past e.
 func (a *assembler) step(e event) {
+	if a.end > 0 {
+		a.off = a.end
+		return
+	}
 	if e.flags()&flagArtificial != 0 {
 		return
 	}

@@ -126,7 +126,7 @@ func (s *Source) Close() error {
 	}
 	s.mu.Unlock()
 	for _, st := range open {
-		st.conn.Close()
+		st.in.Close()
 	}
 	return s.db.Close()
 }
@@ -150,18 +150,11 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 	if err != nil {
 		return nil, mark(err)
 	}
-	st := &Stream{
-		src: s, conn: conn,
-		first: true,
-		sum:   s.checksum == "CRC32",
-		sent:  time.Now(),
-		fix:   fix,
-		begun: fix,
-	}
-	st.in = packets{conn: conn.Conn.Conn, size: s.opts.Buffer, timeout: firstPacketTimeout}
-	st.asm = assembler{
-		src: s, at: *at, file: at.file, off: at.pos,
-		maps: make(map[uint64]*tableMap), xa: make(map[string]bool), out: st.emit,
+	st := s.newStream(at, fix)
+	st.in = &remote{
+		conn: conn, of: st,
+		in:  packets{conn: conn.Conn.Conn, size: s.opts.Buffer, timeout: firstPacketTimeout},
+		sum: s.checksum == "CRC32",
 	}
 	d := dump{serverID: s.serverID, uuid: s.uuid, maria: s.maria, at: at, checksum: s.checksum, beat: s.opts.Heartbeat}
 	if at.kind == byFile && s.gtid {
@@ -181,12 +174,27 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 		conn.Close()
 		return nil, dfs.Transient(fmt.Errorf("cdc: ask for the log: %w", err))
 	}
-	s.mu.Lock()
-	s.streams[st] = struct{}{}
-	s.opened++
-	s.mu.Unlock()
+	s.register(st)
 	s.opts.Logger.Info("reading the log", "server", s.cfg.Addr, "from", at.String())
 	return st, nil
+}
+
+// newStream returns a stream without events that stands at a place.
+func (s *Source) newStream(at *position, fix bool) *Stream {
+	st := &Stream{src: s, sent: time.Now(), fix: fix, begun: fix}
+	st.asm = assembler{
+		src: s, at: *at, file: at.file, off: at.pos,
+		maps: make(map[uint64]*tableMap), xa: make(map[string]bool), out: st.emit,
+	}
+	return st
+}
+
+// register notes a stream that has opened.
+func (s *Source) register(st *Stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streams[st] = struct{}{}
+	s.opened++
 }
 
 // begin returns the place to read from, and whether it is to be handed on so

@@ -57,10 +57,10 @@ func (s *Source) add(from *Stream) {
 	t.filtered += c.filtered
 	t.statements += c.statements
 	t.statementsFiltered += c.statementsFiltered
-	s.bytes += from.in.total
+	s.bytes += from.in.received()
 	if from.n > 0 {
 		s.at = from.batch[from.n-1].Pos
 	}
 	s.mu.Unlock()
-	*c, from.in.total = counts{}, 0
+	*c = counts{}
 }

@@ -3,11 +3,8 @@ package cdc
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strings"
+	"io"
 	"time"
-
-	"github.com/go-mysql-org/go-mysql/client"
 
 	"github.com/dataflowsync/dfs"
 )
@@ -15,16 +12,35 @@ import (
 // batchSize is about where Next ends a batch.
 const batchSize = 1 << 20
 
-// A Stream is a connection over which a server sends its log. It holds no
-// goroutine: Next reads. While nobody calls Next, the server waits.
+// An events gives the events of a log, one after another.
+type events interface {
+	// next returns the next event, with its checksum verified and cut off. It is
+	// valid until the next call. If wait is not set and none has come whole, next
+	// returns nil. A call that ctx has ended can be repeated. At the end of a log
+	// that has one, the error is io.EOF.
+	next(ctx context.Context, wait bool) (event, error)
+
+	// offset returns the place in its file at which the last event ends, or 0 if
+	// the event itself has to tell it.
+	offset() uint64
+
+	// buffered returns how many bytes are in memory that next will return.
+	buffered() int
+
+	// received returns how many bytes have come since the last call.
+	received() uint64
+
+	// Close may be called at any time, and more than once.
+	Close() error
+}
+
+// A Stream is a log that is read: that of a server, over a connection, or files.
+// It holds no goroutine: Next reads. While nobody calls Next, the server waits.
 type Stream struct {
 	src     *Source
-	conn    *client.Conn
-	in      packets
+	in      events
 	asm     assembler
-	sum     bool // events end with a CRC32
 	payload payload
-	first   bool // nothing has come yet
 	fix     bool // the place where reading began is yet to be handed on
 	begun   bool // reading began there, and not at a checkpoint
 	sent    time.Time
@@ -70,6 +86,9 @@ func (s *Stream) Next(ctx context.Context, batch []*dfs.Transaction) (int, error
 				}
 				return 0, err
 			}
+			if err == io.EOF && s.asm.moved {
+				s.emit(nil, false)
+			}
 			s.err = err
 			break
 		}
@@ -95,40 +114,12 @@ func (s *Stream) step(ctx context.Context) (bool, error) {
 		}
 		return true, s.asm.handle(ctx, e, true)
 	}
-	b, err := s.in.next(ctx, s.n == 0)
-	if err != nil {
-		if ctx.Err() != nil {
-			return false, ctx.Err()
-		}
-		return false, dfs.Transient(fmt.Errorf("cdc: %s: %w", s.src.cfg.Addr, err))
-	}
-	if b == nil {
-		return false, nil
-	}
-	if s.first {
-		s.first = false
-		s.in.timeout = s.src.opts.ReadTimeout
-	}
-	switch {
-	case len(b) > 0 && b[0] == 0xff:
-		return false, s.refused(ctx, parseError(b))
-	case len(b) > 0 && b[0] == 0xfe && len(b) < 9:
-		// So the server ends the log of a replica when it is stopped in good
-		// order. The log itself has no end: it goes on when the server does.
-		return false, dfs.Transient(fmt.Errorf("cdc: %s: the server has ended the connection; it stops, or somebody killed the thread", s.src.cfg.Addr))
-	case len(b) == 0 || b[0] != 0:
-		return false, dfs.Transient(errors.New("cdc: the server sent a packet that is no event"))
-	}
-	e, err := checkEvent(b[1:], s.sum)
-	if err != nil {
+	e, err := s.in.next(ctx, s.n == 0)
+	if err != nil || e == nil {
 		return false, err
 	}
-	switch e.kind() {
-	case evFormat:
-		if s.sum, err = parseFormat(e); err != nil {
-			return false, err
-		}
-	case evPayload:
+	s.asm.end = s.in.offset()
+	if e.kind() == evPayload {
 		s.asm.step(e)
 		s.asm.counted.events++
 		return true, s.payload.open(e)
@@ -202,50 +193,13 @@ func (s *Stream) room(n int) int {
 	if cap(s.slab)-len(s.slab) < n {
 		// As much as what waits in the buffer will need, but not for one small
 		// transaction as for a thousand.
-		s.slab = make([]byte, 0, max(n, min(s.in.w-s.in.r+n+512, 256<<10)))
+		s.slab = make([]byte, 0, max(n, min(s.in.buffered()+n+512, 256<<10)))
 	}
 	return len(s.slab)
 }
 
-// refused makes an error of the one that the server ended the log with.
-func (s *Stream) refused(ctx context.Context, err error) error {
-	code, _ := errorCode(err)
-	text := err.Error()
-	has := func(parts ...string) bool {
-		for _, p := range parts {
-			if strings.Contains(text, p) {
-				return true
-			}
-		}
-		return false
-	}
-	// MySQL's code for this is 1236 and MariaDB's 4052. MySQL 5.6 says nothing, and
-	// ends the log.
-	if has("same server_uuid", "same server_id") {
-		return fmt.Errorf("cdc: a newer reader with server id %d has taken the place of this one: if it is not meant to, give each its own ServerID: %w",
-			s.src.serverID, err)
-	}
-	if code == 1236 {
-		gone := has("purged", "Could not find first log file name", "too old", "Could not find GTID state",
-			"has more GTIDs", "not in the master's binlog", "position > file size", "larger than the binary log")
-		switch {
-		case gone && s.begun && s.asm.txNum == 0:
-			return s.src.notThere(ctx, &s.asm.at)
-		case has("purged", "Could not find first log file name", "too old", "Could not find GTID state"):
-			return fmt.Errorf("%w, after position %s: make a new copy of the data, and keep the log longer (binlog_expire_logs_seconds): %w",
-				ErrPurged, &s.asm.at, err)
-		case has("has more GTIDs", "not in the master's binlog", "position > file size", "larger than the binary log"):
-			return fmt.Errorf("%w, at position %s: read from the server that has them, or make a new copy of the data: %w",
-				ErrDiverged, &s.asm.at, err)
-		case has("Could not open log file", "could not find next log"):
-			return dfs.Transient(fmt.Errorf("cdc: read the log: %w", err))
-		}
-	}
-	return mark(fmt.Errorf("cdc: read the log: %w", err))
-}
-
-// Close ends the connection. It may be called at any time.
+// Close ends the connection, or closes the file. It may be called at any time.
 func (s *Stream) Close() error {
 	s.src.closed(s)
-	return s.conn.Close()
+	return s.in.Close()
 }
