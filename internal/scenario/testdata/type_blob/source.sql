@@ -1,0 +1,5 @@
+INSERT INTO t VALUES (1, REPEAT('t', 255), REPEAT('a', 65535), REPEAT('m', 100000), REPEAT('l', 200000), REPEAT(x'00', 255), REPEAT(x'ff', 65535), REPEAT(x'0a', 70000), REPEAT(x'5c', 70000));
+INSERT INTO t VALUES (2, '', '', '', '', '', '', '', ''), (3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+UPDATE t SET c = CONCAT(c, '.'), h = CONCAT(h, x'00') WHERE id = 1;
+UPDATE t SET id = 4 WHERE id = 2;
+INSERT INTO k VALUES (REPEAT('a', 100), 1), (CONCAT(REPEAT('a', 100), 'b'), 2);

@@ -1,0 +1,5 @@
+INSERT INTO t VALUES (1, 1), (2, 255), (3, 256), (4, 300), (5, NULL);
+UPDATE t SET e = 'e257' WHERE id = 1;
+UPDATE t SET e = 'e1' WHERE e = 'e300';
+INSERT INTO k VALUES (300, 1), (255, 2), (256, 3);
+DELETE FROM k WHERE k = 'e255';
