@@ -122,8 +122,6 @@ func (a *assembler) handle(ctx context.Context, e event, inner bool) error {
 	case evIncident:
 		return a.fault("the source says that it lost events (an INCIDENT event)",
 			"its log is not complete: make a new copy of the data and start after this place")
-	case evPartialUpdate:
-		return a.partialUpdate(e)
 	case evExecuteLoad:
 		return a.refuse(e, "LOAD DATA was logged as a statement",
 			"set binlog_format=ROW on the source, for running sessions too")

@@ -24,8 +24,8 @@ func (s *Source) check(ctx context.Context, faults []Fault) error {
 	}
 	vars := make(map[string]string)
 	err := eachRow(ctx, s.db, `SHOW GLOBAL VARIABLES WHERE Variable_name IN (
-		'version', 'log_bin', 'server_id', 'server_uuid', 'binlog_format', 'binlog_row_image',
-		'binlog_row_metadata', 'binlog_row_value_options', 'binlog_checksum', 'gtid_mode')`,
+		'version', 'log_bin', 'server_id', 'server_uuid', 'binlog_format',
+		'binlog_row_metadata', 'binlog_checksum', 'gtid_mode')`,
 		func(v []sql.NullString) { vars[strings.ToLower(v[0].String)] = v[1].String })
 	if err != nil {
 		return s.unreachable(err)
@@ -54,12 +54,6 @@ func (s *Source) check(ctx context.Context, faults []Fault) error {
 	}
 	if v := vars["binlog_format"]; v != "" && v != "ROW" {
 		fault("binlog_format is "+v, "SET GLOBAL binlog_format = ROW, put it into the server's configuration, and let applications connect anew")
-	}
-	if v := vars["binlog_row_image"]; v != "" && v != "FULL" {
-		fault("binlog_row_image is "+v, "SET GLOBAL binlog_row_image = FULL, put it into the server's configuration, and let applications connect anew")
-	}
-	if v := vars["binlog_row_value_options"]; v != "" {
-		fault("binlog_row_value_options is "+v, "SET GLOBAL binlog_row_value_options = '', put it into the server's configuration, and let applications connect anew")
 	}
 	if v := vars["binlog_row_metadata"]; v != "" && v != "FULL" {
 		s.opts.Logger.Info("the log does not name columns, so their names are taken from information_schema as it is when they are needed",

@@ -276,7 +276,7 @@ func (d *decoder) rows(e event) error {
 	if p.err != nil {
 		return p.err
 	}
-	if err := d.images(e, p); err != nil {
+	if err := d.event(e, p); err != nil {
 		var typed *TypeError
 		var partial *EventError
 		if errors.As(err, &typed) || errors.As(err, &partial) {
@@ -287,8 +287,8 @@ func (d *decoder) rows(e event) error {
 	return nil
 }
 
-// images reads the row images of a rows event.
-func (d *decoder) images(e event, p *plan) error {
+// event reads the row images of a rows event.
+func (d *decoder) event(e event, p *plan) error {
 	r := reader{b: e.body()}
 	r.bytes(6)
 	flags := r.uint16()
@@ -302,6 +302,10 @@ func (d *decoder) images(e event, p *plan) error {
 		} else {
 			kind += evWriteRows2 - 3
 		}
+	}
+	partial := kind == evPartialUpdate
+	if partial {
+		kind = evUpdateRows2
 	}
 	if kind >= evWriteRows2 {
 		// Extra data, such as the partition, with its own length in it.
@@ -324,11 +328,8 @@ func (d *decoder) images(e event, p *plan) error {
 	if r.bad {
 		return errShortEvent
 	}
-	if !all(first, n) || !all(second, n) {
-		return &EventError{
-			What: fmt.Sprintf("a row image of %s leaves columns out", p.table),
-			Cure: "set binlog_row_image=FULL on the source, for running sessions too, and make a new copy of the table",
-		}
+	if partial {
+		kind = evPartialUpdate
 	}
 	if packed {
 		b, err := inflate(r.b)
@@ -337,24 +338,14 @@ func (d *decoder) images(e event, p *plan) error {
 		}
 		r.b = b
 	}
+	im := images{plan: p, kind: kind, before: first, after: second}
+	im.whole = all(first, n) && all(second, n)
 	noKeys := flags&(rowsFlagNoFK|rowsFlagSQLFK) != 0
 	for len(r.b) > 0 {
 		at := len(r.b)
 		c := dfs.Change{Table: p.table, NoForeignKeys: noKeys}
-		row, err := d.row(&r, p)
-		if err != nil {
+		if err := d.change(&r, &im, &c); err != nil {
 			return err
-		}
-		switch kind {
-		case evWriteRows1:
-			c.Op, c.After = dfs.Insert, row
-		case evDeleteRows1:
-			c.Op, c.Before = dfs.Delete, row
-		default:
-			c.Op, c.Before = dfs.Update, row
-			if c.After, err = d.row(&r, p); err != nil {
-				return err
-			}
 		}
 		if r.bad || len(r.b) == at {
 			return errShortEvent
@@ -362,6 +353,37 @@ func (d *decoder) images(e event, p *plan) error {
 		d.changes = append(d.changes, c)
 	}
 	return nil
+}
+
+// images says how the rows of one event are laid out.
+type images struct {
+	plan          *plan
+	kind          byte   // evWriteRows1 to evDeleteRows1, or evPartialUpdate
+	before, after []byte // bits of the columns that each image has; an insert's are in before
+	whole         bool   // they are all set
+}
+
+// change reads the images of one row into c, whose Table is set.
+func (d *decoder) change(r *reader, im *images, c *dfs.Change) (err error) {
+	if im.kind == evPartialUpdate {
+		return d.partialUpdate(r, im, c)
+	}
+	if !im.whole {
+		return d.sparseChange(r, im, c)
+	}
+	row, err := d.row(r, im.plan)
+	switch im.kind {
+	case evWriteRows1:
+		c.Op, c.After = dfs.Insert, row
+	case evDeleteRows1:
+		c.Op, c.Before = dfs.Delete, row
+	default:
+		c.Op, c.Before = dfs.Update, row
+		if err == nil {
+			c.After, err = d.row(r, im.plan)
+		}
+	}
+	return err
 }
 
 // all reports whether the first n bits are set.
@@ -374,13 +396,8 @@ func all(bits []byte, n int) bool {
 	return true
 }
 
-// row reads one row image: a bit for each column that says whether it is NULL,
-// and the values of the others.
-//
-// Images that leave columns out, which a session may log that sets its own
-// binlog_row_image, are refused before. What an INSERT leaves out has the default
-// that the source's column had at the time, and not the target's; an UPDATE may
-// lack the key of the target, or what a Stage or a conflict policy decides by.
+// row reads a row image with all columns: a bit for each that says whether it is
+// NULL, and the values of the others.
 func (d *decoder) row(r *reader, p *plan) (dfs.Row, error) {
 	nulls := r.bytes((len(p.columns) + 7) / 8)
 	if r.bad {
@@ -392,15 +409,20 @@ func (d *decoder) row(r *reader, p *plan) (dfs.Row, error) {
 			continue
 		}
 		if err := d.value(r, &p.columns[i], &row[i]); err != nil {
-			var typed *TypeError
-			if errors.As(err, &typed) {
-				typed.Table, typed.Column = p.table.String(), p.columns[i].name
-				return nil, typed
-			}
-			return nil, fmt.Errorf("column %s: %w", p.columns[i].name, err)
+			return nil, p.columnError(i, err)
 		}
 	}
 	return row, nil
+}
+
+// columnError says which column err is about.
+func (p *plan) columnError(i int, err error) error {
+	var typed *TypeError
+	if errors.As(err, &typed) {
+		typed.Table, typed.Column = p.table.String(), p.columns[i].name
+		return typed
+	}
+	return fmt.Errorf("column %s: %w", p.columns[i].name, err)
 }
 
 // newRow cuts a row of Nulls from the slab.

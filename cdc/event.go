@@ -77,7 +77,7 @@ func (e event) body() []byte   { return e[headerLen:] }
 
 // isRows reports whether the event holds row images.
 func isRows(kind byte) bool {
-	return kind >= evWriteRows2 && kind <= evDeleteRows2 ||
+	return kind >= evWriteRows2 && kind <= evDeleteRows2 || kind == evPartialUpdate ||
 		kind >= evWriteRows1 && kind <= evDeleteRows1 ||
 		kind >= evWriteRows1Z && kind <= evDeleteRows2Z
 }

@@ -145,68 +145,34 @@ func jsonBytes(b []byte) ([]byte, error) {
 	return b[k : k+int(n)], nil
 }
 
-// container writes an object or an array: two numbers, of the members and of all
-// bytes, an entry for each key, an entry for each value, keys, and values. The
-// numbers are of 2 bytes in a small container and of 4 in a large one. The entry
-// of a value is its type, and its place or, if it is small enough, itself.
+// container writes an object or an array.
 func (w *jsonWriter) container(kind byte, b []byte, depth int) error {
 	if depth > jsonDepth {
 		return fmt.Errorf("cdc: JSON document nests deeper than %d", jsonDepth)
 	}
-	width := 2
-	if kind == jsonLargeObject || kind == jsonLargeArray {
-		width = 4
+	m, err := openMembers(kind, b)
+	if err != nil {
+		return err
 	}
-	number := func(b []byte) int {
-		if width == 2 {
-			return int(binary.LittleEndian.Uint16(b))
-		}
-		return int(binary.LittleEndian.Uint32(b))
-	}
-	object := kind == jsonSmallObject || kind == jsonLargeObject
-	if len(b) < 2*width {
-		return errJSON
-	}
-	count, size := number(b), number(b[width:])
-	if size > len(b) {
-		return errJSON
-	}
-	b = b[:size]
-	keyEntry, valueEntry := 0, 1+width
-	if object {
-		keyEntry = width + 2
-	}
-	if size < 2*width || count > (size-2*width)/(keyEntry+valueEntry) {
-		return errJSON
-	}
-	values := 2*width + count*keyEntry
 	open, end := byte('['), byte(']')
-	if object {
+	if m.object {
 		open, end = '{', '}'
 	}
 	w.to = append(w.to, open)
-	for i := range count {
+	for i := range m.count {
 		if i > 0 {
 			w.to = append(w.to, ", "...)
 		}
-		if object {
-			entry := b[2*width+i*keyEntry:]
-			at, n := number(entry), int(binary.LittleEndian.Uint16(entry[width:]))
-			if at > size || n > size-at {
-				return errJSON
+		if m.object {
+			key, err := m.key(i)
+			if err != nil {
+				return err
 			}
-			w.to = append(appendQuoted(w.to, b[at:at+n]), ": "...)
+			w.to = append(appendQuoted(w.to, key), ": "...)
 		}
-		entry := b[values+i*valueEntry:]
-		kind, data := entry[0], entry[1:]
-		inline := kind == jsonLiteral || kind == jsonInt16 || kind == jsonUint16 ||
-			width == 4 && (kind == jsonInt32 || kind == jsonUint32)
-		if !inline {
-			at := number(data)
-			if at >= size {
-				return errJSON
-			}
-			data = b[at:]
+		kind, data, err := m.value(i)
+		if err != nil {
+			return err
 		}
 		if err := w.value(kind, data, depth); err != nil {
 			return err
@@ -214,6 +180,78 @@ func (w *jsonWriter) container(kind byte, b []byte, depth int) error {
 	}
 	w.to = append(w.to, end)
 	return nil
+}
+
+// A jsonMembers finds the members of an object, or the elements of an array: two
+// numbers, of the members and of all bytes, an entry for each key, an entry for
+// each value, keys, and values. The numbers are of 2 bytes in a small container
+// and of 4 in a large one. The entry of a value is its type, and its place or, if
+// it is small enough, itself.
+type jsonMembers struct {
+	b      []byte
+	width  int
+	object bool
+	count  int
+	values int // where the entries of the values begin
+}
+
+// openMembers reads the head of a container, with which b begins.
+func openMembers(kind byte, b []byte) (m jsonMembers, err error) {
+	m.width = 2
+	if kind == jsonLargeObject || kind == jsonLargeArray {
+		m.width = 4
+	}
+	m.object = kind == jsonSmallObject || kind == jsonLargeObject
+	if len(b) < 2*m.width {
+		return m, errJSON
+	}
+	count, size := m.number(b), m.number(b[m.width:])
+	if size > len(b) {
+		return m, errJSON
+	}
+	m.b, m.count = b[:size], count
+	keyEntry, valueEntry := 0, 1+m.width
+	if m.object {
+		keyEntry = m.width + 2
+	}
+	if size < 2*m.width || count > (size-2*m.width)/(keyEntry+valueEntry) {
+		return m, errJSON
+	}
+	m.values = 2*m.width + count*keyEntry
+	return m, nil
+}
+
+// number reads a number of the container's width.
+func (m *jsonMembers) number(b []byte) int {
+	if m.width == 2 {
+		return int(binary.LittleEndian.Uint16(b))
+	}
+	return int(binary.LittleEndian.Uint32(b))
+}
+
+// key returns the key of member i of an object.
+func (m *jsonMembers) key(i int) ([]byte, error) {
+	entry := m.b[2*m.width+i*(m.width+2):]
+	at, n := m.number(entry), int(binary.LittleEndian.Uint16(entry[m.width:]))
+	if at > len(m.b) || n > len(m.b)-at {
+		return nil, errJSON
+	}
+	return m.b[at : at+n], nil
+}
+
+// value returns the type of value i, and the bytes that begin with it.
+func (m *jsonMembers) value(i int) (kind byte, data []byte, err error) {
+	entry := m.b[m.values+i*(1+m.width):]
+	kind, data = entry[0], entry[1:]
+	if kind == jsonLiteral || kind == jsonInt16 || kind == jsonUint16 ||
+		m.width == 4 && (kind == jsonInt32 || kind == jsonUint32) {
+		return kind, data, nil
+	}
+	at := m.number(data)
+	if at >= len(m.b) {
+		return 0, nil, errJSON
+	}
+	return kind, m.b[at:], nil
 }
 
 // opaque writes a value of a type of SQL that JSON does not have.

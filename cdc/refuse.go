@@ -58,20 +58,6 @@ func (a *assembler) after() string {
 	return "file:" + a.file + ":" + strconv.FormatUint(a.off, 10)
 }
 
-// partialUpdate refuses an update that holds changes to JSON columns instead of
-// their values (binlog_row_value_options=PARTIAL_JSON, MySQL 8.0.3). Open refuses
-// the global setting, but any session may set its own.
-func (a *assembler) partialUpdate(e event) error {
-	id, _ := tableID(e)
-	if m := a.lookup(id); m != nil && !m.followed {
-		a.counted.rows++
-		a.counted.rowsFiltered++
-		return nil
-	}
-	return a.refuse(e, "an update was logged as changes inside of JSON columns",
-		"set binlog_row_value_options='' on the source, for running sessions too")
-}
-
 // xaPrepare ends an XA transaction. Its first byte says whether that commits it.
 // If it does not, its rows would have to be kept until another transaction of the
 // log commits it or rolls it back, across restarts; so it is refused.

@@ -86,7 +86,7 @@ func (m *MySQL) one(ctx context.Context, it item) error {
 	if err != nil {
 		return err
 	}
-	if err := mp.check(it.c); err != nil {
+	if mp, err = mp.locate(it.c); err != nil {
 		return err
 	}
 	g := &group{m: mp, op: it.c.Op, noFK: it.c.NoForeignKeys, serial: true}
@@ -155,7 +155,9 @@ func (m *MySQL) overwrite(ctx context.Context, g *group, r *rowOp, conflict *Con
 		image = overlay(r.before, r.after)
 	}
 	if mp.present(image) != nil {
-		return conflict // there is no telling what all of the row is
+		conflict.Err = errors.Join(conflict.Err, errors.New("the row image leaves columns out, so that what the whole row is to be is not known: "+
+			"set binlog_row_image=FULL on the source"))
+		return conflict
 	}
 	if mp.key == nil {
 		// No row is like the one before, so none can be in the way.

@@ -2,6 +2,7 @@ package sink
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/dataflowsync/dfs"
 )
@@ -9,24 +10,65 @@ import (
 // What the images of a row say: which columns a change writes, and which row it
 // is about. An image may leave columns out, as binlog_row_image=MINIMAL does.
 
-// check refuses a change that the sink cannot make sense of.
-func (m *mapping) check(c *dfs.Change) error {
+// locate returns the mapping by which the row of c is found: m itself or, if an
+// image leaves out columns of m's key, one with another key that is all there. It
+// refuses a change that the sink cannot make sense of.
+func (m *mapping) locate(c *dfs.Change) (*mapping, error) {
 	n := len(m.columns)
 	before, after := c.Op != dfs.Insert, c.Op != dfs.Delete
 	if c.Op < dfs.Insert || c.Op > dfs.Delete || before && len(c.Before) != n || after && len(c.After) != n {
-		return fmt.Errorf("a change (%s) of %s does not have the %d columns of its table", c.Op, m.src, n)
+		return nil, fmt.Errorf("a change (%s) of %s does not have the %d columns of its table", c.Op, m.src, n)
 	}
 	row := c.Before
 	if !before {
 		row = c.After
 	}
-	for _, i := range m.key {
-		if row[i].Kind() == dfs.Absent {
-			return fmt.Errorf("a row image of %s lacks the column %s, which the target's %s.%s needs to find the row: "+
-				"set binlog_row_image=FULL on the source", m.src, m.columns[i].name, m.to.schema, m.to.name)
+	missing := absent(row, m.key)
+	switch {
+	case missing >= 0:
+	case m.key == nil && before && !slices.ContainsFunc(m.whole(), func(i int) bool { return row[i].Kind() != dfs.Absent }):
+		return nil, fmt.Errorf("a row image of %s has no column that the target's %s.%s could find the row by: "+
+			"set binlog_row_image=FULL on the source", m.src, m.to.schema, m.to.name)
+	default:
+		return m, nil
+	}
+	for _, o := range m.others {
+		if (o.key != nil || c.Op == dfs.Insert) && absent(row, o.key) < 0 {
+			return o, nil
 		}
 	}
-	return nil
+	o := *m
+	o.others, o.events = nil, nil
+	if c.Op == dfs.Insert {
+		// The default is the key. Nothing of the table moves across it.
+		o.key, o.keyName, o.keyOrd, o.ordered = nil, "", "", true
+	} else if o.findKeys(m.present(row)); o.key == nil {
+		return nil, fmt.Errorf("a row image of %s lacks the column %s, which the target's %s.%s needs to find the row: "+
+			"give the target a unique key of the source's key columns, or set binlog_row_image=FULL on the source",
+			m.src, m.columns[missing].name, m.to.schema, m.to.name)
+	}
+	m.others = append(m.others, &o)
+	return &o, nil
+}
+
+// whole returns the columns that the target stores.
+func (m *mapping) whole() (cols []int) {
+	for i := range m.columns {
+		if m.columns[i].to >= 0 {
+			cols = append(cols, i)
+		}
+	}
+	return cols
+}
+
+// absent returns the first of the columns that the row leaves out, or -1.
+func absent(row dfs.Row, cols []int) int {
+	for _, i := range cols {
+		if row[i].Kind() == dfs.Absent {
+			return i
+		}
+	}
+	return -1
 }
 
 // keyChanges reports whether an update gives its row another key.
@@ -54,7 +96,7 @@ func (m *mapping) newKey(c *dfs.Change) dfs.Row {
 // sameKey reports whether a row of m and one of om, which is of the same table
 // of the target, have keys of the same bytes.
 func (m *mapping) sameKey(a dfs.Row, om *mapping, b dfs.Row) bool {
-	if b == nil || len(m.key) != len(om.key) {
+	if b == nil || m != om && (len(m.key) != len(om.key) || m.keyOrd != om.keyOrd) {
 		return false
 	}
 	for k, i := range m.key {

@@ -38,6 +38,11 @@ type mapping struct {
 	verified           uint64 // the run of the writer in which the table was last looked at
 	back               []int
 
+	// What stands in for this mapping where a row's images leave columns of key
+	// out; see locate.
+	others []*mapping
+	of     []int // the source's column by the target's, or -1
+
 	notes      []string // how values may change in silence
 	insertHead string   // "INSERT INTO `s`.`t` (`a`,`b`) VALUES "
 }
@@ -54,6 +59,8 @@ type column struct {
 	name  string
 	intro string // before a literal of a String, "_utf8mb4"
 	inHex bool
+
+	implicit string // see targetColumn
 
 	// members are set if an ENUM or SET is written by name, since the target's
 	// type differs.
@@ -128,7 +135,7 @@ func newMapping(src *dfs.Table, to *table) (*mapping, error) {
 			continue
 		}
 		tc := &to.columns[c.to]
-		c.name = tc.name
+		c.name, c.implicit = tc.name, tc.implicit
 		if tc.generated {
 			c.to = -1
 			m.notes = append(m.notes, fmt.Sprintf("column %s is generated on the target: the source's values are left out", tc.name))
@@ -155,7 +162,8 @@ func newMapping(src *dfs.Table, to *table) (*mapping, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	m.findKeys(back)
+	m.of = back
+	m.findKeys(nil)
 	for _, fk := range to.parents {
 		m.mark(m.fkCols, back, fk.columns)
 	}
@@ -236,24 +244,33 @@ func isSpatial(typ string) bool {
 }
 
 // findKeys chooses what finds a row: the target's primary key, else a unique
-// key without NULL, if the source has all of its columns.
-func (m *mapping) findKeys(back []int) {
+// key without NULL, and of these rather the source's own, if the source has all of
+// its columns. If has is not nil, these must be in it.
+func (m *mapping) findKeys(has colset) {
 	columns := func(target []int) []int {
 		var out []int
 		for _, j := range target {
-			if back[j] < 0 {
+			i := m.of[j]
+			if i < 0 || has != nil && !has.has(i) {
 				return nil
 			}
-			out = append(out, back[j])
+			out = append(out, i)
 		}
 		return out
 	}
-	m.key, m.keyName = columns(m.to.primary), "PRIMARY"
-	for _, ix := range m.to.uniques {
+	m.key, m.keyName, m.uniques, m.ordered = columns(m.to.primary), "PRIMARY", nil, false
+	fits := func(ix *index) bool { return !ix.opaque && !ix.nullable && !ix.prefixes }
+	own := slices.IndexFunc(m.to.uniques, func(ix index) bool {
+		cols := columns(ix.columns)
+		return fits(&ix) && cols != nil && len(cols) == len(m.src.Key) &&
+			!slices.ContainsFunc(cols, func(i int) bool { return !slices.Contains(m.src.Key, i) })
+	})
+	for k := range m.to.uniques {
+		ix := &m.to.uniques[k]
 		cols := columns(ix.columns)
 		switch {
 		case ix.opaque || cols == nil:
-		case m.key == nil && !ix.nullable && !ix.prefixes:
+		case m.key == nil && fits(ix) && (own < 0 || own == k):
 			m.key, m.keyName = cols, ix.name
 		default:
 			m.uniques = append(m.uniques, uniqueKey{cols, ix.parts})

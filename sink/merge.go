@@ -117,7 +117,8 @@ func (g *merger) run(r *tableRun) *tableRun {
 
 // add puts a change into the run. The rows are kept until the next reset.
 func (g *merger) add(c *dfs.Change, m *mapping) error {
-	if err := m.check(c); err != nil {
+	m, err := m.locate(c)
+	if err != nil {
 		return err
 	}
 	t := m.to

@@ -41,9 +41,10 @@ type targetColumn struct {
 	charset, collation string
 	nullable           bool
 	generated          bool
-	optional           bool // an INSERT may leave it out
-	onUpdate           bool // ON UPDATE CURRENT_TIMESTAMP
-	octets             int  // the most bytes of text
+	optional           bool   // an INSERT may leave it out
+	onUpdate           bool   // ON UPDATE CURRENT_TIMESTAMP
+	implicit           string // what an INSERT writes that has no value for it; empty to leave it out
+	octets             int    // the most bytes of text
 }
 
 type index struct {
@@ -166,9 +167,44 @@ func (s *session) loadColumns(ctx context.Context, t *table, where string) error
 		}
 		c.optional = c.nullable || r[5].text == "1" || strings.Contains(extra, "AUTO_INCREMENT") ||
 			strings.Contains(extra, "DEFAULT_GENERATED")
+		if !c.optional && !c.generated {
+			c.implicit = implicitDefault(c.typ)
+		}
 		t.columns = append(t.columns, c)
 	}
 	return nil
+}
+
+// implicitDefault returns the literal of what a column gets that is NOT NULL,
+// has no default and no value: what a server writes where sql_mode is not strict,
+// and what a replica writes always. It is empty for types that have no such value.
+func implicitDefault(typ string) string {
+	base, _, _ := strings.Cut(typ, "(")
+	base, _, _ = strings.Cut(base, " ")
+	switch base {
+	case "tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double", "bit", "year":
+		return "0"
+	case "char", "varchar", "tinytext", "text", "mediumtext", "longtext",
+		"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "set":
+		return "''"
+	case "enum":
+		return "1" // the first of its members
+	case "date":
+		return "'0000-00-00'"
+	case "time":
+		return "'00:00:00'"
+	case "datetime", "timestamp":
+		return "'0000-00-00 00:00:00'"
+	case "json":
+		return "'null'"
+	case "uuid":
+		return "'00000000-0000-0000-0000-000000000000'"
+	case "inet6":
+		return "'::'"
+	case "inet4":
+		return "'0.0.0.0'"
+	}
+	return ""
 }
 
 func (s *session) loadKeys(ctx context.Context, t *table, where string) error {

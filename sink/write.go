@@ -180,21 +180,33 @@ func (w *writer) list(g *group, head, sep, tail string, row func(b []byte, r *ro
 	return nil
 }
 
-// appendRow appends the row's values, of the columns in s, or all if s is nil.
+// appendRow appends the row's values, of the columns in s, or all if s is nil. A
+// column that is not in s gets what a replica would write: its default, or the
+// implicit one where it has none and must not be NULL.
 func (m *mapping) appendRow(b []byte, row dfs.Row, s colset) []byte {
 	first := true
 	for i := range m.columns {
 		c := &m.columns[i]
-		if c.to < 0 || s != nil && !s.has(i) {
+		if !c.inserted(s, i) {
 			continue
 		}
 		if !first {
 			b = append(b, ',')
 		}
 		first = false
-		b = c.appendValue(b, row[i])
+		if s != nil && !s.has(i) {
+			b = append(b, c.implicit...)
+		} else {
+			b = c.appendValue(b, row[i])
+		}
 	}
 	return b
+}
+
+// inserted reports whether an INSERT with values for the columns in s, nil for
+// all, writes c, which is column i.
+func (c *column) inserted(s colset, i int) bool {
+	return c.to >= 0 && (s == nil || s.has(i) || c.implicit != "")
 }
 
 // insertInto returns the head of an INSERT of the columns in s.
@@ -207,7 +219,7 @@ func (m *mapping) insertInto(s colset) string {
 func (m *mapping) appendColumns(b []byte, s colset) []byte {
 	first := true
 	for i := range m.columns {
-		if m.columns[i].to < 0 || s != nil && !s.has(i) {
+		if !m.columns[i].inserted(s, i) {
 			continue
 		}
 		if !first {
@@ -317,6 +329,12 @@ func (w *writer) updates(g *group) error {
 		tail = append(appendIdent(append(tail, "t."...), m.columns[i].name), '=')
 		tail = fmt.Appendf(tail, "v.c%d", len(m.key)+k)
 	}
+	for i := range m.columns {
+		if m.alwaysOn.has(i) && !g.cols.has(i) {
+			tail = append(appendIdent(append(tail, ",t."...), m.columns[i].name), '=')
+			tail = appendIdent(append(tail, "t."...), m.columns[i].name)
+		}
+	}
 	// The first SELECT of a union names the columns.
 	name := func(b []byte, k int, first bool) []byte {
 		if w.srv.valuesRow || !first {
@@ -404,6 +422,13 @@ func (m *mapping) appendSingle(b []byte, g *group, r *rowOp) []byte {
 			first = false
 			b = append(appendIdent(b, m.columns[i].name), '=')
 			b = m.columns[i].appendValue(b, r.after[i])
+		}
+		for i := range m.columns {
+			if m.alwaysOn.has(i) && !s.has(i) {
+				// The source has left it as it was.
+				b = append(appendIdent(append(b, ','), m.columns[i].name), '=')
+				b = appendIdent(b, m.columns[i].name)
+			}
 		}
 	}
 	b = append(b, " WHERE "...)
