@@ -112,7 +112,7 @@ type Change struct {
 	Op     Op
 	Table  *Table // for DDL, Columns may be empty, and Name if it is not known
 	Before Row    // nil for Insert
-	After  Row    // nil for Delete
+	After  Row    // nil for Delete; both may have Absent values, see Row
 
 	// Query is the statement, for DDL: its bytes as they were logged, in the
 	// character set that the source's session had for them.

@@ -54,5 +54,8 @@ type Column struct {
 	Nullable bool
 }
 
-// A Row holds one value for each of its Table's columns, in their order.
+// A Row holds one value for each of its Table's columns, in their order. What a
+// source did not log is Absent: before an update or delete, what is not needed to
+// find the row; after an update, what has not changed; and in an insert, what has
+// the default of its column.
 type Row []Value

@@ -27,6 +27,7 @@ type transaction struct {
 	off       uint64
 	committed int64 // microseconds since 1970
 	xa        string
+	plain     bool // MariaDB: the statement at hand is known not to be a REPLACE
 
 	refused *EventError // why it cannot be handed on
 	skipped bool        // followed rows of it were left out, as reading begins later
@@ -122,6 +123,9 @@ func (a *assembler) handle(ctx context.Context, e event, inner bool) error {
 	case evIncident:
 		return a.fault("the source says that it lost events (an INCIDENT event)",
 			"its log is not complete: make a new copy of the data and start after this place")
+	case evAnnotateRows:
+		a.annotate(e)
+		return nil
 	case evExecuteLoad:
 		return a.refuse(e, "LOAD DATA was logged as a statement",
 			"set binlog_format=ROW on the source, for running sessions too")
@@ -136,7 +140,7 @@ func (a *assembler) handle(ctx context.Context, e event, inner bool) error {
 		return nil
 	case evStop, evIntvar, evAppendBlock, evDeleteFile, evRand, evUserVar, evFormat, evBeginLoad,
 		evHeartbeat, evHeartbeat2, evIgnorable, evRowsQuery, evTxContext, evViewChange,
-		evAnnotateRows, evCheckpoint, evMariaGTIDList, evStartEncryption:
+		evCheckpoint, evMariaGTIDList, evStartEncryption:
 		return nil
 	}
 	if isRows(kind) {
@@ -356,6 +360,11 @@ func (a *assembler) rows(e event) error {
 	if !m.followed {
 		a.counted.rowsFiltered++
 		return nil
+	}
+	if a.src.maria && a.skipTo == 0 {
+		if err := a.mayReplace(e, m); err != nil {
+			return err
+		}
 	}
 	if a.skipTo > 0 || a.tx.refused != nil {
 		a.tx.skipped = true

@@ -24,8 +24,8 @@ func (s *Source) check(ctx context.Context, faults []Fault) error {
 	}
 	vars := make(map[string]string)
 	err := eachRow(ctx, s.db, `SHOW GLOBAL VARIABLES WHERE Variable_name IN (
-		'version', 'log_bin', 'server_id', 'server_uuid', 'binlog_format',
-		'binlog_row_metadata', 'binlog_checksum', 'gtid_mode')`,
+		'version', 'log_bin', 'server_id', 'server_uuid', 'binlog_format', 'binlog_row_image',
+		'binlog_annotate_row_events', 'binlog_row_metadata', 'binlog_checksum', 'gtid_mode')`,
 		func(v []sql.NullString) { vars[strings.ToLower(v[0].String)] = v[1].String })
 	if err != nil {
 		return s.unreachable(err)
@@ -54,6 +54,13 @@ func (s *Source) check(ctx context.Context, faults []Fault) error {
 	}
 	if v := vars["binlog_format"]; v != "" && v != "ROW" {
 		fault("binlog_format is "+v, "SET GLOBAL binlog_format = ROW, put it into the server's configuration, and let applications connect anew")
+	}
+	if v := vars["binlog_row_image"]; s.maria && v != "" && v != "FULL" {
+		s.sparse = true
+		if vars["binlog_annotate_row_events"] == "OFF" {
+			fault("binlog_row_image is "+v+" and binlog_annotate_row_events is OFF, so that a REPLACE cannot be told from an UPDATE",
+				"SET GLOBAL binlog_annotate_row_events = ON or binlog_row_image = FULL, put it into the server's configuration, and let applications connect anew")
+		}
 	}
 	if v := vars["binlog_row_metadata"]; v != "" && v != "FULL" {
 		s.opts.Logger.Info("the log does not name columns, so their names are taken from information_schema as it is when they are needed",

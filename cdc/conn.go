@@ -24,7 +24,7 @@ const (
 	comBinlogDumpGTID = 0x1e
 
 	dumpNonBlock    = 0x01 // end with an EOF packet instead of waiting
-	dumpAnnotate    = 0x02 // MariaDB: send annotate-rows events
+	dumpAnnotate    = 0x02 // MariaDB: send the texts of statements
 	dumpThroughGTID = 0x04 // COM_BINLOG_DUMP_GTID: a set follows
 
 	// firstPacketTimeout is how long a server may take to find the place from

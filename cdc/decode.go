@@ -122,7 +122,8 @@ type openTable struct {
 
 // Decode implements dfs.Decoder. Strings in the values alias Encoded, or memory
 // that no one writes to again. A column of a type that cannot be read gives a
-// *TypeError, and a row image that leaves columns out an *EventError.
+// *TypeError, and changes inside of a JSON document that is not in the row image
+// before an *EventError.
 func (s *Source) Decode(ctx context.Context, batch []*dfs.Transaction) error {
 	d := decoder{src: s}
 	n := 0

@@ -15,10 +15,21 @@
 // by itself, so there is one path of recovery only.
 //
 // MySQL from 5.6 and MariaDB from 10.2 can be read. They must log rows
-// (binlog_format=ROW) and whole ones (binlog_row_image=FULL). Open checks the
-// global settings. A session may have its own: where it logged statements or
-// changes inside of JSON, the Stream ends with an *[EventError], and where it
-// left columns out of a row, Decode returns one.
+// (binlog_format=ROW). Open checks the global settings. A session may have its
+// own: where it logged statements, the Stream ends with an *[EventError].
+//
+// Rows may lack columns (binlog_row_image=MINIMAL or NOBLOB). What a row image
+// leaves out is a dfs.Absent Value, in an update what has not changed. An INSERT
+// leaves out what has got the constant default of its column; a sink writes the
+// default that its own table has. MariaDB does not log which columns a REPLACE
+// sets back to their defaults in this case, so that there it ends the Stream, by
+// the text of the statement: one that a trigger or a stored function runs inside
+// of an INSERT, UPDATE or DELETE is not recognised.
+//
+// Updates that were logged as changes inside of JSON documents
+// (binlog_row_value_options=PARTIAL_JSON) become whole documents, which are made
+// of those in the image before. Where there is none, Decode returns an
+// *EventError.
 //
 // They should name columns too (binlog_row_metadata=FULL, from MySQL 8.0.1 and
 // MariaDB 10.5). Otherwise a Stream asks the server for the names, which are

@@ -50,6 +50,8 @@ const (
 	evStartEncryption   = 164
 	evQueryZ            = 165
 	evWriteRows1Z       = 166
+	evUpdateRows1Z      = 167
+	evUpdateRows2Z      = 170
 	evDeleteRows2Z      = 171
 	headerLen           = 19
 	flagArtificial      = 0x20 // made up by the server for this connection

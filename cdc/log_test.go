@@ -204,38 +204,6 @@ func TestCreateTableAsSelect(t *testing.T) {
 	}
 }
 
-func TestPartialImagesAreRefused(t *testing.T) {
-	for _, kind := range testenv.Kinds() {
-		t.Run(string(kind), func(t *testing.T) {
-			srv := testenv.Shared(t, kind)
-			schema := srv.Schema(t)
-			srv.Exec(t, "CREATE TABLE "+schema+".a (id int PRIMARY KEY, n int DEFAULT 7, s text)",
-				"INSERT INTO "+schema+".a VALUES (1, 2, 'x')")
-			for _, c := range []struct{ image, sql string }{
-				{"MINIMAL", "INSERT INTO a (id) VALUES (2)"},
-				{"MINIMAL", "UPDATE a SET n = 3 WHERE id = 1"},
-				{"MINIMAL", "DELETE FROM a WHERE id = 2"},
-				{"NOBLOB", "UPDATE a SET n = 4 WHERE id = 1"},
-			} {
-				src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".*"}})
-				st, _ := begin(t, src)
-				session(t, srv, "USE "+schema, "SET SESSION binlog_row_image='"+c.image+"'", c.sql)
-				txs := read(t, st, func(tx *dfs.Transaction) bool { return tx.Encoded != nil })
-				tx := txs[len(txs)-1]
-				var bad *cdc.EventError
-				require.ErrorAs(t, src.Decode(t.Context(), []*dfs.Transaction{tx}), &bad, c.sql)
-				require.Contains(t, bad.What, schema+".a leaves columns out")
-				require.Contains(t, bad.Cure, "binlog_row_image=FULL")
-				require.Equal(t, tx.ID, bad.ID)
-				require.NotEmpty(t, bad.After)
-				require.True(t, strings.HasSuffix(string(tx.Pos), " "+bad.At), bad.At)
-				require.Nil(t, tx.Changes)
-				st.Close()
-			}
-		})
-	}
-}
-
 // A whole image is one of all columns that the table map has. What an index
 // computes is in neither, and what a column computes is in both.
 func TestComputedColumnsMakeNoPartialImages(t *testing.T) {

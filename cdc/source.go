@@ -37,6 +37,7 @@ type Source struct {
 	server   string // server_uuid, or MariaDB's server_id
 	gtid     bool
 	checksum string
+	sparse   bool // MariaDB, whose rows may lack columns
 
 	mu      sync.Mutex
 	began   dfs.Position // what Start was found to be; empty until it is asked for
@@ -157,6 +158,9 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 		sum: s.checksum == "CRC32",
 	}
 	d := dump{serverID: s.serverID, uuid: s.uuid, maria: s.maria, at: at, checksum: s.checksum, beat: s.opts.Heartbeat}
+	if s.sparse {
+		d.flags |= dumpAnnotate
+	}
 	if at.kind == byFile && s.gtid {
 		// Read the file from its beginning, where it says what was before.
 		st.asm.at.kind, st.asm.at.set = byGTID, nil

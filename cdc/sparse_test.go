@@ -39,3 +39,89 @@ func TestWideRowsOfNulls(t *testing.T) {
 		})
 	}
 }
+
+// What an image leaves out is Absent, and what a session sets for itself counts.
+func TestSparseImages(t *testing.T) {
+	for _, kind := range testenv.Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			var args []string
+			if kind == testenv.MariaDB {
+				args = append(args, "--binlog-row-image=MINIMAL")
+			}
+			srv := testenv.Start(t, kind, args...)
+			srv.Exec(t, "CREATE DATABASE shop", "CREATE TABLE shop.a (id int PRIMARY KEY, n int NOT NULL DEFAULT 7, s text, "+
+				"ts timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP)",
+				"CREATE TABLE shop.k (x int NOT NULL, y int NOT NULL, z int, UNIQUE zz (x), UNIQUE aa (y))")
+			src := open(t, srv.DSN(""), nil)
+			st, _ := begin(t, src)
+			session(t, srv, "USE shop", "SET SESSION binlog_row_image='MINIMAL', time_zone='+00:00', timestamp=946684800",
+				"INSERT INTO a (id) VALUES (1)",
+				"UPDATE a SET n = 3",
+				"UPDATE a SET ts = ts, s = 'y'",
+				"UPDATE a SET id = 2",
+				"DELETE FROM a",
+				"INSERT INTO k (x, y) VALUES (1, 2)",
+				"UPDATE k SET z = 5",
+				"DELETE FROM k",
+				"SET SESSION binlog_row_image='NOBLOB'",
+				"INSERT INTO a (id) VALUES (1)",
+				"UPDATE a SET n = 3",
+				"UPDATE a SET s = 'x'",
+				"DELETE FROM a")
+			const now = "2000-01-01 00:00:00"
+			var got []string
+			for _, tx := range readN(t, src, st, 12) {
+				for _, c := range tx.Changes {
+					got = append(got, fmt.Sprint(c.Op, c.Before, c.After))
+				}
+			}
+			require.Equal(t, []string{
+				"insert [] [1 ABSENT ABSENT " + now + "]",
+				"update [1 ABSENT ABSENT ABSENT] [ABSENT 3 ABSENT " + now + "]",
+				"update [1 ABSENT ABSENT ABSENT] [ABSENT ABSENT y " + now + "]",
+				"update [1 ABSENT ABSENT ABSENT] [2 ABSENT ABSENT " + now + "]",
+				"delete [2 ABSENT ABSENT ABSENT] []",
+				"insert [] [1 2 ABSENT]",
+				"update [1 ABSENT ABSENT] [ABSENT ABSENT 5]",
+				"delete [1 ABSENT ABSENT] []",
+				"insert [] [1 7 ABSENT " + now + "]",
+				"update [1 7 ABSENT " + now + "] [1 3 ABSENT " + now + "]",
+				"update [1 3 ABSENT " + now + "] [1 3 x " + now + "]",
+				"delete [1 3 ABSENT " + now + "] []",
+			}, got)
+		})
+	}
+}
+
+// MariaDB logs a REPLACE as an update that says nothing of the columns that it
+// sets back.
+func TestReplaceOfMariaDBWithSparseImages(t *testing.T) {
+	srv := testenv.Start(t, testenv.MariaDB, "--binlog-row-image=MINIMAL")
+	srv.Exec(t, "CREATE DATABASE shop", "CREATE TABLE shop.a (id int PRIMARY KEY, n int, m int)",
+		"INSERT INTO shop.a VALUES (1, 2, 3)", "CREATE PROCEDURE shop.p() REPLACE INTO shop.a (id, m) VALUES (1, 9)",
+		"CREATE PROCEDURE shop.q() UPDATE shop.a SET m = 8")
+	for _, sql := range []string{"REPLACE INTO shop.a (id, n) VALUES (1, 5)", "/* x */ replace shop.a SET id = 1", "CALL shop.p()"} {
+		st, _ := begin(t, open(t, srv.DSN(""), nil))
+		srv.Exec(t, sql)
+		var bad *cdc.EventError
+		require.ErrorAs(t, ended(t, st), &bad)
+		require.Contains(t, bad.What, "an update of shop.a leaves columns out")
+		require.Contains(t, bad.Cure, "binlog_row_image=FULL")
+		require.NotEmpty(t, bad.After)
+	}
+	src := open(t, srv.DSN(""), nil)
+	st, _ := begin(t, src)
+	srv.Exec(t, "INSERT INTO shop.a (id, n) VALUES (1, 5) ON DUPLICATE KEY UPDATE n = 6", "CALL shop.q()", "REPLACE INTO shop.a VALUES (1, 5, 6)",
+		"REPLACE INTO shop.a (id) VALUES (2)")
+	require.Equal(t, []string{"update a 1 6 ABSENT", "update a ABSENT ABSENT 8", "update a 1 5 6", "insert a 2 ABSENT ABSENT"}, says(readN(t, src, st, 4)))
+
+	// Where the setting for all did not tell that texts are needed, there are none.
+	srv = testenv.Shared(t, testenv.MariaDB)
+	schema := srv.Schema(t)
+	srv.Exec(t, "CREATE TABLE "+schema+".a (id int PRIMARY KEY, n int)", "INSERT INTO "+schema+".a VALUES (1, 2)")
+	st, _ = begin(t, open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".*"}}))
+	session(t, srv, "SET SESSION binlog_row_image='MINIMAL'", "UPDATE "+schema+".a SET n = 3")
+	var bad *cdc.EventError
+	require.ErrorAs(t, ended(t, st), &bad)
+	require.Contains(t, bad.Cure, "set binlog_row_image for all")
+}

@@ -296,7 +296,6 @@ func TestEventsThatMayHideChangesStopTheStream(t *testing.T) {
 		{"unknown", "unknown event type 99", 99, 0},
 		{"partial row data of MariaDB", "unknown event type 172", 172, 0},
 		{"rows without a table map", "without a table map", evWriteRows2, 0},
-		{"partial JSON", "inside of JSON", evPartialUpdate, 0},
 		{"LOAD DATA as a statement", "LOAD DATA", evExecuteLoad, 0},
 		{"end without a beginning", "not begun", evXID, 0},
 	} {
