@@ -40,7 +40,8 @@ type Checkpoint struct {
 	// the columns that tables had at that place of its log. Only the source can
 	// read it. In a Transaction it is empty unless it has changed; a sink keeps
 	// the latest, stores it in the same atomic write as Pos, and returns it from
-	// Checkpoint. It may have megabytes and changes seldom.
+	// Checkpoint. Of the parts of a large transaction only the last may have it.
+	// It may have megabytes and changes seldom.
 	State string
 }
 

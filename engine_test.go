@@ -32,9 +32,10 @@ func TestRejectStepsOverExactlyTheRefusedTransaction(t *testing.T) {
 			src, dst := newLog(seed, 0), newLog(seed+1, 0)
 			for i := 1; i <= 100; i++ {
 				more := i == 40 || i == 41 // 40 to 42 are one transaction
-				src.append(Transaction{ID: fmt.Sprint("t", i), More: more, Changes: insert(int64(i))})
+				src.append(Transaction{Checkpoint: Checkpoint{State: stateAt(i, more)}, ID: fmt.Sprint("t", i),
+					More: more, Changes: insert(int64(i))})
 			}
-			src.fail, dst.fail, src.closed = 0.1, 0.1, true
+			src.fail, dst.fail, src.closed, src.owner = 0.1, 0.1, true, true
 			rejected := map[string]int64{}
 			p := &Pipeline{Source: encoded{src}, Stages: []Stage{refuse("t41", "t77"), double}, Sink: dst, Logger: discard,
 				Reject: func(_ context.Context, tx *Transaction, err error) error {
@@ -46,6 +47,7 @@ func TestRejectStepsOverExactlyTheRefusedTransaction(t *testing.T) {
 			require.Equal(t, map[string]int64{"t40": 40, "t41": 41, "t42": 42, "t77": 77}, rejected)
 			require.Equal(t, 100, dst.len())
 			for i, tx := range dst.txs {
+				require.Equal(t, stateAt(i+1, tx.More), tx.State, "the step over a transaction keeps its State")
 				if _, gone := rejected[fmt.Sprint("t", i+1)]; gone {
 					require.Empty(t, tx.Changes)
 				} else {
@@ -598,4 +600,14 @@ func TestQueueAndSinkNeedNotBeComparable(t *testing.T) {
 	src.closed = true
 	q := newLog(3, 0)
 	require.NoError(t, (&Pipeline{Source: src, Queue: listSink{memLog: q}, Sink: listSink{memLog: newLog(2, 0)}, Logger: discard}).Run(t.Context()))
+}
+
+// Nothing goes on from a part, so its State would be lost or be stored too early.
+func TestStateOfAPartIsRefused(t *testing.T) {
+	src, dst := newLog(1, 0), newLog(2, 0)
+	src.append(Transaction{Checkpoint: Checkpoint{State: "x"}, More: true})
+	src.append(Transaction{})
+	err := (&Pipeline{Source: src, Sink: dst, Logger: discard}).Run(t.Context())
+	require.ErrorContains(t, err, "source, after transaction 0: a part that is not the last of its transaction has State")
+	require.Zero(t, dst.len())
 }

@@ -25,6 +25,7 @@ type memLog struct {
 	rng    *rand.Rand
 	fail   float64
 	closed bool // no more will come
+	owner  bool // it made the States, and Open wants the one of its place
 	trim   bool // Trim forgets
 	mutant string
 	long   bool // Next always fills its batch
@@ -51,11 +52,22 @@ func (l *memLog) Checkpoint(ctx context.Context) (Checkpoint, error) {
 	return l.last(), nil
 }
 
-func (l *memLog) last() Checkpoint {
-	if len(l.txs) == 0 {
+func (l *memLog) last() Checkpoint { return l.at(len(l.txs)) }
+
+// at is where a sink stands that was given the first n transactions.
+func (l *memLog) at(n int) Checkpoint {
+	if n == 0 {
 		return l.base
 	}
-	return l.txs[len(l.txs)-1].Checkpoint
+	c := l.txs[n-1].Checkpoint
+	for i := n; c.State == "" && l.mutant != "forgets state"; i-- {
+		if i == 0 {
+			c.State = l.base.State
+			break
+		}
+		c.State = l.txs[i-1].State
+	}
+	return c
 }
 
 func (l *memLog) Apply(_ context.Context, batch []*Transaction) error {
@@ -121,6 +133,9 @@ func (l *memLog) Open(_ context.Context, from Checkpoint) (Stream, error) {
 	if n := from.Seq - l.base.Seq; n > 0 && l.txs[n-1].More {
 		return nil, fmt.Errorf("transaction %d is not the last part", from.Seq)
 	}
+	if want := l.at(int(from.Seq - l.base.Seq)).State; l.owner && from.State != want {
+		return nil, fmt.Errorf("opened at %d with state %q, want %q", from.Seq, from.State, want)
+	}
 	return &memStream{l, from.Seq}, nil
 }
 
@@ -131,7 +146,7 @@ func (l *memLog) Trim(_ context.Context, upTo Checkpoint) error {
 		return nil
 	}
 	for len(l.txs) > 0 && l.txs[0].Seq <= upTo.Seq {
-		l.base, l.txs = l.txs[0].Checkpoint, l.txs[1:]
+		l.base, l.txs = l.at(1), l.txs[1:]
 	}
 	return nil
 }
@@ -235,12 +250,22 @@ func insert(n int64) []Change {
 	return []Change{{Op: Insert, Table: numbers, After: Row{IntValue(n)}}}
 }
 
+// stateAt is the State of a transaction of filled.
+func stateAt(seq int, more bool) string {
+	if more || seq%7 != 0 && seq%7 != 1 {
+		return ""
+	}
+	return fmt.Sprint("state ", seq)
+}
+
 // filled returns a source of n transactions, some of them in parts.
 func filled(seed uint64, n int, fail float64) *memLog {
 	l := newLog(seed, 0)
+	l.owner = true
 	for i := 1; i <= n; i++ {
 		more := i < n && l.rng.IntN(5) == 0
-		l.append(Transaction{ID: fmt.Sprint("t", i), More: more, Changes: insert(int64(i))})
+		l.append(Transaction{Checkpoint: Checkpoint{State: stateAt(i, more)}, ID: fmt.Sprint("t", i),
+			More: more, Changes: insert(int64(i))})
 	}
 	l.fail = fail
 	return l
@@ -268,7 +293,7 @@ func (l *memLog) verify(n int) error {
 		return fmt.Errorf("applied %d transactions, want %d", len(l.txs), n)
 	}
 	for i, tx := range l.txs {
-		if tx.Seq != uint64(i+1) || tx.Pos != Position(fmt.Sprint(i+1)) {
+		if want := (Checkpoint{uint64(i + 1), Position(fmt.Sprint(i + 1)), stateAt(i+1, tx.More)}); tx.Checkpoint != want {
 			return fmt.Errorf("transaction %d has checkpoint %v", i+1, tx.Checkpoint)
 		}
 		if len(tx.Changes) != 1 {

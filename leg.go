@@ -222,6 +222,9 @@ func (r *reader) run(ctx context.Context, to chan<- *chunk) error {
 			} else if tx.Seq != want {
 				return &Error{Part: r.from, At: r.at, Err: fmt.Errorf("%w: got transaction %d", ErrGap, tx.Seq)}
 			}
+			if tx.More && tx.State != "" {
+				return &Error{Part: r.from, At: r.at, Err: errors.New("a part that is not the last of its transaction has State")}
+			}
 			r.at = tx.Checkpoint
 		}
 		r.st.read(r.at.Seq, txs[0].Committed)

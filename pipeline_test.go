@@ -89,7 +89,7 @@ func TestExactlyOnceUnderFaults(t *testing.T) {
 // break their contract.
 func TestFaultsCatchMutants(t *testing.T) {
 	for _, mutant := range []string{"no compare-and-set", "skips one", "commits parts", "keeps parts",
-		"checkpoint apart", "repeats one"} {
+		"checkpoint apart", "forgets state", "repeats one"} {
 		caught := 0
 		for seed := range uint64(40) {
 			if err := faults(t, seed, mutant); err != nil {
