@@ -12,23 +12,22 @@ import (
 // one that Apply was given without its end.
 func (q *Queue) Checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
 	if q.opts.ReadOnly {
-		if err := q.refresh(ctx); err != nil {
-			return dfs.Checkpoint{}, err
-		}
-		return q.state().whole.checkpoint(), nil
+		return q.snapshot(ctx)
 	}
 	if err := q.take(ctx); err != nil {
 		return dfs.Checkpoint{}, err
 	}
 	st := q.state()
-	if st.whole == st.last {
+	at := st.whole.checkpoint()
+	var err error
+	if at.State, err = readLatest(ctx, q.path, q.readDB, at.Seq); err != nil || st.whole == st.last {
 		q.turn <- struct{}{}
-		return st.whole.checkpoint(), nil
+		return at, q.ended(ctx, err)
 	}
 	if err := q.finish(ctx, (*group).dropParts); err != nil {
 		return dfs.Checkpoint{}, err
 	}
-	return st.whole.checkpoint(), nil
+	return at, nil
 }
 
 func (q *Queue) state() state {
@@ -116,6 +115,10 @@ func (q *Queue) apply(ctx context.Context, batch []*dfs.Transaction) (<-chan err
 	done, err := q.w.send(ctx, func(g *group) error {
 		for e := range blocks {
 			err := g.insert(&e.block)
+			if err == nil && e.state.State != "" {
+				err = g.keepState(e.state)
+			}
+			e.state = dfs.Checkpoint{}
 			e.shrink()
 			q.enc <- e
 			if err != nil {

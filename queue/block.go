@@ -38,6 +38,7 @@ const (
 	flagEncoded   // the payload is Transaction.Encoded
 	flagChanges   // the payload is what dfs.AppendChanges made
 	flagCommitted // the time is known
+	flagState     // the checkpoint has State; only in files of version 2
 
 	flagsKnown = 1<<iota - 1
 )
@@ -83,6 +84,7 @@ type encoder struct {
 	raw     []byte // the transactions so far
 	changes []byte // room for one transaction's changes
 	prev    header
+	state   dfs.Checkpoint // the last one added that has State; zero if none has
 }
 
 // A header is what a transaction is coded as the difference to.
@@ -110,6 +112,7 @@ func (e *encoder) shrink() {
 //	flags      byte
 //	Pos, ID    against those of the one before: see appendString
 //	Committed  varint, microseconds since the one before, if flagCommitted
+//	State      uvarint length and bytes, if flagState
 //	payload    uvarint length and bytes, if flagEncoded or flagChanges
 //
 // Seq is not written, since it counts on from the block's first.
@@ -134,6 +137,13 @@ func (e *encoder) add(tx *dfs.Transaction) error {
 	if !tx.Committed.IsZero() {
 		flags |= flagCommitted
 	}
+	if tx.State != "" {
+		if tx.More {
+			return fmt.Errorf("transaction %d has State, but is not the last part", tx.Seq)
+		}
+		flags |= flagState
+		e.state = tx.Checkpoint
+	}
 	b := append(e.raw, flags)
 	b = appendString(b, e.prev.pos, string(tx.Pos))
 	b = appendString(b, e.prev.id, tx.ID)
@@ -142,6 +152,10 @@ func (e *encoder) add(tx *dfs.Transaction) error {
 		us := tx.Committed.UnixMicro()
 		b = binary.AppendVarint(b, us-e.prev.committed)
 		e.prev.committed = us
+	}
+	if flags&flagState != 0 {
+		b = binary.AppendUvarint(slices.Grow(b, len(tx.State)+binary.MaxVarintLen64), uint64(len(tx.State)))
+		b = append(b, tx.State...)
 	}
 	if flags&(flagEncoded|flagChanges) != 0 {
 		b = binary.AppendUvarint(slices.Grow(b, len(payload)+binary.MaxVarintLen64), uint64(len(payload)))
@@ -240,6 +254,10 @@ func (c *cursor) next(tx *dfs.Transaction) error {
 	if flags&flagCommitted != 0 {
 		c.prev.committed += d.varint()
 		tx.Committed = time.UnixMicro(c.prev.committed).UTC()
+	}
+	if flags&flagState != 0 {
+		v := d.bytes(d.uvarint())
+		tx.State = unsafe.String(unsafe.SliceData(v), len(v))
 	}
 	tx.Seq, tx.Pos, tx.ID = c.seq, dfs.Position(c.prev.pos), c.prev.id
 	tx.Snapshot, tx.More = flags&flagSnapshot != 0, flags&flagMore != 0

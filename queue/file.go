@@ -20,7 +20,11 @@ import (
 
 const (
 	applicationID = 0x64667371 // "dfsq", which tells file(1) and us what it is
-	fileVersion   = 1          // of the tables below
+
+	// The version of a file. It is raised when the first State is stored, so that
+	// older programs read what has none, and say of others that they cannot.
+	fileVersion  = 1 // has the tables of schema
+	stateVersion = 2 // has that of stateSchema too, and blocks with flagState
 )
 
 // The tables. A block is described at the type of that name. A mark is a place
@@ -228,9 +232,9 @@ func identify(ctx context.Context, path string, c querier) (fresh bool, err erro
 		return true, nil
 	case id != applicationID:
 		return false, fmt.Errorf("queue %s: this is another program's SQLite database; name another path", path)
-	case version != fileVersion:
-		return false, fmt.Errorf("queue %s: the file has version %d, this program reads %d; "+
-			"let the program that wrote it deliver what it holds, then remove it", path, version, fileVersion)
+	case version != fileVersion && version != stateVersion:
+		return false, fmt.Errorf("queue %s: the file has version %d, this program reads up to %d; "+
+			"let the program that wrote it deliver what it holds, then remove it", path, version, stateVersion)
 	}
 	return false, nil
 }

@@ -54,10 +54,10 @@ func TestOpenRefusesWhatIsNoQueue(t *testing.T) {
 	q, err := Open(newer, nil)
 	require.NoError(t, err)
 	require.NoError(t, q.Close())
-	exec(newer, "PRAGMA user_version = 2")
+	exec(newer, "PRAGMA user_version = 3")
 	for _, opts := range []*Options{nil, {ReadOnly: true}} {
 		_, err = Open(newer, opts)
-		require.ErrorContains(t, err, "the file has version 2, this program reads 1")
+		require.ErrorContains(t, err, "the file has version 3, this program reads up to 2")
 	}
 	_, err = Open(filepath.Join(dir, "missing"), &Options{ReadOnly: true})
 	require.Error(t, err)

@@ -105,6 +105,8 @@ func verify(t testing.TB, path string) {
 	rows, err := db.Query("SELECT " + blockColumns + " FROM block ORDER BY id")
 	require.NoError(t, err)
 	defer rows.Close()
+	_, err = readLatest(ctx, path, db, st.whole.seq)
+	require.NoError(t, err)
 	at := st.base
 	for rows.Next() {
 		var b block
@@ -132,6 +134,11 @@ func tx(seq uint64, size int) *dfs.Transaction {
 	}
 	b = b[:max(size, len(fmt.Sprint(seq, ":")))]
 	return &dfs.Transaction{Checkpoint: at, ID: fmt.Sprint("id ", seq), Committed: time.UnixMicro(int64(seq)).UTC(), Encoded: b}
+}
+
+// stateAt is the State of that transaction, if it is to have one.
+func stateAt(seq uint64) string {
+	return fmt.Sprint("state ", seq, strings.Repeat("x", int(seq*7919%100_000)))
 }
 
 func txs(first uint64, n, size int) []*dfs.Transaction {
@@ -178,6 +185,9 @@ func follow(t testing.TB, s dfs.Stream, from, upTo uint64) {
 		for _, got := range batch[:n] {
 			want := tx(from, len(got.Encoded))
 			want.More = got.More
+			if got.State != "" {
+				want.State = stateAt(from)
+			}
 			if !equal(want, got) {
 				require.Equal(t, want, got)
 			}

@@ -1,8 +1,10 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
@@ -38,6 +40,7 @@ type model struct {
 	q           *Queue
 	base        uint64 // the highest that may have been trimmed
 	whole, last uint64
+	state       string // the latest
 	readers     map[string]uint64
 }
 
@@ -66,6 +69,7 @@ func (m *model) checkpoint() {
 	if m.whole > 0 {
 		require.Equal(m, tx(m.whole, 0).Pos, at.Pos)
 	}
+	require.Equal(m, m.state, at.State)
 	m.last = m.whole
 }
 
@@ -94,6 +98,9 @@ func (m *model) apply() {
 	batch := txs(m.last+1, m.rng.IntN(300)+1, m.rng.IntN(3000))
 	for _, tx := range batch {
 		tx.More = m.rng.IntN(4) == 0
+		if !tx.More && m.rng.IntN(100) == 0 {
+			tx.State = stateAt(tx.Seq)
+		}
 	}
 	ctx, cancel := context.WithCancel(m.Context())
 	defer cancel()
@@ -101,10 +108,10 @@ func (m *model) apply() {
 		time.AfterFunc(time.Duration(m.rng.IntN(2000))*time.Microsecond, cancel)
 	}
 	err := m.q.Apply(ctx, batch)
-	whole := m.whole
+	whole, state := m.whole, m.state
 	for _, tx := range batch {
 		if !tx.More {
-			whole = tx.Seq
+			whole, state = tx.Seq, cmp.Or(tx.State, state)
 		}
 	}
 	if err != nil {
@@ -112,10 +119,14 @@ func (m *model) apply() {
 		at, err := m.q.Checkpoint(m.Context())
 		require.NoError(m, err)
 		require.Contains(m, []uint64{m.whole, whole}, at.Seq, "all or nothing")
+		if at.Seq != m.whole {
+			m.state = state
+		}
+		require.Equal(m, m.state, at.State)
 		m.whole, m.last = at.Seq, at.Seq
 		return
 	}
-	m.whole, m.last = whole, batch[len(batch)-1].Seq
+	m.whole, m.last, m.state = whole, batch[len(batch)-1].Seq, state
 	if m.rng.IntN(5) == 0 {
 		require.ErrorIs(m, m.q.Apply(m.Context(), txs(m.last+2, 1, 1)), dfs.ErrConflict)
 	}
@@ -173,7 +184,12 @@ func (m *model) rare() {
 	ctx := m.Context()
 	if m.rng.IntN(4) == 0 {
 		seq := m.rng.Uint64N(m.whole + 100)
-		require.NoError(m, m.q.Reset(ctx, tx(seq, 0).Checkpoint))
+		at := tx(seq, 0).Checkpoint
+		if m.state = ""; m.rng.IntN(2) == 0 {
+			m.state = fmt.Sprint("state of a reset to ", seq)
+		}
+		at.State = m.state
+		require.NoError(m, m.q.Reset(ctx, at))
 		m.base, m.whole, m.last = seq, seq, seq
 		for name := range m.readers {
 			m.readers[name] = seq

@@ -26,7 +26,9 @@
 //     file system, a few at a time.
 //
 // What is visible ends with the last block that completes a transaction, so that
-// no row says where the queue stands, and none can contradict the blocks.
+// no row says where the queue stands, and none can contradict the blocks. Only
+// the source's latest State (dfs.Checkpoint) is kept beside them, since it must
+// outlive the block that it came in.
 package queue
 
 import (
@@ -271,13 +273,35 @@ func (q *Queue) prepare() (err error) {
 }
 
 // refresh reads anew what the file of a read-only queue holds.
-func (q *Queue) refresh(ctx context.Context) (err error) {
-	defer func() { err = q.ended(ctx, err) }()
+func (q *Queue) refresh(ctx context.Context) error {
+	return q.view(ctx, func(tx *sql.Tx) error { return q.reread(ctx, tx) })
+}
+
+// snapshot is Checkpoint for a read-only queue.
+func (q *Queue) snapshot(ctx context.Context) (at dfs.Checkpoint, err error) {
+	err = q.view(ctx, func(tx *sql.Tx) error {
+		st, err := readState(ctx, q.path, tx)
+		if err == nil {
+			at = st.whole.checkpoint()
+			at.State, err = readLatest(ctx, q.path, tx, at.Seq)
+		}
+		return err
+	})
+	return at, err
+}
+
+// view calls f with one snapshot of the file.
+func (q *Queue) view(ctx context.Context, f func(*sql.Tx) error) error {
 	tx, err := q.readDB.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
-		return wrap(q.path, "read", err)
+		return q.readErr(ctx, "read", err)
 	}
 	defer tx.Rollback()
+	return q.ended(ctx, f(tx))
+}
+
+// reread takes over what the file holds.
+func (q *Queue) reread(ctx context.Context, tx *sql.Tx) error {
 	st, err := readState(ctx, q.path, tx)
 	if err != nil {
 		return err

@@ -356,6 +356,9 @@ func (g *group) reset(at dfs.Checkpoint) error {
 	if _, err := g.conn.ExecContext(ctx, "UPDATE mark SET seq = ? WHERE name <> ''", int64(at.Seq)); err != nil {
 		return wrap(g.q.path, "reset", err)
 	}
+	if err := g.keepState(at); err != nil {
+		return err
+	}
 	p := place{seq: at.Seq, pos: at.Pos, block: last.block, end: last.end}
 	if err := g.rebase(p); err != nil {
 		return err

@@ -28,11 +28,14 @@ func (m *MySQL) apply(ctx context.Context, run []*dfs.Transaction, commit bool) 
 		return nil
 	}
 	last := run[len(run)-1]
-	move := last
-	if !commit {
-		move = nil
-	}
 	parts := m.open // what the open transaction holds must not be undone
+	var move *dfs.Transaction
+	if commit {
+		var err error
+		if move, err = m.move(run); err != nil {
+			return m.fail(ctx, run, parts, err)
+		}
+	}
 	list := items(run)
 	m.open = true
 	err := m.merged(ctx, list, func() { m.begin(move, parts) })

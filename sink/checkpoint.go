@@ -15,6 +15,9 @@ import (
 //
 //	UPDATE ... SET seq = new, pos = ... WHERE name = ? AND seq = old AND owner = me
 //
+// The source's State (dfs.Checkpoint) is set by the same statement, when it has
+// changed.
+//
 // Invariant I1: the checkpoint moves only in the atomic write that applies its
 // transaction. That it comes first keeps a writer that lost its place from
 // writing at all, and makes two writers wait for each other at one row only.
@@ -26,6 +29,9 @@ import (
 
 const checkpointTable = "dfs_checkpoint"
 
+// stateColumn came later than the table, and is added to one that lacks it.
+const stateColumn = "state longblob NULL COMMENT 'what else the source must know to go on'"
+
 func (m *MySQL) createTableSQL() string {
 	return "CREATE TABLE IF NOT EXISTS " + m.cpTable + " (\n" +
 		"  name varchar(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY,\n" +
@@ -34,14 +40,18 @@ func (m *MySQL) createTableSQL() string {
 		"  id varchar(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL COMMENT 'name of that transaction',\n" +
 		"  committed datetime(6) NULL COMMENT 'when the source committed it, UTC',\n" +
 		"  owner varchar(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'who may write',\n" +
-		"  updated datetime(6) NOT NULL COMMENT 'when this row was written, UTC'\n" +
+		"  updated datetime(6) NOT NULL COMMENT 'when this row was written, UTC',\n" +
+		"  " + stateColumn + "\n" +
 		") ENGINE=InnoDB"
 }
 
 // setUp makes sure of the checkpoint table and of the pipeline's row in it.
 func (m *MySQL) setUp(ctx context.Context, s *session) error {
 	where := string(appendQuoted([]byte(" WHERE name="), m.name))
-	rows, err := s.query(ctx, "SELECT seq FROM "+m.cpTable+where)
+	rows, err := s.query(ctx, "SELECT seq, state IS NULL FROM "+m.cpTable+where)
+	if serverError(err) == erBadField {
+		return m.addState(ctx, s)
+	}
 	cure := func(err error) error {
 		switch serverError(err) {
 		case erDBAccess, erTableAccess, erColumnAccess, erSpecificAccess, erBadDB, erNoSuchTable:
@@ -73,6 +83,20 @@ func (m *MySQL) setUp(ctx context.Context, s *session) error {
 		return cure(err)
 	}
 	return nil
+}
+
+// addState adds the column of the State to a table that an older program made.
+func (m *MySQL) addState(ctx context.Context, s *session) error {
+	alter := "ALTER TABLE " + m.cpTable + " ADD COLUMN " + stateColumn
+	_, err := s.exec(ctx, []byte(alter))
+	if err == nil || serverError(err) == erDupField { // another sink may have been first
+		return m.setUp(ctx, s)
+	}
+	switch serverError(err) {
+	case erDBAccess, erTableAccess, erSpecificAccess:
+		return fmt.Errorf("preparing the checkpoint table: %w; as an administrator of the target run: %s", err, alter)
+	}
+	return fmt.Errorf("preparing the checkpoint table: %w", classify(err))
 }
 
 // claim makes this sink the owner of the checkpoint and returns it. The first
@@ -121,14 +145,14 @@ func (m *MySQL) claim(ctx context.Context, s *session) (dfs.Checkpoint, error) {
 		return dfs.Checkpoint{}, err
 	}
 	s.hold(ctx, m.owner)
-	rows, err := s.query(ctx, "SELECT seq,pos,owner FROM "+m.cpTable+where)
+	rows, err := s.query(ctx, "SELECT seq,pos,owner,state FROM "+m.cpTable+where)
 	if err != nil {
 		return dfs.Checkpoint{}, err
 	}
 	if len(rows) == 0 || rows[0][2].text != m.owner {
 		return dfs.Checkpoint{}, m.conflict("another pipeline of this name has taken the checkpoint over")
 	}
-	return dfs.Checkpoint{Seq: rows[0][0].uint(), Pos: dfs.Position(rows[0][1].text)}, nil
+	return dfs.Checkpoint{Seq: rows[0][0].uint(), Pos: dfs.Position(rows[0][1].text), State: rows[0][3].text}, nil
 }
 
 func (m *MySQL) conflict(why string) error {
@@ -165,6 +189,33 @@ func (s *session) killHolder(ctx context.Context, owner string) {
 	_, _ = s.exec(ctx, fmt.Appendf(nil, "KILL %d", rows[0][0].uint()))
 }
 
+// move returns the transaction that a run moves the checkpoint to: its last one,
+// with the latest State of the run.
+func (m *MySQL) move(run []*dfs.Transaction) (*dfs.Transaction, error) {
+	last := run[len(run)-1]
+	i := len(run) - 1
+	for i > 0 && run[i].State == "" {
+		i--
+	}
+	n := len(run[i].State)
+	if n == 0 {
+		return last, nil
+	}
+	for _, c := range []byte(run[i].State) {
+		if escapes[c] != 0 {
+			n++
+		}
+	}
+	const rest = 2048 // what else is in the statement, but for the position
+	if n += len(last.Pos) + rest; m.sess != nil && n > m.sess.srv.maxPacket {
+		return nil, &stopError{run[i].Seq, fmt.Errorf("transaction %s: %w",
+			txName(run[i].Seq, run[i].ID), &tooLargeError{"the source's state", n, m.sess.srv.maxPacket})}
+	}
+	c := *last
+	c.State = run[i].State
+	return &c, nil
+}
+
 // appendMove appends the compare-and-set from the checkpoint of the last commit
 // to tx. If tx is nil, it changes nothing, and only locks the row.
 func (m *MySQL) appendMove(b []byte, tx *dfs.Transaction) []byte {
@@ -180,6 +231,9 @@ func (m *MySQL) appendMove(b []byte, tx *dfs.Transaction) []byte {
 			b = append(b, "NULL"...)
 		} else {
 			b = appendQuoted(b, tx.Committed.UTC().Format("2006-01-02 15:04:05.000000"))
+		}
+		if tx.State != "" {
+			b = appendQuoted(append(b, ",state=_binary"...), tx.State)
 		}
 		b = append(b, ",updated=UTC_TIMESTAMP(6)"...)
 	}

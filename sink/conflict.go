@@ -135,7 +135,7 @@ func (m *MySQL) oneRow(ctx context.Context, it item, g *group, r *rowOp) error {
 func (m *MySQL) row(ctx context.Context, g *group, r *rowOp) (int64, error) {
 	sql := g.m.appendSingle(nil, g, r)
 	if len(sql) > m.sess.srv.maxPacket {
-		return 0, &tooLargeError{len(sql), m.sess.srv.maxPacket}
+		return 0, &tooLargeError{"a row", len(sql), m.sess.srv.maxPacket}
 	}
 	n, err := m.exec(ctx, sql)
 	if err != nil {

@@ -54,6 +54,7 @@ const (
 	erBadDB             = 1049
 	erNoSuchTable       = 1146
 	erBadField          = 1054
+	erDupField          = 1060
 	erDBAccess          = 1044
 	erTableAccess       = 1142
 	erColumnAccess      = 1143

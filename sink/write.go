@@ -68,19 +68,22 @@ func (w *writer) flush() error {
 		return nil
 	}
 	if len(w.b) > w.srv.maxPacket {
-		return &tooLargeError{len(w.b), w.srv.maxPacket}
+		return &tooLargeError{"a row", len(w.b), w.srv.maxPacket}
 	}
 	sql, want := w.b, w.want
 	w.b, w.spare, w.want = w.spare[:0], sql, nil
 	return w.send(sql, want)
 }
 
-// tooLargeError says that one row alone is more than the server takes.
-type tooLargeError struct{ size, limit int }
+// tooLargeError says that one row or State alone is more than the server takes.
+type tooLargeError struct {
+	what        string
+	size, limit int
+}
 
 func (e *tooLargeError) Error() string {
-	return fmt.Sprintf("a row needs a statement of %d bytes, and the target's max_allowed_packet is %d: "+
-		"SET GLOBAL max_allowed_packet=%d on the target, and in its configuration", e.size, e.limit, roundUp(e.size))
+	return fmt.Sprintf("%s needs a statement of %d bytes, and the target's max_allowed_packet is %d: "+
+		"SET GLOBAL max_allowed_packet=%d on the target, and in its configuration", e.what, e.size, e.limit, roundUp(e.size))
 }
 
 // roundUp returns the next power of two, since max_allowed_packet counts in

@@ -50,6 +50,60 @@ func mixed(h *harness) {
 	h.holds(dfs.Checkpoint{}, txs)
 }
 
+func latestState(h *harness) {
+	is := func(tx *dfs.Transaction, state string) {
+		h.Helper()
+		c := *tx
+		c.State = state
+		h.stands(&c)
+	}
+	txs := some(1, 20)
+	h.apply(txs[:3]...)
+	is(txs[2], "")
+	one := string(bytes.Repeat([]byte{0, 'x', 0xff}, 10_000))
+	txs[4].State, txs[7].State, txs[8].State = one, "2", "3"
+	h.apply(txs[3:6]...)
+	is(txs[5], one)
+	h.apply(txs[6])
+	is(txs[6], one)
+	h.reopen()
+	is(txs[6], one)
+	h.apply(txs[7:10]...)
+	is(txs[9], "3")
+	h.holds(dfs.Checkpoint{}, txs[:10])
+
+	// Only the last part has it, and without that the parts are dropped.
+	large := parts(11, 3, 1000)
+	large[2].State = "4"
+	h.apply(large[:2]...)
+	is(txs[9], "3")
+	h.apply(large...)
+	is(large[2], "4")
+	h.holds(at(10), large)
+	if q, ok := h.q.(dfs.Trimmer); ok {
+		h.ok(q.Trim(h.ctx, large[2].Checkpoint), "Trim")
+	}
+	h.reopen()
+	is(large[2], "4")
+	h.apply(txs[13:]...)
+	is(txs[19], "4")
+	h.reopen()
+	is(txs[19], "4")
+
+	reset := at(70)
+	reset.State = "5"
+	h.ok(h.q.Reset(h.ctx, reset), "Reset with State")
+	more := some(71, 2)
+	is(some(70, 1)[0], "5")
+	h.apply(more...)
+	h.reopen()
+	is(more[1], "5")
+	h.ok(h.q.Reset(h.ctx, at(5)), "Reset without State")
+	is(some(5, 1)[0], "")
+	h.reopen()
+	is(some(5, 1)[0], "")
+}
+
 func emptyBatch(h *harness) {
 	h.apply()
 	h.stands(nil)

@@ -45,6 +45,7 @@ var cases = []struct {
 	{"a new queue stands at the start", emptyQueue},
 	{"what is applied comes back in order and equal", roundTrip},
 	{"every kind of value comes back equal", everyKind},
+	{"the latest State stays, whatever becomes of its transaction", latestState},
 	{"encoded and plain transactions mix", mixed},
 	{"an empty batch does nothing", emptyBatch},
 	{"a batch that does not follow is a conflict and changes nothing", conflict},

@@ -29,10 +29,19 @@ type memory struct {
 func (m *memory) has(bug string) bool { return m.bug == bug }
 
 func (m *memory) end() dfs.Checkpoint {
-	if m.whole == 0 {
-		return m.base
+	return m.at(m.whole)
+}
+
+// at is where the queue stood after the first n of txs.
+func (m *memory) at(n int) dfs.Checkpoint {
+	c := m.base
+	for i := range m.txs[:n] {
+		latest := c.State
+		if c = m.txs[i].Checkpoint; c.State == "" && !m.has("State of the last transaction only") {
+			c.State = latest
+		}
 	}
-	return m.txs[m.whole-1].Checkpoint
+	return c
 }
 
 func (m *memory) Checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
@@ -65,6 +74,8 @@ func (m *memory) Apply(ctx context.Context, batch []*dfs.Transaction) error {
 		switch {
 		case m.has("Committed to the second"):
 			c.Committed = c.Committed.Truncate(time.Second)
+		case m.has("State lost"):
+			c.State = ""
 		case m.has("ID lost"):
 			c.ID = ""
 		case m.has("Snapshot lost"):
@@ -107,6 +118,9 @@ func (m *memory) Reset(ctx context.Context, at dfs.Checkpoint) error {
 	if m.has("Reset never goes back") && at.Seq < m.base.Seq {
 		return errors.New("backwards")
 	}
+	if m.has("Reset keeps the State") {
+		at.State = m.end().State
+	}
 	m.base, m.txs, m.whole = at, nil, 0
 	return nil
 }
@@ -121,7 +135,7 @@ func (m *memory) Trim(ctx context.Context, upTo dfs.Checkpoint) error {
 	if n <= 0 {
 		return nil
 	}
-	m.base = m.txs[n-1].Checkpoint
+	m.base = m.at(n)
 	m.txs, m.whole = append([]dfs.Transaction(nil), m.txs[n:]...), m.whole-n
 	return nil
 }
@@ -205,7 +219,7 @@ func TestSuiteFindsEveryBug(t *testing.T) {
 	}
 	bugs := []string{
 		"Checkpoint keeps parts", "Checkpoint without position", "no compare-and-set", "Apply ignores its context",
-		"Committed to the second", "ID lost", "Snapshot lost", "empty Encoded becomes nil", "changes lost",
+		"Committed to the second", "State lost", "State of the last transaction only", "Reset keeps the State", "ID lost", "Snapshot lost", "empty Encoded becomes nil", "changes lost",
 		"parts are seen", "reader before the start", "reader beyond the end", "Open from the start",
 		"Reset never goes back", "Trim takes one too many", "returns its own memory", "one too long a batch",
 		"endless batch", "skips", "Next ignores its context", "Next does not wait", "forgets on restart",

@@ -63,6 +63,7 @@ func Run(t *testing.T, schema string, open func(t *testing.T) Target) {
 		"rows and checkpoint arrive together":            (*suite).together,
 		"an empty transaction moves the checkpoint":      (*suite).empty,
 		"a sink opened anew stands where it stood":       (*suite).reopen,
+		"state is stored with the position":              (*suite).state,
 		"a gap or a repeat is refused":                   (*suite).gap,
 		"changes of one row keep their order":            (*suite).hot,
 		"parts are unseen until the last":                (*suite).parts,
@@ -205,6 +206,60 @@ func (s *suite) reopen() {
 	s.apply(k, tx(2, s.insert(2, "b", 2)))
 	s.stands(k, 2)
 	s.holds(Row{1, "a", 1}, Row{2, "b", 2})
+}
+
+// stateful gives tx a State: all bytes, and n to tell one from another.
+func stateful(tx *dfs.Transaction, n byte) *dfs.Transaction {
+	b := make([]byte, 300)
+	for i := range b {
+		b[i] = byte(i) + n
+	}
+	tx.State = string(b)
+	return tx
+}
+
+// state checks that the latest State is kept by transactions without one, and
+// that it never comes apart from the position.
+func (s *suite) state() {
+	k := s.open()
+	at := func(want *dfs.Transaction, state string) {
+		s.Helper()
+		want.State = state
+		got, err := k.Checkpoint(s.Context())
+		if err != nil {
+			s.Fatalf("Checkpoint: %v", err)
+		}
+		if got != want.Checkpoint {
+			s.Fatalf("Checkpoint is %+v, want %+v", got, want.Checkpoint)
+		}
+	}
+	s.stands(k, 0)
+	one, two, three := stateful(tx(1), 1).State, stateful(tx(1), 2).State, stateful(tx(1), 3).State
+	s.apply(k, stateful(tx(1, s.insert(1, "a", 1)), 1))
+	at(tx(1), one)
+	s.apply(k, tx(2, s.insert(2, "b", 2)))
+	at(tx(2), one)
+	// Only the last part has it, and it waits for the end like all of the parts.
+	s.apply(k, stateful(tx(3), 2), tx(4), part(5, s.insert(3, "c", 3)))
+	s.apply(k, part(6, s.insert(4, "d", 4)))
+	at(tx(4), two)
+	s.apply(k, part(5, s.insert(3, "c", 3)))
+	s.apply(k, stateful(tx(6, s.insert(4, "d", 4)), 3), tx(7))
+	at(tx(7), three)
+	if err := k.Apply(s.Context(), []*dfs.Transaction{stateful(tx(9), 1)}); !errors.Is(err, dfs.ErrConflict) {
+		s.Fatalf("Apply of transaction 9 after 7: %v, want ErrConflict", err)
+	}
+	at(tx(7), three)
+	if c, ok := k.(io.Closer); ok {
+		if err := c.Close(); err != nil {
+			s.Fatal(err)
+		}
+	}
+	k = s.open()
+	at(tx(7), three)
+	s.apply(k, tx(8))
+	at(tx(8), three)
+	s.holds(Row{1, "a", 1}, Row{2, "b", 2}, Row{3, "c", 3}, Row{4, "d", 4})
 }
 
 func (s *suite) gap() {
