@@ -309,6 +309,10 @@ func (a *assembler) tableMap(ctx context.Context, e event) error {
 // tells of a table is how it is now. If it was created or altered after what is
 // read here was logged, its columns may have had other names then.
 func (a *assembler) record(ctx context.Context, m *tableMap) ([]byte, error) {
+	if a.src.paths != nil {
+		return nil, a.fault(fmt.Sprintf("rows of %s.%s were logged without column names, and there is no server to ask for them", m.schemaN, m.name),
+			"read this log from its server, or set binlog_row_metadata=FULL where the source has that and start behind this place")
+	}
 	r, err := a.src.schemas.record(ctx, m.schemaN, m.name, m.event, a.src.maria)
 	if err != nil {
 		return nil, err

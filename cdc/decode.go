@@ -139,25 +139,45 @@ func (s *Source) Decode(ctx context.Context, batch []*dfs.Transaction) error {
 			return err
 		}
 		from := len(d.changes)
-		if err := d.transaction(tx.Encoded); err != nil {
-			var partial *EventError
-			if errors.As(err, &partial) {
-				at, err := ParsePosition(tx.Pos)
-				if err == nil {
-					partial.At = at.place()
-					if !tx.More {
-						partial.After = at.start()
-					}
-				}
-				partial.ID = tx.ID
-				return partial
-			}
-			return fmt.Errorf("decode transaction %s: %w", tx.ID, err)
+		if err := d.tryTransaction(tx.Encoded); err != nil {
+			return located(err, tx)
 		}
 		tx.Changes = d.changes[from:len(d.changes):len(d.changes)]
 		tx.Encoded = nil
 	}
 	return nil
+}
+
+// tryTransaction is transaction, and makes an error of a panic.
+func (d *decoder) tryTransaction(b []byte) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = recovered(r)
+		}
+	}()
+	return d.transaction(b)
+}
+
+// located says of an error that decoding tx has met where it was met.
+func located(err error, tx *dfs.Transaction) error {
+	var typed *TypeError
+	if errors.As(err, &typed) {
+		return fmt.Errorf("decode transaction %s: %w", tx.ID, err)
+	}
+	at, bad := ParsePosition(tx.Pos)
+	place := ""
+	if bad == nil {
+		place = at.place()
+	}
+	err = unreadable(err, place, tx.ID)
+	var event *EventError
+	if errors.As(err, &event) {
+		event.At, event.ID = place, tx.ID
+		if bad == nil && !tx.More {
+			event.After = at.start()
+		}
+	}
+	return err
 }
 
 // countRows returns how many records of a container give a Change at least.

@@ -1,9 +1,13 @@
 package cdc
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
+
+	"github.com/dataflowsync/dfs"
 )
 
 var (
@@ -55,8 +59,9 @@ func (e *SetupError) Error() string {
 // An EventError means that the log holds something that cannot be handed on
 // without loss.
 type EventError struct {
-	// At is the place in the log, as file:position, where the event ends. If
-	// Decode has found it, it is the place in Transaction.Pos.
+	// At is the place in the log, as file:position, where the event ends, or where
+	// it begins if not even its length could be read. If Decode has found it, it
+	// is the place in Transaction.Pos.
 	At   string
 	ID   string // the GTID of the transaction, if it has one
 	What string
@@ -65,7 +70,12 @@ type EventError struct {
 	// After is the Options.Start for a stream that is to begin right behind the
 	// transaction. It is empty if that place is not known.
 	After string
+
+	Err error // the cause, where there is one besides What
 }
+
+// Unwrap returns Err.
+func (e *EventError) Unwrap() error { return e.Err }
 
 func (e *EventError) Error() string {
 	id, after := "", ""
@@ -91,3 +101,38 @@ type TypeError struct {
 func (e *TypeError) Error() string {
 	return fmt.Sprintf("cdc: column %s of %s: cannot read type %s; %s", e.Column, e.Table, e.Type, e.Cure)
 }
+
+// A panicError is a fault of this program, which was met in a log that is damaged
+// or of a form that nobody thought of. Reading one must not end the process that
+// does it. There are two places that recover from a panic, Stream.Next and
+// Source.Decode, and what they recover is an *EventError with a panicError in it.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.value, e.stack) }
+
+// unreadable makes an *EventError of an error that was met in the log at a place,
+// unless it is one that says by itself what is to be done about it.
+func unreadable(err error, at, id string) error {
+	var event *EventError
+	var typed *TypeError
+	var setup *SetupError
+	switch {
+	case err == nil, errors.As(err, &event), errors.As(err, &typed), errors.As(err, &setup),
+		errors.Is(err, dfs.ErrTransient), errors.Is(err, ErrPurged), errors.Is(err, ErrDiverged),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	}
+	if _, answered := errorCode(err); answered {
+		return err
+	}
+	return &EventError{
+		At: at, ID: id, What: strings.TrimPrefix(err.Error(), "cdc: "), Err: err,
+		Cure: "the log is damaged there, or of a form that this program does not know: update it, or start behind this place with a new copy of the data",
+	}
+}
+
+// recovered makes an error of what recover has returned.
+func recovered(value any) error { return &panicError{value, debug.Stack()} }

@@ -128,31 +128,6 @@ func checkEvent(b []byte, sum bool) (event, error) {
 	return b[:end], nil
 }
 
-// parseFormat reads a format description event. It returns whether the events
-// that follow have a CRC32 at their end.
-func parseFormat(e event) (sum bool, err error) {
-	b := e.body()
-	// 2 bytes version, 50 server version, 4 time, 1 header length, one length
-	// for each type, 1 checksum algorithm, 4 checksum.
-	if len(b) < 57+evDeleteRows1+5 {
-		return false, errShortEvent
-	}
-	if v := binary.LittleEndian.Uint16(b); v != 4 || b[56] != headerLen {
-		return false, fmt.Errorf("cdc: binary log has format version %d; this program reads version 4, of MySQL 5.0 and later", v)
-	}
-	if b[57+evTableMap-1] != 8 {
-		return false, errors.New("cdc: binary log was written by a server older than MySQL 5.1.4; upgrade the source")
-	}
-	switch alg := b[len(b)-5]; alg {
-	case 0:
-		return false, nil
-	case 1:
-		return true, nil
-	default:
-		return false, fmt.Errorf("cdc: binary log uses the unknown checksum algorithm %d; set binlog_checksum=CRC32 on the source", alg)
-	}
-}
-
 // A query is what a query event says.
 type query struct {
 	took   uint32 // seconds from the event's time until it was made

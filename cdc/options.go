@@ -23,7 +23,8 @@ type Options struct {
 	// "file:NAME:POSITION" (as SHOW BINARY LOG STATUS shows it, a place between
 	// two transactions). What "now" and "earliest" are is found out once, when the
 	// first Stream without a checkpoint opens, so that nothing is lost when it has
-	// to be opened again before its first position was stored. Default: "now".
+	// to be opened again before its first position was stored. Default: "now", or
+	// "earliest" for files.
 	Start string
 
 	// ServerID is the number by which the server knows this replica. No two
@@ -58,6 +59,11 @@ type Options struct {
 	// them nevertheless, if no column got another name or place since: where an
 	// index was added, say.
 	TrustColumnNames bool
+
+	// Follow makes a stream of files wait for more at the end of the last one, and
+	// for new files. By default it ends there. It needs a folder or an index file
+	// to find new files in. It means nothing for a server.
+	Follow bool
 
 	// Logger gets what a person may want to know. Default: slog.Default().
 	Logger *slog.Logger

@@ -47,7 +47,9 @@ func (r *remote) next(ctx context.Context, wait bool) (event, error) {
 	}
 	e, err := checkEvent(b[1:], r.sum)
 	if err == nil && e.kind() == evFormat {
-		r.sum, err = parseFormat(e)
+		var f format
+		f, err = parseFormat(e)
+		r.sum = f.sum
 	}
 	return e, err
 }

@@ -17,7 +17,8 @@ import (
 	"github.com/dataflowsync/dfs"
 )
 
-// A Source is one MySQL or MariaDB server. It is safe for concurrent use.
+// A Source is the log of one MySQL or MariaDB server: Open reads it from the
+// server, and OpenFiles from files. It is safe for concurrent use.
 type Source struct {
 	cfg    *mysql.Config
 	db     *sql.DB
@@ -29,6 +30,7 @@ type Source struct {
 	tryID    uint32 // for a connection that only tries
 	uuid     string // our own, which MySQL knows our connections by
 	schemas  *schemas
+	paths    []string // of log files, instead of a server
 	plans    plans
 
 	// What Open found out about the server.
@@ -129,6 +131,9 @@ func (s *Source) Close() error {
 	for _, st := range open {
 		st.in.Close()
 	}
+	if s.db == nil {
+		return nil
+	}
 	return s.db.Close()
 }
 
@@ -139,10 +144,13 @@ func (s *Source) closed(st *Stream) {
 	s.mu.Unlock()
 }
 
-// Open implements dfs.Source. It returns a *Stream. A Source has one at a time:
+// Open implements dfs.Source. It returns a *Stream. A server has one at a time:
 // when a newer one opens, the server ends the older one. So a connection that
 // only looks alive does not stand in the way of the next.
 func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, error) {
+	if s.db == nil {
+		return s.openFiles(ctx, from)
+	}
 	at, fix, err := s.begin(ctx, from)
 	if err != nil {
 		return nil, err

@@ -13,6 +13,9 @@ import (
 // If not, the error is a *SetupError. Open does not look: where there is a
 // checkpoint Start means nothing, and may have left the log long ago.
 func (s *Source) CheckStart(ctx context.Context) error {
+	if s.db == nil {
+		return s.checkStartFiles(ctx)
+	}
 	p, err := s.startAt(ctx)
 	if err != nil {
 		return err

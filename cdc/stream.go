@@ -78,7 +78,7 @@ func (s *Stream) Next(ctx context.Context, batch []*dfs.Transaction) (int, error
 		s.emit(nil, false)
 	}
 	for s.n < len(batch) && s.size < batchSize {
-		more, err := s.step(ctx)
+		more, err := s.tryStep(ctx)
 		if err != nil {
 			if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 				if s.n > 0 {
@@ -87,7 +87,7 @@ func (s *Stream) Next(ctx context.Context, batch []*dfs.Transaction) (int, error
 				return 0, err
 			}
 			if err == io.EOF && s.asm.moved {
-				s.emit(nil, false)
+				s.emit(nil, false) // no part is open: see fileEvents.last
 			}
 			s.err = err
 			break
@@ -104,15 +104,37 @@ func (s *Stream) Next(ctx context.Context, batch []*dfs.Transaction) (int, error
 	return s.n, nil
 }
 
+// tryStep is step, and makes an error of a panic.
+func (s *Stream) tryStep(ctx context.Context) (more bool, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = s.unreadable(recovered(r))
+		}
+	}()
+	return s.step(ctx)
+}
+
+// unreadable says of an error where in the log it was met.
+func (s *Stream) unreadable(err error) error {
+	if err == nil {
+		return nil
+	}
+	id := ""
+	if s.asm.tx.hasID {
+		id = string(s.asm.appendID(nil))
+	}
+	return unreadable(err, s.asm.place(), id)
+}
+
 // step takes one event. It waits for one only while the batch is empty, and
 // reports whether there was one.
 func (s *Stream) step(ctx context.Context) (bool, error) {
 	if s.payload.left {
 		e, err := s.payload.next()
 		if err != nil || e == nil {
-			return err == nil, err
+			return err == nil, s.unreadable(err)
 		}
-		return true, s.asm.handle(ctx, e, true)
+		return true, s.unreadable(s.asm.handle(ctx, e, true))
 	}
 	e, err := s.in.next(ctx, s.n == 0)
 	if err != nil || e == nil {
@@ -122,10 +144,10 @@ func (s *Stream) step(ctx context.Context) (bool, error) {
 	if e.kind() == evPayload {
 		s.asm.step(e)
 		s.asm.counted.events++
-		return true, s.payload.open(e)
+		return true, s.unreadable(s.payload.open(e))
 	}
 	if err := s.asm.handle(ctx, e, false); err != nil {
-		return false, err
+		return false, s.unreadable(err)
 	}
 	s.idle()
 	return true, nil
