@@ -133,6 +133,7 @@ type query struct {
 	took   uint32 // seconds from the event's time until it was made
 	schema string
 	text   string
+	vars   []byte // status variables; see session
 }
 
 // parseQuery reads a query event. The strings alias the event.
@@ -150,7 +151,7 @@ func parseQuery(e event) (q query, err error) {
 	if len(b) < vars+schema+1 {
 		return q, errShortEvent
 	}
-	b = b[vars:]
+	q.vars, b = b[:vars], b[vars:]
 	q.schema, b = alias(b[:schema]), b[schema+1:]
 	if e.kind() == evQueryZ {
 		if b, err = inflate(b); err != nil {

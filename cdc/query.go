@@ -139,7 +139,7 @@ func (a *assembler) ddl(e event, s statement, q query) error {
 	if s.settled && len(s.tables) == 1 {
 		t.Schema, t.Name = s.tables[0].schema, s.tables[0].name
 	}
-	a.statement(dfs.Change{Op: dfs.DDL, Table: t, Query: s.text})
+	a.statement(dfs.Change{Op: dfs.DDL, Table: t, Query: s.text, Session: q.session(e, a.src.maria)})
 	a.src.opts.Logger.Info("statement handed on", "at", fmt.Sprintf("%s:%d", a.file, a.off), "table", t.String())
 	return nil
 }
