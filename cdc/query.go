@@ -1,10 +1,12 @@
 package cdc
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/ddl"
 )
 
 // query handles a statement in the log.
@@ -12,46 +14,53 @@ func (a *assembler) query(e event, q query) error {
 	if q.text == "BEGIN" {
 		return a.begin(e)
 	}
-	s := parseStatement(q.text, q.schema)
-	switch s.kind {
-	case stmtBegin:
+	s := ddl.Parse(q.text, q.schema, a.mode(q))
+	switch s.Kind {
+	case ddl.Begin:
 		return a.begin(e)
-	case stmtCommit:
+	case ddl.Commit:
 		return a.commit(e)
-	case stmtRollback:
+	case ddl.Rollback:
 		return a.rollback(e)
-	case stmtRollbackTo:
+	case ddl.RollbackTo:
 		if len(a.part) > 0 || a.tx.parts {
 			return a.refuse(e, "a transaction undoes a part of itself with ROLLBACK TO SAVEPOINT, after changes to followed tables",
 				"it mixes tables with and without transactions: convert them all to InnoDB")
 		}
 		return nil
-	case stmtXAStart:
+	case ddl.XAStart:
 		if err := a.begin(e); err != nil {
 			return err
 		}
-		a.tx.xa = s.xid
+		a.tx.xa = s.XID
 		return nil
-	case stmtXAEnd:
-		a.tx.xa = s.xid // MariaDB logs no XA START
+	case ddl.XAEnd:
+		a.tx.xa = s.XID // MariaDB logs no XA START
 		return nil
-	case stmtXAFinish:
-		if err := a.xaFinish(e, s.xid); err != nil {
+	case ddl.XAPrepare, ddl.XACommit, ddl.XARollback:
+		if err := a.xaFinish(e, s.XID); err != nil {
 			return err
 		}
-	case stmtDML:
-		if a.concerned(s, q) {
+	case ddl.DML:
+		if a.concerned(&s, q) {
 			err := a.refuse(e, "rows were changed by a statement that was logged as such",
 				"set binlog_format=ROW on the source, for running sessions too")
 			if err != nil {
 				return err
 			}
 		}
-	case stmtAside:
+	case ddl.Savepoint, ddl.Nothing:
+	case ddl.CreateView, ddl.AlterView, ddl.DropView, ddl.Trigger, ddl.Routine, ddl.Event, ddl.Account, ddl.Storage, ddl.AlterSchema:
 		a.counted.statementsFiltered++
-	case stmtDDL:
-		if err := a.ddl(e, s, q); err != nil {
-			return err
+	default:
+		switch {
+		case s.Temporary: // it is the session's own, and its rows are not logged
+		case s.Kind == ddl.CreateSchema && !s.OrReplace:
+			a.counted.statementsFiltered++
+		default:
+			if err := a.ddl(e, &s, q); err != nil {
+				return err
+			}
 		}
 	}
 	if a.tx.begun {
@@ -95,20 +104,42 @@ func (a *assembler) rollback(e event) error {
 	return a.commit(e)
 }
 
+// Bits of an sql_mode, the same for MySQL and MariaDB.
+const (
+	modeANSIQuotes         = 1 << 2
+	modeNoBackslashEscapes = 1 << 20
+)
+
+// mode says how to read the text of a query. Both servers write the status
+// variables in the order of their codes: first the flags (code 0, 4 bytes), then
+// the sql_mode (code 1, 8 bytes).
+func (a *assembler) mode(q query) ddl.Mode {
+	b := q.vars
+	if len(b) >= 5 && b[0] == 0 {
+		b = b[5:]
+	}
+	bits := uint64(0)
+	if len(b) >= 9 && b[0] == 1 {
+		bits = binary.LittleEndian.Uint64(b[1:])
+	}
+	return ddl.Mode{
+		ANSIQuotes:         bits&modeANSIQuotes != 0,
+		NoBackslashEscapes: bits&modeNoBackslashEscapes != 0,
+		MariaDB:            a.at.kind == byMaria,
+	}
+}
+
 // concerned reports whether a statement may be about something followed.
-func (a *assembler) concerned(s statement, q query) bool {
+func (a *assembler) concerned(s *ddl.Statement, q query) bool {
 	f := a.src.filter
-	if s.settled {
-		return slices.ContainsFunc(s.tables, func(n tableName) bool { return f.follows(n.schema, n.name) })
+	if s.Settled {
+		return slices.ContainsFunc(s.Tables, func(t ddl.Table) bool { return f.follows(t.Schema, t.Name) })
 	}
 	if f.follows(q.schema, "") {
 		return true
 	}
-	// Take each pair of names with a dot between for a table.
-	l := lexer{s: q.text}
-	var t [3]token
-	for t[2] = l.next(); t[2].kind != tokEnd; t[0], t[1], t[2] = t[1], t[2], l.next() {
-		if t[1].punct(".") && f.follows(t[0].text, t[2].text) {
+	for t := range s.Pairs() {
+		if f.follows(t.Schema, t.Name) {
 			return true
 		}
 	}
@@ -116,11 +147,11 @@ func (a *assembler) concerned(s statement, q query) bool {
 }
 
 // ddl handles a statement that may alter tables.
-func (a *assembler) ddl(e event, s statement, q query) error {
-	for _, n := range s.tables {
-		a.src.schemas.forget(n.schema, n.name)
+func (a *assembler) ddl(e event, s *ddl.Statement, q query) error {
+	for _, t := range s.Tables {
+		a.src.schemas.forget(t.Schema, t.Name)
 	}
-	if !s.settled {
+	if !s.Settled {
 		a.src.schemas.forgetAll()
 	}
 	if !a.concerned(s, q) {
@@ -136,10 +167,10 @@ func (a *assembler) ddl(e event, s statement, q query) error {
 		return nil
 	}
 	t := &dfs.Table{Schema: q.schema}
-	if s.settled && len(s.tables) == 1 {
-		t.Schema, t.Name = s.tables[0].schema, s.tables[0].name
+	if s.Settled && len(s.Tables) == 1 {
+		t.Schema, t.Name = s.Tables[0].Schema, s.Tables[0].Name
 	}
-	a.statement(dfs.Change{Op: dfs.DDL, Table: t, Query: s.text, Session: q.session(e, a.src.maria)})
+	a.statement(dfs.Change{Op: dfs.DDL, Table: t, Query: s.Text, Session: q.session(e, a.src.maria)})
 	a.src.opts.Logger.Info("statement handed on", "at", fmt.Sprintf("%s:%d", a.file, a.off), "table", t.String())
 	return nil
 }

@@ -113,6 +113,10 @@ func createTime(ctx context.Context, db *sql.DB, schema, table string) (int64, e
 	return t.Int64, nil
 }
 
+// A tableName is the name of a table as the server has it, or with an empty name
+// a schema.
+type tableName struct{ schema, name string }
+
 func (n tableName) String() string { return n.schema + "." + n.name }
 
 // forget drops what is known of a table, or of all tables of a schema.
