@@ -2,8 +2,10 @@ package cdc
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/ddl"
 )
 
 // Row images that leave columns out. With binlog_row_image=MINIMAL the image
@@ -21,18 +23,21 @@ import (
 
 // annotate takes the text of the statement that the rows that follow are of.
 func (a *assembler) annotate(e event) {
-	l := lexer{s: alias(e.body())}
-	first := l.next()
-	switch {
-	case first.is("INSERT"), first.is("UPDATE"), first.is("DELETE"):
-		a.tx.plain = true
-	case first.is("LOAD"):
-		a.tx.plain = true
-		for t := l.next(); t.kind != tokEnd && !t.is("TABLE"); t = l.next() {
-			a.tx.plain = a.tx.plain && !t.is("REPLACE")
+	a.tx.plain = false
+	first := true
+	for w := range ddl.Words(alias(e.body()), ddl.Mode{MariaDB: true}) {
+		w = strings.ToUpper(w)
+		switch {
+		case first && w != "LOAD":
+			a.tx.plain = w == "INSERT" || w == "UPDATE" || w == "DELETE"
+			return
+		case w == "REPLACE":
+			a.tx.plain = false
+			return
+		case w == "TABLE":
+			return
 		}
-	default:
-		a.tx.plain = false
+		first, a.tx.plain = false, true
 	}
 }
 
