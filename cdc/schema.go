@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/coltype"
 )
 
 // A schemas asks the server for what its table maps leave out, and remembers
@@ -161,7 +162,7 @@ func readTable(ctx context.Context, db *sql.DB, schema, table string) (*dfs.Tabl
 		c.Nullable = nullable == "YES"
 		switch short = strings.ToLower(short); short {
 		case "enum", "set":
-			c.Type, c.Members = short, members(full)
+			c.Type, c.Members = short, coltype.Members(full)
 			c.Charset, c.Collation = "", ""
 		default:
 			c.Type = plainType(full)
@@ -212,29 +213,4 @@ func plainType(s string) string {
 		}
 	}
 	return s
-}
-
-// members reads the names in "enum('a','it”s')".
-func members(s string) []string {
-	var list []string
-	_, s, _ = strings.Cut(s, "(")
-	for strings.HasPrefix(s, "'") {
-		var name strings.Builder
-		i := 1
-		for ; i < len(s); i++ {
-			if s[i] == '\'' {
-				if i+1 >= len(s) || s[i+1] != '\'' {
-					break
-				}
-				i++
-			}
-			name.WriteByte(s[i])
-		}
-		list = append(list, name.String())
-		if i+1 >= len(s) || s[i+1] != ',' {
-			break
-		}
-		s = s[i+2:]
-	}
-	return list
 }

@@ -81,7 +81,7 @@ func (m *MySQL) begin(move *dfs.Transaction, parts bool) {
 
 // again undoes a run and begins it anew.
 func (m *MySQL) again(ctx context.Context, move *dfs.Transaction, parts bool) error {
-	sql := "SET foreign_key_checks=1; ROLLBACK"
+	sql := restoreSQL + "; ROLLBACK"
 	if parts {
 		sql += " TO SAVEPOINT dfs_part"
 	}
@@ -106,7 +106,7 @@ func (m *MySQL) commit(ctx context.Context) error {
 // names a transaction at which to stop, the ones before it are applied first.
 func (m *MySQL) fail(ctx context.Context, run []*dfs.Transaction, parts bool, err error) error {
 	if m.sess != nil {
-		if _, e := m.exec(ctx, []byte("SET foreign_key_checks=1; ROLLBACK")); e != nil {
+		if _, e := m.exec(ctx, []byte(restoreSQL+"; ROLLBACK")); e != nil {
 			m.drop()
 		}
 	}
@@ -197,8 +197,8 @@ func (m *MySQL) merged(ctx context.Context, list []item, begin func()) error {
 			return err
 		}
 	}
-	if w.fkOff || w.fkUnknown {
-		w.statement("SET foreign_key_checks=1", uncounted)
+	if w.fkOff || w.fkUnknown || w.loose {
+		w.statement(restoreSQL, uncounted)
 	}
 	if err := p.wait(); err != nil {
 		if p.refused != nil {

@@ -62,7 +62,7 @@ func (m *MySQL) pieces(ctx context.Context, list []item) error {
 			return err
 		}
 		m.stats.fallbacks.Add(1)
-		if _, err := m.exec(ctx, []byte("SET foreign_key_checks=1; ROLLBACK TO SAVEPOINT dfs_piece")); err != nil {
+		if _, err := m.exec(ctx, []byte(restoreSQL+"; ROLLBACK TO SAVEPOINT dfs_piece")); err != nil {
 			return err
 		}
 		if err := m.pieces(ctx, part); err != nil {
@@ -137,9 +137,18 @@ func (m *MySQL) row(ctx context.Context, g *group, r *rowOp) (int64, error) {
 	if len(sql) > m.sess.srv.maxPacket {
 		return 0, &tooLargeError{"a row", len(sql), m.sess.srv.maxPacket}
 	}
+	zeros := g.m.groupZeros(g.op, []rowOp{*r}, nil)
+	if zeros > 0 {
+		sql = append(appendCheck(append([]byte(looseSQL+";"), sql...), zeros), ";"+strictSQL...)
+	}
 	n, err := m.exec(ctx, sql)
-	if err != nil {
+	switch {
+	case err != nil && zeros > 0 && serverError(err) == erSubqueryRows:
+		return 0, errors.New("the target changes a value of the row, or of one that it makes from it, beside the ENUM that holds no member")
+	case err != nil:
 		return 0, err
+	case zeros > 0:
+		return n[1], nil
 	}
 	return n[0], nil
 }

@@ -59,6 +59,7 @@ const (
 	erTableAccess       = 1142
 	erColumnAccess      = 1143
 	erSpecificAccess    = 1227
+	erSubqueryRows      = 1242
 	erLockWait          = 1205
 	erKeyNotFound       = 1032 // of row events
 	erNoReferencedRow   = 1216

@@ -40,15 +40,13 @@ func (c *column) appendEqual(b []byte, tc *targetColumn, v dfs.Value) []byte {
 		b = append(appendIdent(append(b, " AND CAST("...), c.name), " AS BINARY)=CAST(CONVERT("...)
 		b = append(c.appendValue(b, v), " USING "...)
 		return append(append(b, tc.charset...), ") AS BINARY)"...)
-	case v.Kind() == dfs.JSON && strings.HasPrefix(tc.typ, "json"):
+	case (v.Kind() == dfs.JSON || v.Kind() == dfs.String) && tc.typ == "json":
 		b = append(appendIdent(b, c.name), "=CAST("...)
 		return append(c.appendValue(b, v), " AS JSON)"...)
 	case isSpatial(tc.typ) || strings.HasPrefix(tc.typ, "vector"):
 		// These have no = of their own, or one that means something else.
 		b = append(appendIdent(append(b, "HEX("...), c.name), ")=HEX("...)
 		return append(c.appendValue(b, v), ')')
-	case c.members != nil:
-		return c.appendValue(append(appendIdent(b, c.name), '='), v)
 	}
 	return c.appendKey(append(appendIdent(b, c.name), '='), v)
 }

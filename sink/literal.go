@@ -76,10 +76,7 @@ func (c *column) appendValue(b []byte, v dfs.Value) []byte {
 	case dfs.Int64:
 		return strconv.AppendInt(b, v.Int(), 10)
 	case dfs.Uint64:
-		if c.members != nil {
-			return c.appendMembers(b, v.Uint())
-		}
-		return strconv.AppendUint(b, v.Uint(), 10)
+		return c.appendUint(b, v.Uint())
 	case dfs.Float32, dfs.Float64:
 		// Always with an exponent: a number without is DECIMAL, which has no
 		// negative zero and at most 81 digits. A FLOAT as the DOUBLE that it
@@ -102,7 +99,7 @@ func (c *column) appendValue(b []byte, v dfs.Value) []byte {
 
 // appendKey appends v for a comparison with the column. It differs from
 // appendValue where the server compares other than it stores: a date with text
-// as text, and an ENUM as the number that it is.
+// as text.
 func (c *column) appendKey(b []byte, v dfs.Value) []byte {
 	switch v.Kind() {
 	case dfs.Date:
@@ -111,14 +108,33 @@ func (c *column) appendKey(b []byte, v dfs.Value) []byte {
 		b = append(b, "TIME"...)
 	case dfs.DateTime, dfs.Timestamp:
 		b = append(b, "TIMESTAMP"...)
-	case dfs.Uint64:
-		return strconv.AppendUint(b, v.Uint(), 10)
 	}
 	return c.appendValue(b, v)
 }
 
+// appendUint appends an integer, or an ENUM or SET.
+func (c *column) appendUint(b []byte, n uint64) []byte {
+	switch {
+	case c.renumber != nil && c.isSet:
+		var bits uint64
+		for i, to := range c.renumber {
+			bits |= n >> i & 1 << to
+		}
+		n = bits
+	case c.renumber != nil && n > 0 && n <= uint64(len(c.renumber)):
+		n = uint64(c.renumber[n-1]) + 1
+	case c.members != nil && (n > 0 || !c.isEnum):
+		return c.appendMembers(b, n)
+	}
+	if c.isSet {
+		// What has all of 64 bits compares as a negative number.
+		return strconv.AppendInt(b, int64(n), 10)
+	}
+	return strconv.AppendUint(b, n, 10)
+}
+
 // appendMembers appends the names of an ENUM's ordinal or a SET's bits, for a
-// target whose type lists other members or another order.
+// target that has not all of the members, or is a text.
 func (c *column) appendMembers(b []byte, n uint64) []byte {
 	if c.isSet {
 		var names []string

@@ -26,6 +26,7 @@ type mapping struct {
 	refCols  colset      // columns that children refer to
 	alwaysOn colset      // columns that each update writes
 	rowwise  colset      // columns that a derived table cannot carry
+	enums    []int       // columns that are an ENUM on both sides
 
 	// ordered says that the bytes of a key do not tell whether the target
 	// finds two keys equal. So changes keep their order within the table.
@@ -62,10 +63,13 @@ type column struct {
 
 	implicit string // see targetColumn
 
-	// members are set if an ENUM or SET is written by name, since the target's
-	// type differs.
-	members []string
-	isSet   bool
+	// For an ENUM or SET whose target's column is of another type. If it is one
+	// with all of the members, renumber holds the target's numbers, by the
+	// source's, from 0; else values are written by their names, members.
+	members  []string
+	renumber []int
+	isSet    bool
+	isEnum   bool // both are an ENUM, in which 0 stands for what was no member
 
 	// These stand around a derived table's column when it is compared with
 	// this one: a collation of its own would be an error, or stop the index
@@ -205,8 +209,18 @@ func (m *mapping) mapColumn(i int, tc *targetColumn) {
 	}
 	if len(sc.Members) > 0 {
 		c.isSet = sc.Type == "set" || strings.HasPrefix(sc.Type, "set(")
-		if tc.typ != memberType(c.isSet, sc.Members) {
+		c.isEnum = !c.isSet && strings.HasPrefix(tc.typ, "enum(")
+		if alike := c.isEnum || c.isSet && strings.HasPrefix(tc.typ, "set("); !alike || !slices.Equal(sc.Members, tc.members) {
 			c.members = sc.Members
+			if alike {
+				c.renumber = renumber(sc.Members, tc.members)
+			}
+			if c.isEnum && c.renumber == nil {
+				m.rowwise.add(i) // names and the number 0 do not share a column
+			}
+		}
+		if c.isEnum {
+			m.enums = append(m.enums, i)
 		}
 	}
 	if tc.onUpdate {
@@ -217,21 +231,16 @@ func (m *mapping) mapColumn(i int, tc *targetColumn) {
 	}
 }
 
-// memberType returns the type as information_schema shows it.
-func memberType(isSet bool, members []string) string {
-	b := []byte("enum(")
-	if isSet {
-		b = []byte("set(")
-	}
-	for i, name := range members {
-		if i > 0 {
-			b = append(b, ',')
+// renumber returns the places in to of the names in from, or nil if one is not
+// there.
+func renumber(from, to []string) []int {
+	at := make([]int, len(from))
+	for i, name := range from {
+		if at[i] = slices.Index(to, name); at[i] < 0 {
+			return nil
 		}
-		b = append(b, '\'')
-		b = append(b, strings.ReplaceAll(name, "'", "''")...)
-		b = append(b, '\'')
 	}
-	return string(append(b, ')'))
+	return at
 }
 
 func isSpatial(typ string) bool {

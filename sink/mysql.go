@@ -235,7 +235,7 @@ func (m *MySQL) forget() {
 // If another has taken its place since, it returns dfs.ErrConflict.
 func (m *MySQL) Checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
 	if m.sess != nil {
-		if _, err := m.sess.exec(ctx, []byte("ROLLBACK; SET foreign_key_checks=1")); err != nil {
+		if _, err := m.sess.exec(ctx, []byte("ROLLBACK; "+restoreSQL)); err != nil {
 			m.drop()
 		}
 	}

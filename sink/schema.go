@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/dataflowsync/dfs/internal/coltype"
 )
 
 // table is what the target says of one of its tables.
@@ -41,10 +43,11 @@ type targetColumn struct {
 	charset, collation string
 	nullable           bool
 	generated          bool
-	optional           bool   // an INSERT may leave it out
-	onUpdate           bool   // ON UPDATE CURRENT_TIMESTAMP
-	implicit           string // what an INSERT writes that has no value for it; empty to leave it out
-	octets             int    // the most bytes of text
+	optional           bool     // an INSERT may leave it out
+	onUpdate           bool     // ON UPDATE CURRENT_TIMESTAMP
+	implicit           string   // what an INSERT writes that has no value for it; empty to leave it out
+	octets             int      // the most bytes of text
+	members            []string // of an ENUM or SET
 }
 
 type index struct {
@@ -164,6 +167,7 @@ func (s *session) loadColumns(ctx context.Context, t *table, where string) error
 				strings.Contains(extra, "PERSISTENT"),
 			onUpdate: strings.Contains(extra, "ON UPDATE"),
 			octets:   int(r[7].uint()),
+			members:  coltype.Members(r[1].text),
 		}
 		c.optional = c.nullable || r[5].text == "1" || strings.Contains(extra, "AUTO_INCREMENT") ||
 			strings.Contains(extra, "DEFAULT_GENERATED")

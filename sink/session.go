@@ -16,7 +16,13 @@ import (
 
 // sqlMode makes values arrive as sent: zero dates and the number zero in an
 // AUTO_INCREMENT column pass, and what does not fit is an error.
-const sqlMode = "NO_AUTO_VALUE_ON_ZERO,STRICT_ALL_TABLES,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION"
+const (
+	looseMode = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION"
+	sqlMode   = looseMode + ",STRICT_ALL_TABLES"
+)
+
+// restoreSQL undoes what single groups of changes set for themselves.
+const restoreSQL = "SET foreign_key_checks=1, sql_mode='" + sqlMode + "'"
 
 // lockWait is how long a statement waits for a row lock before it fails with a
 // transient error. The server's own default is 50 s.
@@ -25,7 +31,8 @@ const lockWait = 20
 // sessionSQL prepares a connection. Nothing in it outlives the session, or
 // needs a privilege.
 //
-// FOREIGN_KEY_CHECKS is turned off for single groups of changes (see write.go).
+// FOREIGN_KEY_CHECKS is turned off for single groups of changes (see write.go), and
+// the strict mode for others (see loose.go).
 // The others are named since the server may set them for all: SQL_AUTO_IS_NULL
 // and SQL_SAFE_UPDATES change what a WHERE matches or refuse it, COMPLETION_TYPE
 // can end the connection at each COMMIT, and SQL_SELECT_LIMIT, whose default is

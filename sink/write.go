@@ -28,6 +28,7 @@ type writer struct {
 	want      []int64
 	fkOff     bool // the session has foreign_key_checks=0
 	fkUnknown bool // row events may have changed that
+	loose     bool // the session has no strict mode
 
 	// showCreate executes what was sent, and describes a table.
 	showCreate func(t *table) (string, error)
@@ -46,6 +47,7 @@ const (
 // reset forgets what was not sent.
 func (w *writer) reset() {
 	w.b, w.want, w.fkOff, w.fkUnknown = w.b[:0], nil, false, false
+	w.loose = false
 	w.run++
 }
 
@@ -120,6 +122,7 @@ func (w *writer) sqlGroup(g *group) error {
 		}
 		w.statement(sql, uncounted)
 	}
+	w.setLoose(g.m.groupZeros(g.op, g.rows, g.cols) > 0)
 	if g.serial || g.op == dfs.Update && (len(g.rows) == 1 || g.cols.meets(g.m.rowwise) || !g.m.joins()) {
 		for i := range g.rows {
 			if err := w.single(g, &g.rows[i]); err != nil {
@@ -146,11 +149,12 @@ func (w *writer) sqlGroup(g *group) error {
 // list adds statements of the form head, rows separated by sep, tail. A
 // statement ends before the row with which it would be too large.
 func (w *writer) list(g *group, head, sep, tail string, row func(b []byte, r *rowOp, first bool) []byte) error {
-	n := 0 // rows in the statement at hand
+	n, zeros := 0, 0 // rows in the statement at hand, and ordinals 0 in them
 	end := func() {
 		w.b = append(w.b, tail...)
 		w.want = append(w.want, int64(n))
-		n = 0
+		w.check(zeros)
+		n, zeros = 0, 0
 	}
 	for i := 0; i < len(g.rows); i++ {
 		at := len(w.b)
@@ -172,6 +176,9 @@ func (w *writer) list(g *group, head, sep, tail string, row func(b []byte, r *ro
 			}
 			i--
 			continue
+		}
+		if w.loose {
+			zeros += g.m.zeros(g.rows[i].after, g.cols)
 		}
 		if n++; n == w.maxRows {
 			end()
@@ -388,6 +395,7 @@ func (w *writer) single(g *group, r *rowOp) error {
 		w.b = g.m.appendSingle(w.b, g, r)
 		if len(w.b) <= w.maxBytes || at == 0 {
 			w.want = append(w.want, 1)
+			w.check(g.m.groupZeros(g.op, []rowOp{*r}, g.cols))
 			return nil
 		}
 		w.b = w.b[:at]

@@ -43,7 +43,7 @@ func (c *column) append(b []byte, v dfs.Value) ([]byte, bool) {
 		return b, true
 	case typeEnum:
 		n := v.Uint()
-		return appendInt(b, n, c.width), v.Kind() == dfs.Uint64 && 1 <= n && n <= uint64(c.count)
+		return appendInt(b, n, c.width), v.Kind() == dfs.Uint64 && n <= uint64(c.count) // 0: what was no member
 	case typeSet:
 		return appendInt(b, v.Uint(), c.width), v.Kind() == dfs.Uint64 && (c.count == 64 || v.Uint()>>c.count == 0)
 	case typeDate:
