@@ -92,7 +92,7 @@ func (s *Source) identify(ctx context.Context) error {
 		s.server = strconv.FormatUint(uint64(h.server), 10)
 		return nil
 	}
-	return fmt.Errorf("%s is empty", list[0].path)
+	return fmt.Errorf("%s does not even hold a format description", list[0].path)
 }
 
 // openFiles is Open for files.
@@ -353,7 +353,7 @@ func fileError(p logPath, err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: file %s is missing: put it with the others, or make a new copy of the data", ErrPurged, p.path)
 	case err == io.EOF:
-		return &EventError{At: p.name + ":0", What: "the file is empty", Cure: "copy it from the server again"}
+		return &EventError{At: p.name + ":0", What: "the file does not even hold a format description", Cure: "copy it from the server again"}
 	}
 	return err
 }

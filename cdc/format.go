@@ -12,6 +12,7 @@ import (
 type format struct {
 	version string // of the server
 	maria   bool
+	header  int  // bytes of an event's header: 19, or more with what others have added
 	sum     bool // events end with a CRC32
 	intact  bool // the event matches its own CRC32
 }
@@ -41,9 +42,10 @@ func parseFormat(e event) (f format, err error) {
 	if len(b) < 57 {
 		return f, errShortEvent
 	}
-	if v := binary.LittleEndian.Uint16(b); v != 4 || b[56] != headerLen {
-		return f, fmt.Errorf("cdc: binary log has format version %d with headers of %d bytes; this program reads version 4, of MySQL 5.0 and later, with 19", v, b[56])
+	if v := binary.LittleEndian.Uint16(b); v != 4 || b[56] < headerLen {
+		return f, fmt.Errorf("cdc: binary log has format version %d; this program reads version 4, of MySQL 5.0 and later", v)
 	}
+	f.header = int(b[56])
 	f.version, _, _ = strings.Cut(string(b[2:52]), "\x00")
 	f.maria = strings.Contains(strings.ToLower(f.version), "mariadb")
 	lengths := b[57:]
@@ -56,7 +58,7 @@ func parseFormat(e event) (f format, err error) {
 		case 1:
 			f.sum = true
 		default:
-			return f, fmt.Errorf("cdc: binary log uses the unknown checksum algorithm %d; set binlog_checksum=CRC32 on the source", alg)
+			return f, fmt.Errorf("cdc: binary log uses the unknown checksum algorithm %d", alg)
 		}
 		lengths = lengths[:len(lengths)-5]
 	}
@@ -68,10 +70,9 @@ func parseFormat(e event) (f format, err error) {
 			continue // 0: the server does not write it any more, as MySQL 9 with rows of 5.1
 		}
 		if p.kind == evTableMap && lengths[p.kind-1] == 6 {
-			return f, errors.New("cdc: binary log was written by a server older than MySQL 5.1.4; upgrade the source")
+			return f, errors.New("cdc: binary log was written by a server older than MySQL 5.1.4")
 		}
-		return f, fmt.Errorf("cdc: binary log of server %q has events of type %d in a form that is not known; update this program to one that knows it",
-			f.version, p.kind)
+		return f, fmt.Errorf("cdc: binary log of server %q has events of type %d in a form that is not known", f.version, p.kind)
 	}
 	return f, nil
 }

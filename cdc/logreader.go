@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 )
 
 // A logReader reads the events of one binary log file, each checked against the
@@ -108,7 +109,14 @@ func (l *logReader) next() (event, error) {
 			"give a whole file, as the server or mysqlbinlog --raw wrote it")
 	}
 	size := uint64(e.size())
-	if size < headerLen || l.sum && size < headerLen+4 {
+	least := uint64(headerLen)
+	if e.kind() != evFormat {
+		least = uint64(l.header)
+		if l.sum {
+			least += 4
+		}
+	}
+	if size < least {
 		return nil, l.fault(fmt.Sprintf("an event claims to have %d bytes", size), cureDamaged)
 	}
 	ends := l.off + size
@@ -143,6 +151,11 @@ func (l *logReader) next() (event, error) {
 	}
 	if e.logPos() != uint32(ends) {
 		l.placed = false // a relay log, or MariaDB from 11.4
+	}
+	if extra := l.header - headerLen; extra > 0 && e.kind() != evFormat {
+		// What is known of the header stands at its beginning.
+		copy(e[extra:], e[:headerLen])
+		e = e[extra:]
 	}
 	l.closed = e.kind() == evStop || e.kind() == evRotate
 	l.r += int(size)
@@ -181,7 +194,7 @@ func (l *logReader) magic() error {
 func (l *logReader) describe(e event) error {
 	f, err := parseFormat(e)
 	if err != nil {
-		return l.fault(err.Error(), cureDamaged)
+		return l.fault(strings.TrimPrefix(err.Error(), "cdc: "), "update this program, or let a server that it can read replicate this one")
 	}
 	if f.sum && !f.intact {
 		return l.fault("the format description does not match its checksum", cureDamaged)

@@ -48,7 +48,9 @@ func (r *remote) next(ctx context.Context, wait bool) (event, error) {
 	e, err := checkEvent(b[1:], r.sum)
 	if err == nil && e.kind() == evFormat {
 		var f format
-		f, err = parseFormat(e)
+		if f, err = parseFormat(e); err == nil && f.header != headerLen {
+			err = fmt.Errorf("cdc: the server sends events with headers of %d bytes instead of 19", f.header)
+		}
 		r.sum = f.sum
 	}
 	return e, err
