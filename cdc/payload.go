@@ -88,7 +88,7 @@ func (p *payload) next() (event, error) {
 		return nil, fmt.Errorf("cdc: unpack transaction: %w", err)
 	}
 	size := binary.LittleEndian.Uint32(p.buf[9:])
-	if size < headerLen || size > maxInflate {
+	if size < headerLen || uint64(size) > maxInflate {
 		return nil, fmt.Errorf("cdc: unpack transaction: event claims to have %d bytes", size)
 	}
 	// Grow in steps, so that a damaged size does not take a gigabyte.

@@ -380,19 +380,3 @@ func fuzzTransaction() []byte {
 	}
 	return b
 }
-
-func FuzzDecode(f *testing.F) {
-	f.Add(fuzzTransaction())
-	f.Add(appendRecord(appendContainer(nil, true), recChanges, dfs.AppendChanges(nil, []dfs.Change{{Op: dfs.DDL, Query: "x"}})))
-	src := new(Source)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		tx := &dfs.Transaction{Encoded: b}
-		if err := src.Decode(context.Background(), []*dfs.Transaction{tx}); err == nil {
-			for _, c := range tx.Changes {
-				for _, v := range append(c.Before, c.After...) {
-					_ = v.String()
-				}
-			}
-		}
-	})
-}
