@@ -77,6 +77,9 @@ func (m *MySQL) begin(move *dfs.Transaction, parts bool) {
 	w.separate()
 	w.b = m.appendMove(w.b, move)
 	w.want = append(w.want, fence)
+	if move != nil && m.intent != nil {
+		w.statement(m.endIntent(), uncounted)
+	}
 }
 
 // again undoes a run and begins it anew.
@@ -97,7 +100,7 @@ func (m *MySQL) commit(ctx context.Context) error {
 	if _, err := m.exec(ctx, []byte("COMMIT")); err != nil {
 		return fmt.Errorf("committing up to transaction %d: %w", m.at, err)
 	}
-	m.base, m.open = m.at, false
+	m.base, m.open, m.intent = m.at, false, nil
 	m.stats.commits.Add(1)
 	return nil
 }
@@ -144,8 +147,7 @@ func (m *MySQL) count(run []*dfs.Transaction, list []item) {
 		}
 		for i := range tx.Changes {
 			if c := &tx.Changes[i]; c.Op == dfs.DDL {
-				m.stats.ignoredDDL.Add(1)
-				m.log.Warn("statement skipped", "seq", tx.Seq, "id", tx.ID, "query", limit(c.Query, 400))
+				m.countDDL(tx, c)
 			}
 		}
 	}

@@ -105,6 +105,10 @@ func (m *MySQL) addState(ctx context.Context, s *session) error {
 // each other for ever.
 func (m *MySQL) claim(ctx context.Context, s *session) (dfs.Checkpoint, error) {
 	where := string(appendQuoted([]byte(" WHERE name="), m.name))
+	under, err := m.readIntent(ctx, s)
+	if err != nil {
+		return dfs.Checkpoint{}, err
+	}
 	for try := 0; ; try++ {
 		rows, err := s.query(ctx, "SELECT owner FROM "+m.cpTable+where)
 		if err != nil {
@@ -119,8 +123,9 @@ func (m *MySQL) claim(ctx context.Context, s *session) (dfs.Checkpoint, error) {
 		if m.claimed && !mine {
 			return dfs.Checkpoint{}, m.conflict("another pipeline of this name has taken the checkpoint over")
 		}
-		// What a lost connection of our own has left need not be waited for.
-		if mine || try > 0 {
+		// What a lost connection of our own has left need not be waited for, but
+		// for a statement that alters tables: it holds no lock of the row.
+		if mine && (under == nil || under.owner != old) || try > 0 {
 			s.killHolder(ctx, old)
 		}
 		owner := m.instance + token(4)
@@ -143,6 +148,16 @@ func (m *MySQL) claim(ctx context.Context, s *session) (dfs.Checkpoint, error) {
 	}
 	if _, err := s.exec(ctx, fmt.Appendf(nil, "SET innodb_lock_wait_timeout=%d", lockWait)); err != nil {
 		return dfs.Checkpoint{}, err
+	}
+	// Invariant I1: an intent is read after the row was taken, so that none can
+	// follow, and it is known before anything is applied how its statement ended.
+	if m.intent, err = m.readIntent(ctx, s); err != nil {
+		return dfs.Checkpoint{}, err
+	}
+	if m.intent != nil {
+		if err := m.await(ctx, s, m.intent.owner); err != nil {
+			return dfs.Checkpoint{}, err
+		}
 	}
 	s.hold(ctx, m.owner)
 	rows, err := s.query(ctx, "SELECT seq,pos,owner,state FROM "+m.cpTable+where)

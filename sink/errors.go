@@ -70,6 +70,17 @@ const (
 	erForeignDuplicate  = 1761
 	erForeignDuplicate2 = 1762
 	erDupUnknownKey     = 1859
+
+	erTableExists     = 1050
+	erBadTable        = 1051 // DROP TABLE of a table that is not there
+	erDropMissing     = 1008 // DROP DATABASE of one that is not there
+	erUnknownTable    = 1109 // also of information_schema
+	erUnknownCharset  = 1115
+	erUnknownVariable = 1193
+	erWrongValue      = 1231 // of a variable
+	erReadOnlyVar     = 1238
+	erUnknownCollat   = 1273
+	erDropDenied      = 1370
 )
 
 // transientNumbers are the server errors that may pass by themselves. What it

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/match"
@@ -29,14 +28,26 @@ type MySQLOptions struct {
 	// that matches counts. Default: PolicyError.
 	Conflicts []ConflictRule
 
-	// DDL says what to do with statements that alter tables: PolicyError stops,
-	// PolicyIgnore counts and logs them. Default: PolicyError.
+	// DDL says what to do with statements that alter tables: PolicyApply runs
+	// them on the target, PolicyTry passes over those that fail there, PolicyIgnore
+	// counts and logs them, and PolicyError stops. Default: PolicyError, since
+	// the tables of the target need not be only those of the source, and a DROP
+	// cannot be taken back.
 	DDL Policy
 
-	// DDLDone names transactions, by their ID, whose statement PolicyError lets
-	// pass, because what the target needs of it has been run there by hand. The
-	// error tells the ID. Names that never come do no harm.
+	// DDLRules set policies for some kinds of statement and some tables; the
+	// first that covers a statement counts, and DDL for what none covers.
+	DDLRules []DDLRule
+
+	// DDLDone names transactions, by their ID, whose statement may pass without
+	// being applied, because what the target needs of it has been run there by
+	// hand. The error tells the ID. Names that never come do no harm.
 	DDLDone []string
+
+	// Tables are the tables that the source follows, as in package cdc's Options.
+	// A statement is applied without its other tables, of which the sink knows
+	// nothing. Default: all.
+	Tables []string
 
 	// MaxRows is the most rows that a statement writes. Default: 1000.
 	MaxRows int
@@ -66,7 +77,10 @@ type MySQL struct {
 	routes    []match.Route
 	conflicts []conflictRule
 	ddl       Policy
+	ddlRules  []ddlRule
 	ddlDone   []string
+	ddlTable  string // quoted
+	followed  match.List
 	maxRows   int
 	maxBytes  int
 	sqlOnly   bool
@@ -82,6 +96,9 @@ type MySQL struct {
 	base uint64 // number of the last transaction committed
 	at   uint64 // number of the last transaction or part written
 	open bool   // a transaction of the target holds parts
+
+	intent *intent              // of a statement that may have been run; see ddlrun.go
+	failed map[*dfs.Change]bool // statements that PolicyTry has passed over, until they are counted
 
 	tables map[string]*table    // by key
 	runs   map[string]*tableRun // by key of the table
@@ -122,6 +139,7 @@ func OpenMySQL(ctx context.Context, dsn string, opts *MySQLOptions) (*MySQL, err
 		name: opts.Name, schema: opts.Schema, ddl: opts.DDL, ddlDone: opts.DDLDone,
 		maxRows: opts.MaxRows, maxBytes: opts.MaxBytes, sqlOnly: opts.SQLOnly, log: opts.Logger,
 		instance: token(12) + "-", patience: 1, merger: newMerger(), runs: make(map[string]*tableRun),
+		failed: make(map[*dfs.Change]bool),
 	}
 	var errs []error
 	var err error
@@ -134,12 +152,17 @@ func OpenMySQL(ctx context.Context, dsn string, opts *MySQLOptions) (*MySQL, err
 	}
 	m.writer.minEvents, m.writer.eventRows = 16, &m.stats.eventRows
 	m.cpTable = string(appendIdent(append(appendIdent(nil, m.schema), '.'), checkpointTable))
+	m.ddlTable = string(appendIdent(append(appendIdent(nil, m.schema), '.'), ddlTable))
 	m.forget()
 	s, err := openSession(ctx, m.connector, m.sqlOnly)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.setUp(ctx, s); err != nil {
+	err = m.setUp(ctx, s)
+	if err == nil {
+		err = m.setUpIntents(ctx, s)
+	}
+	if err != nil {
 		s.close()
 		return nil, err
 	}
@@ -179,13 +202,7 @@ func (m *MySQL) options(opts *MySQLOptions) (errs []error) {
 		}
 		m.conflicts = append(m.conflicts, conflictRule{p, c.Policy})
 	}
-	switch m.ddl {
-	case "":
-		m.ddl = PolicyError
-	case PolicyError, PolicyIgnore:
-	default:
-		errs = append(errs, fmt.Errorf("DDL policy %q: use error or ignore", m.ddl))
-	}
+	errs = append(errs, m.ddlOptions(opts)...)
 	if m.maxRows == 0 {
 		m.maxRows = 1000
 	}
@@ -271,47 +288,64 @@ func (m *MySQL) Apply(ctx context.Context, batch []*dfs.Transaction) error {
 	if batch[0].Seq != m.at+1 {
 		return m.conflict(fmt.Sprintf("transaction %d came, and the target stands at %d", batch[0].Seq, m.at))
 	}
-	whole := 0
 	for i, tx := range batch {
 		if tx.Seq != batch[0].Seq+uint64(i) {
 			return fmt.Errorf("transaction %d came after %d: %w", tx.Seq, batch[i-1].Seq, dfs.ErrGap)
 		}
-		if !tx.More {
-			whole = i + 1
-		}
 	}
-	ddlAt, ddl := m.findDDL(batch)
-	if ddl != nil {
-		// What came before is applied, whole transactions only.
-		for batch = batch[:ddlAt]; len(batch) > 0 && batch[len(batch)-1].More; {
-			batch = batch[:len(batch)-1]
+	for len(batch) > 0 {
+		n := m.nextDDL(ctx, batch)
+		if n == len(batch) {
+			return m.applyRows(ctx, batch)
 		}
-		whole = len(batch)
+		tx := batch[n]
+		if n > 0 && batch[n-1].More || n == 0 && m.open {
+			// It is in a later part of a transaction, behind rows. What came before
+			// that is applied, whole transactions only.
+			if err := m.applyRows(ctx, wholeOnes(batch[:n])); err != nil {
+				return err
+			}
+			return &DDLError{tx.Seq, tx.ID, statementOf(tx), errBehindRows}
+		}
+		if err := m.applyRows(ctx, batch[:n]); err != nil {
+			return err
+		}
+		if err := m.statements(ctx, tx); err != nil {
+			return err
+		}
+		// What is left of the transaction moves the checkpoint.
+		end := n + 1
+		for end < len(batch) && batch[end-1].More {
+			end++
+		}
+		if more := m.nextDDL(ctx, batch[n+1:end]); more < end-n-1 {
+			tx := batch[n+1+more]
+			return &DDLError{tx.Seq, tx.ID, statementOf(tx), errBehindRows}
+		}
+		if err := m.applyRows(ctx, batch[n:end]); err != nil {
+			return err
+		}
+		batch = batch[end:]
 	}
+	return nil
+}
+
+// applyRows applies the rows of a batch, and moves the checkpoint past its whole
+// transactions.
+func (m *MySQL) applyRows(ctx context.Context, batch []*dfs.Transaction) error {
+	whole := len(wholeOnes(batch))
 	err := m.apply(ctx, batch[:whole], true)
 	if err == nil && whole < len(batch) {
 		err = m.apply(ctx, batch[whole:], false)
 	}
-	if err == nil {
-		err = ddl
-	}
 	return err
 }
 
-// findDDL returns the first statement that may not pass.
-func (m *MySQL) findDDL(batch []*dfs.Transaction) (int, error) {
-	for i, tx := range batch {
-		for j := range tx.Changes {
-			c := &tx.Changes[j]
-			if c.Op != dfs.DDL {
-				continue
-			}
-			if m.ddl == PolicyError && !slices.Contains(m.ddlDone, tx.ID) {
-				return i, fmt.Errorf("transaction %s alters a table: %q; run what the target needs of it there, "+
-					"then name it as done, %q in DDLDone or ddl_done, and start again", txName(tx.Seq, tx.ID), limit(c.Query, 400), tx.ID)
-			}
-			m.forget() // people alter the target at about this time
-		}
+// wholeOnes returns the batch without the parts at its end whose last is yet to
+// come.
+func wholeOnes(batch []*dfs.Transaction) []*dfs.Transaction {
+	for len(batch) > 0 && batch[len(batch)-1].More {
+		batch = batch[:len(batch)-1]
 	}
-	return 0, nil
+	return batch
 }

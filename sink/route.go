@@ -12,7 +12,8 @@ type Route struct {
 	To string
 }
 
-// A Policy says what to do where the target cannot take a change as it is.
+// A Policy says what to do where the target cannot take a change as it is, or
+// with a statement that alters tables.
 type Policy string
 
 const (
@@ -25,7 +26,8 @@ const (
 	// its unique values are deleted, where the whole of the columns is unique
 	// and the source has them all. A row that is in the way by a unique key over
 	// the first characters of a column, over an expression or over a column that
-	// the source lacks, stays, and the change is a ConflictError.
+	// the source lacks, stays, and the change is a ConflictError. It is for rows
+	// only.
 	PolicyOverwrite Policy = "overwrite"
 
 	// PolicyIgnore leaves the target as it is, and goes on.

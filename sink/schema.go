@@ -317,10 +317,15 @@ func (s *session) showCreate(ctx context.Context, t *table) (string, error) {
 	if err != nil || len(rows) == 0 {
 		return "", err
 	}
-	text := rows[0][1].text
+	return withoutCounter(rows[0][1].text), nil
+}
+
+// withoutCounter cuts the table's AUTO_INCREMENT out of what SHOW CREATE TABLE
+// says.
+func withoutCounter(text string) string {
 	if i := strings.LastIndex(text, " AUTO_INCREMENT="); i > strings.LastIndex(text, "\n)") {
 		rest := strings.TrimLeft(text[i+len(" AUTO_INCREMENT="):], "0123456789")
 		text = text[:i] + rest
 	}
-	return text, nil
+	return text
 }

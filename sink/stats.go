@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Stats counts what a MySQL sink has done since Open.
@@ -26,7 +27,9 @@ type Stats struct {
 	// Lane says how rows are written: "row events", or "SQL: " and why.
 	Lane string
 
-	IgnoredDDL uint64 // statements skipped under PolicyIgnore
+	IgnoredDDL uint64     // statements passed over, by PolicyIgnore, DDLDone or their kind
+	DDL        []DDLCount // statements that alter tables, by kind and outcome
+	Running    *Running   // the statement that is running now; nil if none is
 
 	Conflicts []ConflictCount // by table and policy
 }
@@ -38,16 +41,52 @@ type ConflictCount struct {
 	Count  uint64
 }
 
+// DDLCount says how often statements of a kind came to an outcome.
+type DDLCount struct {
+	Kind    string // one of DDLKinds; "statement" where no rule asks for it
+	Outcome Outcome
+	Count   uint64
+}
+
+// Outcome is what became of a statement.
+type Outcome string
+
+const (
+	Applied Outcome = "applied" // the target has what it does
+	Ignored Outcome = "ignored" // it was passed over
+	Failed  Outcome = "failed"  // the target refused it, and PolicyTry passed over it
+)
+
+// Running is a statement that the target is at, which may take hours.
+type Running struct {
+	Query string // as the target runs it
+	Since time.Time
+}
+
 type stats struct {
 	commits, transactions, statements atomic.Uint64
 	inserts, updates, deletes         atomic.Uint64
 	fallbacks, serial, ignoredDDL     atomic.Uint64
 	eventRows                         atomic.Uint64
 
-	lane atomic.Pointer[string]
+	lane    atomic.Pointer[string]
+	running atomic.Pointer[Running]
 
 	mu        sync.Mutex
 	conflicts map[ConflictCount]uint64 // with Count zero
+	ddl       map[DDLCount]uint64      // with Count zero
+}
+
+func (s *stats) countDDL(c DDLCount) {
+	if c.Outcome == Ignored {
+		s.ignoredDDL.Add(1)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ddl == nil {
+		s.ddl = make(map[DDLCount]uint64)
+	}
+	s.ddl[c]++
 }
 
 func (s *stats) conflict(table string, p Policy) {
@@ -66,7 +105,7 @@ func (m *MySQL) Stats() Stats {
 	out := Stats{
 		Commits: s.commits.Load(), Transactions: s.transactions.Load(), Statements: s.statements.Load(),
 		Inserts: s.inserts.Load(), Updates: s.updates.Load(), Deletes: s.deletes.Load(), EventRows: s.eventRows.Load(),
-		Fallbacks: s.fallbacks.Load(), Serial: s.serial.Load(), IgnoredDDL: s.ignoredDDL.Load(),
+		Fallbacks: s.fallbacks.Load(), Serial: s.serial.Load(), IgnoredDDL: s.ignoredDDL.Load(), Running: s.running.Load(),
 	}
 	if lane := s.lane.Load(); lane != nil {
 		out.Lane = *lane
@@ -79,6 +118,13 @@ func (m *MySQL) Stats() Stats {
 	}
 	slices.SortFunc(out.Conflicts, func(a, b ConflictCount) int {
 		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.Policy, b.Policy))
+	})
+	for c, n := range s.ddl {
+		c.Count = n
+		out.DDL = append(out.DDL, c)
+	}
+	slices.SortFunc(out.DDL, func(a, b DDLCount) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Outcome, b.Outcome))
 	})
 	return out
 }

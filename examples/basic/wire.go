@@ -40,8 +40,8 @@ func targetOptions(c *config.Config, log *slog.Logger) *sink.MySQLOptions {
 	o := &sink.MySQLOptions{
 		Name:     c.Name,
 		Schema:   c.Target.Schema,
-		DDL:      sink.Policy(c.Target.DDL),
 		DDLDone:  c.Target.DDLDone,
+		Tables:   c.Source.Tables,
 		MaxRows:  c.Target.MaxRows,
 		MaxBytes: int(c.Target.MaxBytes),
 		SQLOnly:  c.Target.SQLOnly,
@@ -52,6 +52,9 @@ func targetOptions(c *config.Config, log *slog.Logger) *sink.MySQLOptions {
 	}
 	for _, p := range c.Target.Conflicts {
 		o.Conflicts = append(o.Conflicts, sink.ConflictRule{Tables: p.Tables, Policy: sink.Policy(p.Policy)})
+	}
+	for _, r := range c.Target.DDL {
+		o.DDLRules = append(o.DDLRules, sink.DDLRule{Tables: r.Tables, Kinds: r.Kinds, Policy: sink.Policy(r.Policy)})
 	}
 	return o
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dataflowsync/dfs/internal/ddl"
 	"github.com/dataflowsync/dfs/internal/match"
 )
 
@@ -58,7 +59,9 @@ func (c *Config) check(d *decoder) {
 		d.pattern(path+".tables", err)
 		d.oneOf(path+".policy", p.Policy, "error", "overwrite", "ignore")
 	}
-	d.oneOf("target.ddl", c.Target.DDL, "", "error", "ignore")
+	for i := range c.Target.DDL {
+		c.Target.DDL[i].check(d, fmt.Sprintf("target.ddl[%d]", i))
+	}
 	d.negative("target.max_rows", c.Target.MaxRows < 0)
 	d.negative("target.max_bytes", c.Target.MaxBytes < 0)
 
@@ -68,6 +71,31 @@ func (c *Config) check(d *decoder) {
 
 	d.oneOf("log.format", c.Log.Format, "", "text", "json")
 	d.oneOf("log.level", c.Log.Level, "", "debug", "info", "warn", "error")
+}
+
+func (r *DDLRule) check(d *decoder, path string) {
+	if r.Word != "" {
+		r.Policy, r.Word = r.Word, ""
+		d.oneOf(path, r.Policy, "apply", "try", "ignore", "error")
+		return
+	}
+	d.oneOf(path+".policy", r.Policy, "apply", "try", "ignore", "error")
+	if r.Tables != "" {
+		_, err := match.Parse(r.Tables)
+		d.pattern(path+".tables", err)
+	}
+	for i, k := range r.Kinds {
+		path := fmt.Sprintf("%s.kinds[%d]", path, i)
+		var names []string
+		known := false
+		for kind := ddl.CreateTable; kind <= ddl.DropSchema; kind++ {
+			names = append(names, kind.String())
+			known = known || kind.Is(k)
+		}
+		if line := d.line(path); !known && !d.faulty(line) {
+			d.fault(line, "%s is %q; want one or several of %s, where * stands for any text", path, d.texts[path], strings.Join(names, ", "))
+		}
+	}
 }
 
 func (c *Config) checkStart(d *decoder) {

@@ -84,7 +84,7 @@ type Target struct {
 	Schema    string           `yaml:"checkpoint_schema"`
 	Routes    []Route          `yaml:"routes"`
 	Conflicts []ConflictPolicy `yaml:"conflicts"`
-	DDL       string           `yaml:"ddl"`
+	DDL       []DDLRule        `yaml:"ddl"`
 	DDLDone   []string         `yaml:"ddl_done"`
 	MaxRows   int              `yaml:"max_rows"`
 	MaxBytes  Size             `yaml:"max_bytes"`
@@ -102,6 +102,16 @@ type Route struct {
 type ConflictPolicy struct {
 	Tables string `yaml:"tables"`
 	Policy string `yaml:"policy"` // "error", "overwrite" or "ignore"
+}
+
+// A DDLRule says what happens to statements that alter tables: to those of some
+// kinds about some tables or, if it is a policy alone, to all.
+type DDLRule struct {
+	Tables string   `yaml:"tables"` // default: all
+	Kinds  []string `yaml:"kinds"`  // such as "alter table" and "drop *"; default: all
+	Policy string   `yaml:"policy"` // "apply", "try", "ignore" or "error"
+
+	Word string `yaml:",scalar"` // the policy, if it stands alone; Load moves it to Policy
 }
 
 // Pipeline holds the engine's limits.

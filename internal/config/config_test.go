@@ -63,6 +63,10 @@ target:
     - {from: "*.*", to: "copy.*"}
   conflicts:
     - {tables: "shop.*", policy: overwrite}
+  ddl:
+    - {kinds: [drop *, truncate table], tables: "shop.*", policy: error}
+    - {kinds: create database, policy: ignore}
+    - apply
 pipeline:
   stop_timeout: 1m
 log: {format: json, level: debug, every: -1s}
@@ -80,6 +84,10 @@ log: {format: json, level: debug, every: -1s}
 	require.Equal(t, "meta", c.Target.Schema)
 	require.Equal(t, Route{"*.*", "copy.*"}, c.Target.Routes[1])
 	require.Equal(t, "overwrite", c.Target.Conflicts[0].Policy)
+	require.Equal(t, []DDLRule{
+		{Tables: "shop.*", Kinds: []string{"drop *", "truncate table"}, Policy: "error"},
+		{Kinds: []string{"create database"}, Policy: "ignore"}, {Policy: "apply"},
+	}, c.Target.DDL)
 	require.Equal(t, time.Minute, c.Pipeline.StopTimeout)
 	require.Equal(t, -time.Second, c.Log.Every)
 	require.Equal(t, "/etc/dfs/dfs.yaml:8", c.Where("source.tables[0]"))
@@ -153,6 +161,13 @@ func TestEachMistakeIsToldOnceWithItsLine(t *testing.T) {
 			`6: target.routes[0].to is ""; want schema.table, such as "shop.orders" or "shop.*"`},
 		{"a policy that is none", "source:\n  dsn: u:p@tcp(h:1)/\ntarget:\n  dsn: u:p@tcp(h:1)/\n  conflicts:\n    - {tables: a.b, policy: merge}\n",
 			`6: target.conflicts[0].policy is "merge"; want error, overwrite or ignore`},
+		{"a policy for statements that is none", "source:\n  dsn: u:p@tcp(h:1)/\ntarget:\n  dsn: u:p@tcp(h:1)/\n  ddl: overwrite\n",
+			`5: target.ddl[0] is "overwrite"; want apply, try, ignore or error`},
+		{"a rule for statements without a policy", "source:\n  dsn: u:p@tcp(h:1)/\ntarget:\n  dsn: u:p@tcp(h:1)/\n  ddl:\n    - {tables: a.b}\n",
+			`6: target.ddl[0].policy is ""; want apply, try, ignore or error`},
+		{"a kind of statement that is none", "source:\n  dsn: u:p@tcp(h:1)/\ntarget:\n  dsn: u:p@tcp(h:1)/\n  ddl:\n    - {kinds: [alter], policy: apply}\n",
+			`6: target.ddl[0].kinds[0] is "alter"; want one or several of create table, alter table, drop table, rename table, ` +
+				`truncate table, create index, drop index, create view, alter view, drop view, create schema, alter schema, drop schema, where * stands for any text`},
 		{"a second document", head + "---\nname: b\n",
 			`5: a second document begins here; a file describes one pipeline`},
 		{"no target", "source:\n  dsn: u:p@tcp(h:1)/\n",

@@ -69,3 +69,48 @@ func TestFirstRouteThatMatchesCounts(t *testing.T) {
 	_, err = ParseTo("crm.a?")
 	require.ErrorContains(t, err, "stands for nothing")
 }
+
+func TestWhereAWholeSchemaGoes(t *testing.T) {
+	routes := func(list ...string) (out []Route) {
+		for i := 0; i < len(list); i += 2 {
+			r, err := ParseRoute(list[i], list[i+1])
+			require.NoError(t, err)
+			out = append(out, r)
+		}
+		return out
+	}
+	for _, c := range []struct {
+		routes []Route
+		want   string
+	}{
+		{nil, "shop"},
+		{routes("shop.*", "copy.*"), "copy"},
+		{routes("other.*", "copy.*"), "shop"},
+		{routes("shop.users", "crm.people", "shop.*", "copy.*"), ""}, // one of its tables goes elsewhere
+		{routes("shop.*", "copy.*", "old.*", "copy.*"), ""},          // another schema goes there too
+		{routes("old.*", "shop.*"), ""},
+		{routes("s*.*", "copy.*"), ""}, // as others may
+		{routes("shop.*", "copy.all"), ""},
+		{routes("*.*", "*.*"), "shop"},
+	} {
+		got, ok := TargetSchema(c.routes, "shop")
+		require.Equal(t, c.want, got, "%v", c.routes)
+		require.Equal(t, c.want != "", ok)
+	}
+
+	for _, c := range []struct {
+		routes []Route
+		want   bool
+	}{
+		{nil, false},
+		{routes("shop.*", "copy.*"), false},
+		{routes("shop.users", "crm.people"), false},
+		{routes("shop*.users", "all.users"), true},
+		{routes("shop.users*", "shop.users"), true},
+		{routes("shop.users", "crm.people", "old.users", "crm.people"), true},
+		{routes("shop.users", "crm.people", "old.*", "crm.*"), true}, // of old.people
+		{routes("shop.users", "crm.people", "old.*", "new.*"), false},
+	} {
+		require.Equal(t, c.want, Merges(c.routes, "shop", "users"), "%v", c.routes)
+	}
+}

@@ -53,3 +53,50 @@ func Target(routes []Route, schema, table string) (string, string) {
 	}
 	return schema, table
 }
+
+// TargetSchema returns where the whole of a schema goes, and whether there is
+// such a place: all its tables, also those to come, keep their names and go to
+// one schema, to which no other schema goes.
+func TargetSchema(routes []Route, schema string) (string, bool) {
+	to, found := schema, false
+	for _, r := range routes {
+		if found || !Glob(r.From.Schema, schema) {
+			continue
+		}
+		if r.From.Table != "*" || r.To.Table != "*" {
+			return "", false
+		}
+		found = true
+		if r.To.Schema != "*" {
+			to = r.To.Schema
+		}
+	}
+	for _, r := range routes {
+		if r.To.Schema == to && !(found && r.From.Schema == schema) {
+			return "", false
+		}
+	}
+	return to, true
+}
+
+// Merges reports whether the route that sends the table on may send others to
+// the same place.
+func Merges(routes []Route, schema, table string) bool {
+	toSchema, toTable := Target(routes, schema, table)
+	for _, r := range routes {
+		if r.To.Schema != "*" && r.To.Schema != toSchema || r.To.Table != "*" && r.To.Table != toTable {
+			continue // it does not lead there
+		}
+		if r.From.Match(schema, table) {
+			if r.To.Schema != "*" && Wild(r.From.Schema) || r.To.Table != "*" && Wild(r.From.Table) {
+				return true
+			}
+			continue
+		}
+		// Another route that may lead there, by a table that it matches.
+		if (r.To.Schema != "*" || Glob(r.From.Schema, toSchema)) && (r.To.Table != "*" || Glob(r.From.Table, toTable)) {
+			return true
+		}
+	}
+	return false
+}
