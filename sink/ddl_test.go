@@ -281,7 +281,7 @@ func TestStatementsAreAppliedExactlyOnce(t *testing.T) {
 						opts := &MySQLOptions{Name: pipeline, DDL: PolicyApply, Routes: shop(s)}
 						m, err := OpenMySQL(t.Context(), c.dsn(srv), opts)
 						require.NoError(t, err)
-						batch := []*dfs.Transaction{txn(1), ddlTxn(2, query), txn(3)}
+						batch := []*dfs.Transaction{txn(1), ddlTxn(2, query, dfs.Var{Name: "collation_connection", Value: "utf8mb4_general_ci"}), txn(3)}
 						text := "UPDATE `dfs`.`dfs_checkpoint` SET seq=2,"
 						if !strings.HasPrefix(cut, "checkpoint") {
 							d := statement(query)
@@ -305,7 +305,15 @@ func TestStatementsAreAppliedExactlyOnce(t *testing.T) {
 							wantAt = at.Seq // the COMMIT was not in that packet, or was
 						}
 						require.Equal(t, wantAt, at.Seq, name)
-						require.NoError(t, m.Apply(t.Context(), batch[at.Seq:]), name)
+						err = m.Apply(t.Context(), batch[at.Seq:])
+						if kind == testenv.MariaDB && strings.Contains(query, "CHANGE y x") && at.Seq == 1 {
+							// Columns that swap their names leave no trace there.
+							require.ErrorIs(t, err, errUndecided, name)
+							require.ErrorContains(t, err, "gtid:2")
+							m.Close()
+							continue
+						}
+						require.NoError(t, err, name)
 						require.Equal(t, want, content(s), name)
 						at, err = m.Checkpoint(t.Context())
 						require.NoError(t, err)

@@ -23,6 +23,7 @@ type routed struct {
 	tables []ddl.Table
 
 	renames []rename // RENAME TABLE alone, in order
+	mariadb bool     // the target is MariaDB
 }
 
 type rename struct{ from, to ddl.Table }

@@ -162,3 +162,16 @@ func TestWhatBecameOfAStatementFollowsFromItsTables(t *testing.T) {
 		require.Equal(t, c.want, got, "%s: %v -> %v", c.query, c.before, c.now)
 	}
 }
+
+func TestColumnsThatSwapTheirNamesAreSeen(t *testing.T) {
+	for text, want := range map[string]bool{
+		"ALTER TABLE a CHANGE x y int, CHANGE y x int":                    true,
+		"ALTER TABLE a CHANGE COLUMN `x y` `z` int,CHANGE `z`  `x y` int": true,
+		"ALTER TABLE a RENAME COLUMN x TO y, RENAME COLUMN y TO x":        true,
+		"ALTER TABLE a CHANGE x x bigint, CHANGE y y bigint":              false,
+		"ALTER TABLE a CHANGE x z bigint, ADD y int":                      false,
+		"ALTER TABLE a ADD exchange int, ADD INDEX change_x (x)":          false,
+	} {
+		require.Equal(t, want, swapsColumns(text), text)
+	}
+}

@@ -210,6 +210,7 @@ func (m *MySQL) statement(ctx context.Context, tx *dfs.Transaction, c *dfs.Chang
 	if m.sess == nil {
 		return dfs.Transient(errors.New("the connection to the target is lost"))
 	}
+	r.mariadb = m.sess.srv.mariadb
 	now, err := m.sess.footprints(ctx, r.tables)
 	if err != nil {
 		return classify(err)
@@ -249,6 +250,14 @@ func (m *MySQL) statement(ctx context.Context, tx *dfs.Transaction, c *dfs.Chang
 		err = nil
 	}
 	if err != nil {
+		if m.sess != nil && serverError(err) != 0 && r.kind != ddl.DropTable && r.kind != ddl.DropView {
+			// The server says that it has not done it. If this is lost, the next
+			// start looks for itself.
+			own := appendQuoted([]byte(m.endIntent()+" AND owner="), m.owner)
+			if _, e := m.exec(ctx, own); e == nil {
+				m.intent = nil
+			}
+		}
 		return withDDLGrant(err, r)
 	}
 	m.log.Info("applied a statement", "seq", tx.Seq, "id", tx.ID, "took", time.Since(start).Round(time.Millisecond))

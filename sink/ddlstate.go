@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -134,7 +135,7 @@ const (
 	done
 )
 
-var errUndecided = errors.New("the process ended while the target may have run it, and nothing tells whether it has: look there")
+var errUndecided = errors.New("the connection was lost when the target may have run it, and nothing tells whether it has: look there")
 
 // settle finds out from the states before and now whether the statement was
 // run. The tables are altered by nobody else meanwhile: nobody could tell such
@@ -181,18 +182,33 @@ func (r *routed) settle(before, now []footprint) (progress, error) {
 	if !slices.Equal(before, now) {
 		return done, nil
 	}
-	// What swaps two things that look alike leaves other numbers behind.
+	// What swaps two things that look alike can be told by the numbers that it
+	// leaves behind; but MariaDB moves columns without a new one.
 	sure := !slices.ContainsFunc(now, func(f footprint) bool { return f.Exists && !f.Sure })
-	if r.kind == ddl.AlterTable && !sure && swaps(r.text) {
-		return notDone, fmt.Errorf("%w; with the privilege PROCESS on the target it could be told", errUndecided)
+	switch {
+	case r.kind != ddl.AlterTable, sure && !(r.mariadb && swapsColumns(r.text)):
+		return notDone, nil
+	case swapsColumns(r.text), strings.Contains(strings.ToUpper(r.text), "EXCHANGE"):
+		return notDone, errUndecided
 	}
 	return notDone, nil
 }
 
-// swaps reports whether an ALTER TABLE may swap what looks alike: a table and a
-// partition, or columns that get each other's name.
-func swaps(text string) bool {
-	return strings.Contains(strings.ToUpper(text), "CHANGE") // or EXCHANGE
+// renamedColumn finds CHANGE old new, and RENAME COLUMN old TO new.
+var renamedColumn = regexp.MustCompile("(?i)\\b(?:CHANGE|RENAME)\\s+(?:COLUMN\\s+)?(?:IF\\s+EXISTS\\s+)?" +
+	"(`(?:[^`]|``)*`|[^\\s,`]+)\\s*(?:\\bTO\\b)?\\s*(`(?:[^`]|``)*`|[^\\s,`]+)")
+
+// swapsColumns reports whether an ALTER TABLE may give columns each other's
+// names. It may do so wrongly, as for what stands in a comment.
+func swapsColumns(text string) bool {
+	var from, to []string
+	for _, m := range renamedColumn.FindAllStringSubmatch(text, -1) {
+		old, name := strings.ToLower(strings.Trim(m[1], "`")), strings.ToLower(strings.Trim(m[2], "`"))
+		if old != name {
+			from, to = append(from, old), append(to, name)
+		}
+	}
+	return slices.ContainsFunc(to, func(name string) bool { return slices.Contains(from, name) })
 }
 
 func withoutSQL(list []footprint) []footprint {
