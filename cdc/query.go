@@ -50,14 +50,10 @@ func (a *assembler) query(e event, q query) error {
 			}
 		}
 	case ddl.Savepoint, ddl.Nothing:
-	case ddl.CreateView, ddl.AlterView, ddl.DropView, ddl.Trigger, ddl.Routine, ddl.Event, ddl.Account, ddl.Storage, ddl.AlterSchema:
+	case ddl.Trigger, ddl.Routine, ddl.Event, ddl.Account, ddl.Storage:
 		a.counted.statementsFiltered++
 	default:
-		switch {
-		case s.Temporary: // it is the session's own, and its rows are not logged
-		case s.Kind == ddl.CreateSchema && !s.OrReplace:
-			a.counted.statementsFiltered++
-		default:
+		if !s.Temporary { // else it is the session's own, and its rows are not logged
 			if err := a.ddl(e, &s, q); err != nil {
 				return err
 			}
@@ -148,11 +144,16 @@ func (a *assembler) concerned(s *ddl.Statement, q query) bool {
 
 // ddl handles a statement that may alter tables.
 func (a *assembler) ddl(e event, s *ddl.Statement, q query) error {
-	for _, t := range s.Tables {
-		a.src.schemas.forget(t.Schema, t.Name)
-	}
-	if !s.Settled {
+	switch {
+	case s.Kind == ddl.CreateView, s.Kind == ddl.AlterView, s.Kind == ddl.DropView, s.Kind == ddl.AlterSchema,
+		s.Kind == ddl.CreateSchema && !s.OrReplace:
+		// No table has other columns afterwards.
+	case !s.Settled:
 		a.src.schemas.forgetAll()
+	default:
+		for _, t := range s.Tables {
+			a.src.schemas.forget(t.Schema, t.Name)
+		}
 	}
 	if !a.concerned(s, q) {
 		a.counted.statementsFiltered++

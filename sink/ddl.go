@@ -116,30 +116,50 @@ func (m *MySQL) appliesDDL() bool {
 	return runs(m.ddl) || slices.ContainsFunc(m.ddlRules, func(r ddlRule) bool { return runs(r.policy) })
 }
 
+// aside reports whether a kind of statement changes nothing about rows, nor
+// about what rows may come. PolicyError is for such only where it names them.
+func aside(kind ddl.Kind) bool {
+	switch kind {
+	case ddl.CreateView, ddl.AlterView, ddl.DropView, ddl.CreateSchema, ddl.AlterSchema:
+		return true
+	}
+	return false
+}
+
 // ddlPolicy returns the policy for a kind of statement about a table, or about
 // all of a schema if table is empty.
 func (m *MySQL) ddlPolicy(kind ddl.Kind, schema, table string) Policy {
+	p, named := m.ddlRule(kind, schema, table)
+	if p == PolicyError && !named && aside(kind) {
+		return PolicyIgnore
+	}
+	return p
+}
+
+// ddlRule is ddlPolicy by the rules alone, and reports whether the rule names
+// kinds.
+func (m *MySQL) ddlRule(kind ddl.Kind, schema, table string) (p Policy, named bool) {
 	for _, r := range m.ddlRules {
 		if !r.covers(kind) {
 			continue
 		}
 		switch {
 		case r.tables == nil:
-			return r.policy
+			return r.policy, len(r.kinds) > 0
 		case table != "":
 			if r.tables.Match(schema, table) {
-				return r.policy
+				return r.policy, len(r.kinds) > 0
 			}
 		case match.Glob(r.tables.Schema, schema):
 			if r.tables.Table == "*" {
-				return r.policy
+				return r.policy, len(r.kinds) > 0
 			}
 			if r.policy == PolicyError {
-				return PolicyError // it is about some of the schema's tables
+				return r.policy, len(r.kinds) > 0 // it is about some of the schema's tables
 			}
 		}
 	}
-	return m.ddl
+	return m.ddl, false
 }
 
 // A DDLError says why a statement that alters tables stops the pipeline. The
@@ -186,9 +206,6 @@ var errUnsettled = errors.New("it is not understood well enough to tell which ta
 func (m *MySQL) judge(tx *dfs.Transaction, c *dfs.Change) verdict {
 	if slices.Contains(m.ddlDone, tx.ID) {
 		return verdict{policy: PolicyIgnore}
-	}
-	if !m.appliesDDL() && len(m.ddlRules) == 0 {
-		return verdict{policy: m.ddl}
 	}
 	s := parse(c, c.Query)
 	v := verdict{stmt: s}

@@ -346,7 +346,9 @@ func withDDLGrant(err error, r *routed) error {
 		return fmt.Errorf("%w: GRANT CREATE, ALTER, DROP, INDEX, REFERENCES, CREATE VIEW, SHOW VIEW ON %s.* TO the account of the DSN",
 			err, appendIdent(nil, r.tables[0].Schema))
 	case erSpecificAccess:
-		return fmt.Errorf("%w", err)
+		if strings.Contains(strings.ToUpper(r.text), "DEFINER") {
+			return fmt.Errorf("%w, which it takes to keep its DEFINER", err)
+		}
 	}
 	return err
 }

@@ -30,9 +30,10 @@ type MySQLOptions struct {
 
 	// DDL says what to do with statements that alter tables: PolicyApply runs
 	// them on the target, PolicyTry passes over those that fail there, PolicyIgnore
-	// counts and logs them, and PolicyError stops. Default: PolicyError, since
-	// the tables of the target need not be only those of the source, and a DROP
-	// cannot be taken back.
+	// counts and logs them, and PolicyError stops, but at statements about views
+	// and at CREATE and ALTER DATABASE only where a rule names these kinds.
+	// Default: PolicyError, since the tables of the target need not be only those
+	// of the source, and a DROP cannot be taken back.
 	DDL Policy
 
 	// DDLRules set policies for some kinds of statement and some tables; the

@@ -18,9 +18,9 @@ import (
 func TestOpenReturnsAllFaultsAtOnce(t *testing.T) {
 	_, err := OpenMySQL(t.Context(), "root:s3cret@tcp(127.0.0.1", &MySQLOptions{
 		Name: strings.Repeat("x", 65), Routes: []Route{{"shop", "crm.*"}, {"shop.*", "crm.a*"}},
-		Conflicts: []ConflictRule{{"*.*", "merge"}, {"x", PolicyIgnore}}, DDL: "apply", MaxRows: -1, MaxBytes: 5,
+		Conflicts: []ConflictRule{{"*.*", "merge"}, {"x", PolicyIgnore}}, DDL: "overwrite", DDLRules: []DDLRule{{Tables: "y", Kinds: []string{"alter"}}}, Tables: []string{"!z"}, MaxRows: -1, MaxBytes: 5,
 	})
-	for _, part := range []string{"DSN", "at most 64", `"shop" names no table`, `"crm.a*"`, `policy "merge"`, `"x" names no table`, `DDL policy "apply"`, "MaxRows -1", "MaxBytes 5"} {
+	for _, part := range []string{"DSN", "at most 64", `"shop" names no table`, `"crm.a*"`, `policy "merge"`, `"x" names no table`, `DDL policy "overwrite"`, `"y" names no table`, `no kind of statement "alter"`, `DDL rule: policy ""`, `"z" names no table`, "MaxRows -1", "MaxBytes 5"} {
 		require.ErrorContains(t, err, part)
 	}
 	// Invariant I9: whichever part of the DSN is wrong, nothing of it is shown.
