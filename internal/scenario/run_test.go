@@ -117,8 +117,8 @@ func (r *run) prepare() {
 				schema = r.to(schema)
 			}
 			q := "`" + strings.ReplaceAll(schema, "`", "``") + "`"
-			s.Exec(t, "DROP DATABASE IF EXISTS "+q, "CREATE DATABASE "+q)
-			t.Cleanup(func() { s.Exec(t, "DROP DATABASE IF EXISTS "+q) })
+			s.Exec(t, "SET lock_wait_timeout=20", "DROP DATABASE IF EXISTS "+q, "CREATE DATABASE "+q)
+			t.Cleanup(func() { s.Exec(t, "SET lock_wait_timeout=20", "DROP DATABASE IF EXISTS "+q) })
 		}
 		s.Exec(t, "DELETE FROM scenario_marks.marks")
 	}
@@ -127,6 +127,7 @@ func (r *run) prepare() {
 		for _, c := range r.sessions {
 			c.Close()
 		}
+		r.source.rollbackXA(t)
 	})
 	r.statements(r.source, r.f.schema, r.f.Schemas[0])
 	r.statements(r.target, r.f.target, r.to(r.f.Schemas[0]))
@@ -136,6 +137,32 @@ func (r *run) prepare() {
 		query = "SELECT @@global.gtid_binlog_pos"
 	}
 	require.NoError(t, r.source.db.QueryRow(query).Scan(&r.start))
+}
+
+// rollbackXA ends what a scenario that failed has left prepared, and whose locks
+// would be in the way of the next one.
+func (s *side) rollbackXA(t *testing.T) {
+	deadline := time.Now().Add(patience)
+	for {
+		rows, err := s.db.Query("XA RECOVER")
+		require.NoError(t, err)
+		var stmts []string
+		for rows.Next() {
+			var format, g, b int
+			var data string
+			require.NoError(t, rows.Scan(&format, &g, &b, &data))
+			stmts = append(stmts, fmt.Sprintf("XA ROLLBACK x'%x', x'%x', %d", data[:g], data[g:g+b], format))
+		}
+		require.NoError(t, rows.Err())
+		if len(stmts) == 0 {
+			return
+		}
+		require.True(t, time.Now().Before(deadline), "still prepared: %v", stmts)
+		for _, stmt := range stmts {
+			// Fails for as long as its session is about to end.
+			s.db.Exec(stmt)
+		}
+	}
 }
 
 // statements runs a script without directives, on a connection of its own.
@@ -188,7 +215,9 @@ func (r *run) script(text string) {
 		case "stop":
 			r.halt()
 		default:
-			_, err := conn.ExecContext(t.Context(), st.sql)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			_, err := conn.ExecContext(ctx, st.sql)
+			cancel()
 			if expect == 0 {
 				require.NoError(t, err, "source.sql: line %d: %s", st.line, st.sql)
 				continue
