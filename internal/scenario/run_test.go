@@ -355,6 +355,7 @@ func (r *run) finish() {
 		return
 	}
 	require.Error(r.t, err, "the pipeline must stop")
+	r.t.Log(err)
 	require.Regexp(r.t, r.f.failure, err.Error())
 }
 

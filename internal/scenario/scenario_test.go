@@ -58,8 +58,8 @@ func TestScenarios(t *testing.T) {
 				if !f.runsOn(p) {
 					continue
 				}
-				ran[f.name][p.name] = "failed"
 				t.Run(f.name, func(t *testing.T) {
+					ran[f.name][p.name] = "failed"
 					r := &run{t: t, f: f, p: p, source: source, target: target,
 						queue: (i+k)%2 == 0, sqlOnly: i%2 == k/2%2}
 					r.all()

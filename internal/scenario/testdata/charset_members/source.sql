@@ -1,0 +1,4 @@
+INSERT INTO t VALUES (1, 1, 1, 1, 3), (2, 2, 2, 2, 1), (3, NULL, NULL, NULL, 0);
+UPDATE t SET a = 2 WHERE id = 1;
+UPDATE t SET s = 2 WHERE id = 2;
+DELETE FROM t WHERE id = 3;

@@ -1,0 +1,6 @@
+INSERT INTO t (id, a, b, c, d, e, f, g, h) SELECT n, UNHEX(LPAD(HEX(n), 2, '0')), UNHEX(LPAD(HEX(n), 2, '0')), UNHEX(LPAD(HEX(n), 2, '0')), UNHEX(LPAD(HEX(n), 2, '0')), UNHEX(LPAD(HEX(n), 2, '0')),
+  UNHEX(LPAD(HEX(n), 2, '0')), UNHEX(LPAD(HEX(n), 2, '0')), UNHEX(LPAD(HEX(n), 2, '0')) FROM n WHERE n < 128;
+UPDATE t SET a = CONVERT(UNHEX('C3A4') USING utf8), b = CONVERT(UNHEX('C59F') USING utf8), c = CONVERT(UNHEX('C3BC') USING utf8), d = CONVERT(UNHEX('C485') USING utf8) WHERE id % 2 = 0;
+INSERT INTO k SELECT CHAR(n USING latin1), n FROM n WHERE n BETWEEN 161 AND 190;
+UPDATE k SET v = v + 1;
+DELETE FROM k WHERE v % 3 = 0;

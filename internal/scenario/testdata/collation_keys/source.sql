@@ -1,0 +1,12 @@
+INSERT INTO ci VALUES ('a', 1), ('b', 2), ('é', 3);
+UPDATE ci SET k = 'A' WHERE k = 'a';
+DELETE FROM ci WHERE k = 'E';
+INSERT INTO ci VALUES ('E', 4);
+UPDATE ci SET v = v + 10;
+INSERT INTO bin VALUES ('a', 1), ('A', 2), ('a ', 3);
+DELETE FROM bin WHERE k = 'A';
+INSERT INTO u VALUES (1, 'x'), (2, 'Y'), (3, NULL), (4, NULL);
+UPDATE u SET k = NULL WHERE id = 1;
+UPDATE u SET k = 'X' WHERE id = 3;
+DELETE FROM u WHERE k = 'y';
+INSERT INTO u VALUES (5, 'y ');

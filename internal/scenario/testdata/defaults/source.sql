@@ -1,0 +1,5 @@
+INSERT INTO t (id) VALUES (1), (2), (3);
+UPDATE t SET a = 1 WHERE id = 1;
+UPDATE t SET u = '2001-01-01 00:00:00' WHERE id = 2;
+INSERT INTO t (id, c) VALUES (4, NULL);
+DELETE FROM t WHERE id = 3;

@@ -1,0 +1,8 @@
+INSERT INTO kept VALUES (1);
+INSERT INTO left_out VALUES (1);
+BEGIN;
+INSERT INTO kept VALUES (2);
+INSERT INTO left_out VALUES (2);
+COMMIT;
+DROP TABLE left_out;
+UPDATE kept SET id = 3 WHERE id = 1;

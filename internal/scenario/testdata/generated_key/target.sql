@@ -1,0 +1,5 @@
+--! on 9.7
+CREATE TABLE t (k INT GENERATED ALWAYS AS (a + 100) STORED PRIMARY KEY, a INT, b VARCHAR(9));
+--! on maria
+CREATE TABLE t (k INT PRIMARY KEY, a INT, b VARCHAR(9));
+--! all

@@ -1,0 +1,11 @@
+INSERT INTO `select` VALUES (1, 2, 3, 4, 5);
+UPDATE `select` SET `a b` = 9, `q``uote` = 8 WHERE `from` = 1;
+INSERT INTO `we``ird "table".name` VALUES ('k', 1);
+UPDATE `we``ird "table".name` SET `%s` = 2;
+INSERT INTO `Ünïcödé 日本` VALUES (1, 'x');
+UPDATE `Ünïcödé 日本` SET `größe` = 'y';
+INSERT INTO `aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffff1234` VALUES (1, 1);
+UPDATE `aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffff1234` SET `AAAAAAAAAABBBBBBBBBBCCCCCCCCCCDDDDDDDDDDEEEEEEEEEEFFFFFFFFFF1234` = 5;
+INSERT INTO `1e5` VALUES (1, 2);
+DELETE FROM `1e5` WHERE `0` = 1;
+INSERT INTO `1e5` VALUES (3, 4);

@@ -1,0 +1,2 @@
+CREATE TABLE t (id INT PRIMARY KEY);
+CREATE TABLE `tick``s "and" more`.t (id INT PRIMARY KEY);

@@ -1,0 +1,7 @@
+INSERT INTO t VALUES (1, 'a', 1), (2, NULL, 2), (NULL, NULL, 3), (NULL, NULL, 3);
+UPDATE t SET v = v + 10 WHERE a IS NULL LIMIT 1;
+UPDATE t SET a = 7 WHERE v = 13;
+DELETE FROM t WHERE a IS NULL;
+INSERT INTO n VALUES (1, 'x', 1), (1, 'y', 2);
+UPDATE n SET b = 'z' WHERE v = 1;
+DELETE FROM n WHERE v = 2;

@@ -1,0 +1,5 @@
+INSERT INTO m VALUES (1, 'a'), (2, 'b');
+UPDATE m SET v = 'c' WHERE id = 1;
+INSERT INTO i VALUES (1);
+DELETE FROM m WHERE id = 2;
+INSERT INTO m SELECT id + 10, v FROM m;

@@ -1,0 +1,12 @@
+SET sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES';
+INSERT INTO "t" VALUES (1, 'a\' || 'b', 'c:\dir\');
+INSERT INTO t VALUES (2, '"', '''');
+SET sql_mode = 'PAD_CHAR_TO_FULL_LENGTH';
+INSERT INTO t VALUES (3, 'pad', 'pad');
+UPDATE t SET b = a WHERE id = 3;
+SET sql_mode = '';
+INSERT INTO t VALUES (4, 'too long for it', -1), (5, 1 / 0, 'x');
+INSERT INTO n VALUES (999, -5, 'abc'), (NULL, 300, '1e3x');
+SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO';
+INSERT INTO n VALUES (0, 0, 0);
+UPDATE t SET a = 'last';

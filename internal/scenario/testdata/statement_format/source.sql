@@ -1,0 +1,3 @@
+INSERT INTO t VALUES (1);
+SET binlog_format = STATEMENT;
+INSERT INTO t VALUES (2);

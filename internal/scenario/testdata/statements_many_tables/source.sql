@@ -1,0 +1,11 @@
+INSERT INTO a VALUES (1, 1), (2, 2), (3, 3);
+INSERT INTO b SELECT id, v * 10 FROM a;
+UPDATE a, b SET a.v = b.v, b.v = a.id WHERE a.id = b.id AND a.id < 3;
+DELETE a, b FROM a JOIN b ON a.id = b.id WHERE a.id = 2;
+REPLACE INTO a VALUES (1, 100), (5, 500);
+INSERT INTO a VALUES (1, 7), (6, 6) ON DUPLICATE KEY UPDATE v = v + 1;
+INSERT IGNORE INTO a VALUES (1, 0), (7, 7);
+REPLACE INTO u VALUES (1, 'x'), (2, 'y');
+REPLACE INTO u VALUES (3, 'x'), (2, 'z');
+UPDATE a SET id = id + 10 ORDER BY id DESC;
+DELETE FROM b ORDER BY id LIMIT 1;

@@ -1,0 +1,10 @@
+SET time_zone = '+09:00';
+INSERT INTO t (id, ts) VALUES (1, '2024-03-31 02:30:00');
+SET time_zone = '-03:30';
+INSERT INTO t (id, ts) VALUES (2, '2024-03-31 02:30:00');
+INSERT INTO t (id, ts, dt) VALUES (3, NOW(6), NOW(6));
+UPDATE t SET dt = ts WHERE id = 1;
+SET timestamp = 1711846800.123456;
+INSERT INTO t (id) VALUES (4);
+UPDATE t SET dt = CURRENT_TIMESTAMP WHERE id = 4;
+SET timestamp = DEFAULT;
