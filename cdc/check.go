@@ -355,8 +355,12 @@ func (s *Source) tableNames(ctx context.Context) ([]tableName, error) {
 	return list, err
 }
 
-// Tables returns the followed tables as they are now, sorted by name.
+// Tables returns the followed tables as they are now, sorted by name. Of files it
+// returns those of which the last two files have rows, if the log names columns.
 func (s *Source) Tables(ctx context.Context) ([]*dfs.Table, error) {
+	if s.db == nil {
+		return s.tablesInFiles(ctx)
+	}
 	names, err := s.tableNames(ctx)
 	if err != nil {
 		return nil, mark(err)

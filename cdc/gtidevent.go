@@ -3,8 +3,7 @@ package cdc
 import (
 	"encoding/binary"
 	"fmt"
-
-	"github.com/go-mysql-org/go-mysql/serialization"
+	"math/bits"
 )
 
 // A mysqlGTID is a GTID of MySQL.
@@ -52,36 +51,75 @@ func (a *assembler) commitTime(b []byte) {
 	}
 }
 
+// Fields of a GTID event with a tag, of MySQL's Gtid_event::define_fields.
+const (
+	taggedUUID      = 1
+	taggedGNO       = 2
+	taggedTag       = 3
+	taggedCommitted = 6
+)
+
 // parseTaggedGTID reads a GTID event with a tag (MySQL 8.3), which is written by
-// MySQL's serialization library.
+// MySQL's serialization library: a version, a size, the number of the last field
+// that must be known, and the fields, each with its number in front. Fields that
+// have their default are left out.
 func parseTaggedGTID(e event) (g mysqlGTID, err error) {
-	flags := &serialization.FieldIntFixed{Length: 1}
-	uuid := &serialization.FieldIntFixed{Length: 16}
-	gno, tag := new(serialization.FieldIntVar), new(serialization.FieldString)
-	committed := new(serialization.FieldUintVar)
-	msg := serialization.Message{Format: serialization.Format{Fields: []serialization.Field{
-		{Name: "gtid_flags", Type: flags},
-		{Name: "uuid", Type: uuid},
-		{Name: "gno", Type: gno},
-		{Name: "tag", Type: tag},
-		{Name: "last_committed", Type: new(serialization.FieldIntVar)},
-		{Name: "sequence_number", Type: new(serialization.FieldIntVar)},
-		{Name: "immediate_commit_timestamp", Type: committed},
-		{Name: "original_commit_timestamp", Type: new(serialization.FieldUintVar), Optional: true},
-		{Name: "transaction_length", Type: new(serialization.FieldUintVar)},
-		{Name: "immediate_server_version", Type: new(serialization.FieldUintVar)},
-		{Name: "original_server_version", Type: new(serialization.FieldUintVar), Optional: true},
-		{Name: "commit_group_ticket", Optional: true},
-	}}}
-	if err := serialization.Unmarshal(e.body(), &msg); err != nil {
-		return g, fmt.Errorf("cdc: read tagged GTID event: %w", plain(err))
+	r := reader{b: e.body()}
+	version, _, last := r.varlen(), r.varlen(), r.varlen()
+	if version != 1 || last > taggedCommitted+5 {
+		return g, fmt.Errorf("cdc: tagged GTID event has version %d and fields up to %d, which this program does not know", version, last)
 	}
-	if len(uuid.Value) != len(g.uuid) || gno.Value <= 0 {
+	found := 0
+	for next := uint64(0); len(r.b) > 0; {
+		id := r.varlen()
+		if r.bad || id < next {
+			return g, errShortEvent
+		}
+		next = id + 1
+		switch id {
+		case taggedUUID:
+			for i := range g.uuid {
+				g.uuid[i] = byte(r.varlen())
+			}
+			found++
+		case taggedGNO:
+			g.gno = r.varlen()
+			if g.gno&1 != 0 || g.gno == 0 {
+				return g, errShortEvent // less than zero
+			}
+			g.gno >>= 1
+			found++
+		case taggedTag:
+			n := r.varlen()
+			if n > uint64(len(r.b)) {
+				return g, errShortEvent
+			}
+			g.tag = string(r.bytes(int(n)))
+		case taggedCommitted:
+			g.committed = int64(r.varlen())
+		default:
+			r.varlen()
+		}
+		if id >= taggedCommitted {
+			break // nothing after it matters
+		}
+	}
+	if r.bad || found != 2 {
 		return g, errShortEvent
 	}
-	copy(g.uuid[:], uuid.Value)
-	g.tag, g.gno, g.committed = tag.Value, uint64(gno.Value), int64(committed.Value)
 	return g, nil
+}
+
+// varlen reads a number of MySQL's serialization library: the lowest bits of its
+// first byte that are 1 count the bytes that follow. A signed one has its sign in
+// the lowest bit of the result.
+func (r *reader) varlen() uint64 {
+	first := r.byte()
+	n := bits.TrailingZeros8(^first)
+	if n == 8 {
+		return r.uint64()
+	}
+	return uint64(first)>>(n+1) | r.uint(n)<<(7-n)
 }
 
 // taggedGTID begins the transaction of a GTID event with a tag.

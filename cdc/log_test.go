@@ -83,6 +83,8 @@ func TestRowLargerThanAPacket(t *testing.T) {
 	require.Equal(t, "insert a 2 x", said(txs[1]))
 }
 
+const longGTID = "ffffffff-ffff-ffff-ffff-ffffffffffff:abcdefghijklmnopqrstuvwxyz_01234:9223372036854775806"
+
 func TestTaggedGTIDs(t *testing.T) {
 	srv := testenv.Start(t, testenv.MySQL97)
 	srv.Exec(t, "CREATE DATABASE shop", "CREATE TABLE shop.a (id int PRIMARY KEY)")
@@ -92,17 +94,20 @@ func TestTaggedGTIDs(t *testing.T) {
 		"SET gtid_next='AUTOMATIC:mine'", "INSERT INTO shop.a VALUES (1)", "INSERT INTO shop.a VALUES (2)",
 		"SET gtid_next='AUTOMATIC'", "INSERT INTO shop.a VALUES (3)",
 		"SET gtid_next='aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa:foo:7'", "INSERT INTO shop.a VALUES (4)",
-		"SET gtid_next='AUTOMATIC'", "INSERT INTO shop.a VALUES (5)")
-	txs := readN(t, src, st, 5)
+		"SET gtid_next='AUTOMATIC'", "INSERT INTO shop.a VALUES (5)",
+		// Each number takes as many bytes as it can.
+		"SET gtid_next='"+longGTID+"'", "INSERT INTO shop.a VALUES (6)", "SET gtid_next='AUTOMATIC'")
+	txs := readN(t, src, st, 6)
+	require.Equal(t, longGTID, txs[5].ID)
 	require.True(t, strings.HasSuffix(txs[1].ID, ":mine:2"), txs[1].ID)
 	require.Equal(t, "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa:foo:7", txs[3].ID)
-	for i, tx := range txs[:4] {
-		rest := readN(t, src, stream(t, src, tx.Pos), 4-i)
+	for i, tx := range txs[:5] {
+		rest := readN(t, src, stream(t, src, tx.Pos), 5-i)
 		require.Equal(t, says(txs[i+1:]), says(rest), "after %s", tx.Pos)
 	}
 	// The server reads the set as the same one.
 	var same bool
-	set := strings.Fields(string(txs[4].Pos))[2]
+	set := strings.Fields(string(txs[5].Pos))[2]
 	require.NoError(t, srv.DB(t).QueryRow("SELECT GTID_SUBSET(@@gtid_executed, ?) AND GTID_SUBSET(?, @@gtid_executed)", set, set).Scan(&same))
 	require.True(t, same, set)
 }

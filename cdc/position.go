@@ -113,7 +113,7 @@ func parsePosition(s dfs.Position) (*position, error) {
 	bad := func(why string) error {
 		return fmt.Errorf("cdc: the checkpoint's position %q is not one of this source: %s", s, why)
 	}
-	f := strings.Fields(string(s))
+	f := strings.SplitN(string(s), " ", 4) // a file may have spaces in its name
 	if len(f) != 4 {
 		return nil, bad("it has not four words; was it made by another kind of source?")
 	}

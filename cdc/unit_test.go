@@ -87,6 +87,7 @@ func TestPositionsReadBackAsWritten(t *testing.T) {
 		"gtid " + uuid1 + " - binlog.000001:4",
 		"gtid " + uuid1 + " - :0",
 		"file " + uuid1 + " - bin.log.000002:5000000000",
+		"file " + uuid1 + " - bin log .000002:4",
 		"mariadb 1 0-1-25,1-2-5 binlog.000002:1507",
 	} {
 		p, err := parsePosition(dfs.Position(text))

@@ -15,7 +15,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/dataflowsync/dfs"
-	"github.com/dataflowsync/dfs/cdc"
 	"github.com/dataflowsync/dfs/internal/config"
 	"github.com/dataflowsync/dfs/queue"
 	"github.com/dataflowsync/dfs/sink"
@@ -142,6 +141,15 @@ func (s *section) print(w io.Writer) {
 
 func checkSource(ctx context.Context, c *config.Config, p *parts) section {
 	s := section{Part: "source", About: c.Source.String()}
+	if len(c.Source.Files) > 0 {
+		var err error
+		p.source, err = openSource(ctx, c, sourceOptions(c, slog.New(slog.DiscardHandler)))
+		s.faults(err)
+		if err == nil {
+			s.add("ok", "files", "", "can be read")
+		}
+		return s
+	}
 	if server, err := askServer(ctx, c.SourceDSN()); err == nil {
 		s.About += ", " + server.product()
 		s.settings(server, sourceSettings)
@@ -149,7 +157,7 @@ func checkSource(ctx context.Context, c *config.Config, p *parts) section {
 	}
 	o := sourceOptions(c, slog.New(slog.DiscardHandler))
 	var err error
-	p.source, err = cdc.Open(ctx, c.SourceDSN(), o)
+	p.source, err = openSource(ctx, c, o)
 	s.faults(err)
 	if err == nil {
 		s.add("ok", "account", "", "may read the log and the tables")
@@ -160,7 +168,7 @@ func checkSource(ctx context.Context, c *config.Config, p *parts) section {
 	wrong := func(pattern string) bool { return strings.Contains(err.Error(), strconv.Quote(pattern)) }
 	o.Tables = slices.DeleteFunc(slices.Clone(o.Tables), wrong)
 	if n := len(o.Tables); n > 0 && n < len(c.Source.Tables) {
-		if again, err := cdc.Open(ctx, c.SourceDSN(), o); err == nil {
+		if again, err := openSource(ctx, c, o); err == nil {
 			p.source = again
 		}
 	}
@@ -197,7 +205,7 @@ func checkTarget(ctx context.Context, c *config.Config, p *parts) section {
 // server_id it does not ask for the log, as that would end the connection of a
 // process that runs with the same number.
 func (s *section) position(ctx context.Context, c *config.Config, p *parts) {
-	if c.Source.ServerID != 0 {
+	if c.Source.ServerID != 0 && len(c.Source.Files) == 0 {
 		return
 	}
 	t := readTarget(ctx, c)

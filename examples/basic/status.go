@@ -99,6 +99,10 @@ func stateOf(ctx context.Context, c *config.Config) state {
 		}
 	}
 	s.Source.Address = c.Source.Address()
+	if len(c.Source.Files) > 0 {
+		s.Source.Product = "files"
+		return s // how much they hold is not known before they are read
+	}
 	source, err := askServer(ctx, c.SourceDSN())
 	if err != nil {
 		s.Source.Error = err.Error()

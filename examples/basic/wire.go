@@ -24,8 +24,17 @@ func sourceOptions(c *config.Config, log *slog.Logger) *cdc.Options {
 		MaxPart:          int(c.Source.MaxPart),
 		Buffer:           int(c.Source.Buffer),
 		TrustColumnNames: c.Source.TrustColumnNames,
+		Follow:           c.Source.Follow,
 		Logger:           log,
 	}
+}
+
+// openSource opens the server or the files that changes come from.
+func openSource(ctx context.Context, c *config.Config, o *cdc.Options) (*cdc.Source, error) {
+	if len(c.Source.Files) > 0 {
+		return cdc.OpenFiles(ctx, c.Source.Files, o)
+	}
+	return cdc.Open(ctx, c.SourceDSN(), o)
 }
 
 func queueOptions(c *config.Config) *queue.Options {
@@ -90,7 +99,7 @@ func open(ctx context.Context, c *config.Config, log *slog.Logger) (*parts, erro
 		}
 	}
 	var err error
-	p.source, err = cdc.Open(ctx, c.SourceDSN(), sourceOptions(c, log))
+	p.source, err = openSource(ctx, c, sourceOptions(c, log))
 	fault(sourceName(c), err)
 	if c.Queue.Path != "" {
 		p.queue, err = queue.Open(c.Queue.Path, queueOptions(c))

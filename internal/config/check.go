@@ -20,7 +20,7 @@ func (c *Config) check(d *decoder) {
 	if d.lines["source"] == 0 {
 		d.fault(0, "source is missing; say which server to read from")
 	} else {
-		c.Source.check(d, "source", dir)
+		c.Source.check(d, dir)
 	}
 	if d.lines["target"] == 0 {
 		d.fault(0, "target is missing; say which server to write to (a queue alone, without a target, cannot be run by this program)")

@@ -59,6 +59,8 @@ type TLS struct {
 // Source is where transactions come from.
 type Source struct {
 	Server      `yaml:",inline"`
+	Files       []string      `yaml:"files"`  // instead of a server
+	Follow      bool          `yaml:"follow"` // wait for more of them
 	Tables      []string      `yaml:"tables"`
 	Start       string        `yaml:"start"`
 	ServerID    uint32        `yaml:"server_id"`

@@ -38,6 +38,45 @@ func (s *Server) String() string {
 // Address returns "host:port", or the path of the socket.
 func (s *Server) Address() string { return s.info.address }
 
+// String returns what Server.String does, or the files.
+func (s *Source) String() string {
+	if len(s.Files) > 0 {
+		return "files of " + s.Address()
+	}
+	return s.Server.String()
+}
+
+// Address returns what Server.Address does, or the paths of the files.
+func (s *Source) Address() string {
+	if len(s.Files) > 0 {
+		return strings.Join(s.Files, ", ")
+	}
+	return s.Server.Address()
+}
+
+// check finds what is wrong with the source, which is a server or files.
+func (s *Source) check(d *decoder, dir string) {
+	if d.lines["source.files"] == 0 {
+		if s.Follow {
+			d.fault(d.lines["source.follow"], "source.follow is for files; leave it out for a server")
+		}
+		s.Server.check(d, "source", dir)
+		return
+	}
+	s.info = new(serverInfo)
+	for _, key := range []string{"dsn", "host", "port", "socket", "user", "password", "tls"} {
+		if line := d.lines["source."+key]; line > 0 {
+			d.fault(line, "source has both files and %s; use one of them", key)
+		}
+	}
+	if len(s.Files) == 0 && !d.faulty(d.lines["source.files"]) {
+		d.fault(d.lines["source.files"], "source.files is empty; name files, a folder of them, or their .index file")
+	}
+	for i := range s.Files {
+		s.Files[i] = resolve(dir, s.Files[i])
+	}
+}
+
 // Account returns the name of the account.
 func (s *Server) Account() string { return s.info.user }
 
