@@ -121,7 +121,7 @@ func (a *assembler) mode(q query) ddl.Mode {
 	return ddl.Mode{
 		ANSIQuotes:         bits&modeANSIQuotes != 0,
 		NoBackslashEscapes: bits&modeNoBackslashEscapes != 0,
-		MariaDB:            a.at.kind == byMaria,
+		MariaDB:            a.src.maria,
 	}
 }
 
