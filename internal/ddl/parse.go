@@ -119,6 +119,10 @@ func (p *parser) ref(role Role) (Ref, bool) {
 	return r, ok
 }
 
+// mark notes that the definition of what the statement is about begins with the
+// next token.
+func (p *parser) mark() { p.s.body, p.s.open = p.tok.at, p.lex.open }
+
 // target reads the name of a table that the statement alters. The statement is
 // settled if there is one, and was settled so far.
 func (p *parser) target(role Role) bool {
@@ -326,7 +330,7 @@ func (p *parser) definition(verb string) {
 		if !p.target(Target) {
 			return
 		}
-		s.body = p.tok.at
+		p.mark()
 		if verb == "CREATE" {
 			p.createTable()
 		} else {
@@ -341,6 +345,7 @@ func (p *parser) definition(verb string) {
 		p.target(Target)
 	case word == "INDEX" || word == "SPATIAL" && p.tok.is("INDEX"):
 		s.Kind = pick(CreateIndex, Unknown, DropIndex)
+		p.mark()
 		if s.Settled = p.seek("ON") && p.target(Target); s.Settled && verb == "CREATE" {
 			p.expression(inTable)
 		}
@@ -400,9 +405,12 @@ func (p *parser) schemaName(optional bool) {
 	case optional && option:
 		s.Tables = []Table{{Schema: p.schema}}
 		s.Refs = append(s.Refs, Ref{Table: Table{Schema: p.schema}, From: p.tok.at, To: p.tok.at, Role: Schema})
+		p.mark()
 	case p.tok.named():
 		s.Tables = []Table{{Schema: p.tok.text}}
 		s.Refs = append(s.Refs, Ref{Table: Table{Schema: p.tok.text}, From: p.tok.at, To: p.tok.end, Role: Schema})
+		p.advance()
+		p.mark()
 	default:
 		s.Settled = false
 	}

@@ -140,7 +140,9 @@ type Statement struct {
 	IfNotExists bool
 
 	mode  Mode
-	body  int    // where a table's definition, or what is altered, begins in Text
+	body  int    // where in Text the definition begins, behind the name; for DROP INDEX at the index's
+	open  int    // comments that are open there
+	like  bool   // CREATE TABLE ... LIKE
 	drops []span // qualifiers of columns in the definition of a table
 	fault string // why it cannot be rewritten, or empty
 }

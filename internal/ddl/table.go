@@ -6,6 +6,7 @@ import "strings"
 func (p *parser) createTable() {
 	s := p.s
 	if p.tok.is("LIKE") || p.tok.punct('(') && p.peek().is("LIKE") {
+		s.like = true
 		p.skipPunct('(')
 		p.advance()
 		if _, ok := p.ref(Source); !ok {
