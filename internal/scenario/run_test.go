@@ -253,7 +253,7 @@ func (r *run) launch() {
 		TrustColumnNames: r.f.Trust, Logger: logger,
 	})
 	require.NoError(t, err)
-	o := &sink.MySQLOptions{Name: r.name, DDL: sink.Policy(r.f.DDL), SQLOnly: r.sqlOnly, Logger: logger}
+	o := &sink.MySQLOptions{Name: r.name, DDL: sink.Policy(r.f.DDL), Tables: append(slices.Clone(r.f.Tables), "scenario_marks.marks"), SQLOnly: r.sqlOnly, Logger: logger}
 	if r.f.SQLOnly != nil {
 		o.SQLOnly = *r.f.SQLOnly
 	}

@@ -1,0 +1,12 @@
+CREATE TABLE a (id int PRIMARY KEY, x int);
+CREATE TABLE b (id int PRIMARY KEY, y varchar(9));
+INSERT INTO a VALUES (1, 1);
+INSERT INTO b VALUES (1, 'b');
+RENAME TABLE a TO tmp, b TO a, tmp TO b;
+INSERT INTO a VALUES (2, 'now a');
+INSERT INTO b VALUES (2, 2);
+ALTER TABLE a RENAME TO c;
+RENAME TABLE b TO a;
+INSERT INTO a VALUES (3, 3);
+INSERT INTO c VALUES (3, 'now c');
+UPDATE a SET x = x + 1;

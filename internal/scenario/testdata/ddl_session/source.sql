@@ -1,0 +1,18 @@
+SET NAMES latin1;
+CREATE TABLE `café` (id int PRIMARY KEY, `größe` varchar(20) CHARACTER SET utf8mb4 DEFAULT 'ä' COMMENT 'ß');
+SET NAMES utf8mb4;
+SET sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES';
+CREATE TABLE "quoted" ("id" int PRIMARY KEY, "a`b" varchar(20) DEFAULT 'a\' COMMENT '"');
+INSERT INTO "quoted" (id) VALUES (1);
+SET sql_mode = '';
+CREATE TABLE zero (id int PRIMARY KEY, d date NOT NULL DEFAULT '0000-00-00', n tinyint NOT NULL DEFAULT 0);
+INSERT INTO zero (id) VALUES (1), (2);
+SET time_zone = '+05:00', timestamp = 1700000000;
+ALTER TABLE zero ADD at datetime NOT NULL DEFAULT CURRENT_TIMESTAMP, ADD ts timestamp NOT NULL DEFAULT '2020-02-02 00:00:00';
+SET timestamp = DEFAULT;
+SET foreign_key_checks = 0;
+CREATE TABLE child (id int PRIMARY KEY, p int, KEY (p), CONSTRAINT later FOREIGN KEY (p) REFERENCES parent (id));
+CREATE TABLE parent (id int PRIMARY KEY);
+SET foreign_key_checks = 1;
+INSERT INTO parent VALUES (1);
+INSERT INTO child VALUES (1, 1);

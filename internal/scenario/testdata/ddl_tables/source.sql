@@ -1,0 +1,18 @@
+CREATE TABLE IF NOT EXISTS p (id int AUTO_INCREMENT PRIMARY KEY, v varchar(20)) AUTO_INCREMENT = 100;
+CREATE TABLE c (id int PRIMARY KEY, p int, KEY (p), CONSTRAINT c_p FOREIGN KEY (p) REFERENCES p (id) ON DELETE CASCADE);
+INSERT INTO p (v) VALUES ('a'), ('b');
+INSERT INTO c VALUES (1, 100), (2, 101);
+CREATE TABLE IF NOT EXISTS p (other int);
+CREATE TABLE like_p LIKE p;
+INSERT INTO like_p VALUES (1, 'c');
+CREATE UNIQUE INDEX v ON like_p (v);
+ALTER TABLE c DROP FOREIGN KEY c_p;
+DROP INDEX v ON like_p;
+DROP TABLE IF EXISTS nothing, like_p;
+CREATE TABLE `sel``ect` (`a.b` int PRIMARY KEY, `key` text) COMMENT 'hostile';
+INSERT INTO `sel``ect` VALUES (1, 'x');
+ALTER TABLE `sel``ect` RENAME AS `from`;
+INSERT INTO `from` VALUES (2, 'y');
+DROP TABLE c, p;
+CREATE TABLE p (only_now int PRIMARY KEY);
+INSERT INTO p VALUES (1);
