@@ -162,6 +162,16 @@ func (m *MySQL) ddlRule(kind ddl.Kind, schema, table string) (p Policy, named bo
 	return m.ddl, false
 }
 
+// DDLPolicies returns the policy for each of DDLKinds, as it is for a table of the
+// source, or for a schema if name is empty.
+func (m *MySQL) DDLPolicies(schema, name string) map[string]Policy {
+	out := make(map[string]Policy)
+	for _, k := range appliedKinds {
+		out[k.String()] = m.ddlPolicy(k, schema, name)
+	}
+	return out
+}
+
 // A DDLError says why a statement that alters tables stops the pipeline. The
 // cure for each is the same: to run by hand what the target needs of it, and to
 // let it pass by MySQLOptions.DDLDone.

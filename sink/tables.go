@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/ddl"
 	"github.com/dataflowsync/dfs/internal/match"
 )
 
@@ -93,6 +94,9 @@ func (m *MySQL) Notes(ctx context.Context, t *dfs.Table) ([]string, error) {
 	}
 	mp, err := m.mapping(ctx, t)
 	if err != nil {
+		if m.mayAppear(t, err) {
+			return []string{err.Error() + "; unless a statement of the source does so first"}, nil
+		}
 		return nil, err
 	}
 	notes := slices.Clone(mp.notes)
@@ -105,7 +109,9 @@ func (m *MySQL) Notes(ctx context.Context, t *dfs.Table) ([]string, error) {
 // CheckTables reports all that keeps rows of the tables from being applied, as
 // one error: tables and columns that the target lacks, engines without
 // transactions, rights that the account lacks. It reads the target anew, and
-// changes nothing there.
+// changes nothing there. Where the policy is to apply statements, one that is on
+// its way may yet make the table what the source has: then Notes tells what is
+// missing.
 func (m *MySQL) CheckTables(ctx context.Context, tables []*dfs.Table) error {
 	if m.sess == nil {
 		s, err := openSession(ctx, m.connector, m.sqlOnly)
@@ -120,6 +126,8 @@ func (m *MySQL) CheckTables(ctx context.Context, tables []*dfs.Table) error {
 		mp, err := m.mapping(ctx, t)
 		if err == nil {
 			err = m.tryRights(ctx, mp)
+		} else if m.mayAppear(t, err) {
+			continue
 		}
 		if errors.Is(err, dfs.ErrTransient) || ctx.Err() != nil {
 			return err
@@ -127,6 +135,20 @@ func (m *MySQL) CheckTables(ctx context.Context, tables []*dfs.Table) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// mayAppear reports whether a statement of the source may mend err, which says
+// that a table of the target is not there, or not as the source's.
+func (m *MySQL) mayAppear(t *dfs.Table, err error) bool {
+	if serverError(err) != 0 || errors.Is(err, dfs.ErrTransient) {
+		return false
+	}
+	for _, kind := range []ddl.Kind{ddl.CreateTable, ddl.AlterTable} {
+		if p := m.ddlPolicy(kind, t.Schema, t.Name); p == PolicyApply || p == PolicyTry {
+			return true
+		}
+	}
+	return false
 }
 
 // tryRights finds out whether the account may write the table, by statements

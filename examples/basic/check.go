@@ -201,6 +201,49 @@ func checkTarget(ctx context.Context, c *config.Config, p *parts) section {
 	return s
 }
 
+// statements tells what will happen to statements that alter the tables. Tables
+// for which it is the same share a line for each policy.
+func (s *section) statements(target *sink.MySQL, tables []*dfs.Table) {
+	what := []struct {
+		policy sink.Policy
+		text   string
+	}{
+		{sink.PolicyApply, "run on the target, exactly once"},
+		{sink.PolicyTry, "run on the target, and are passed over if they fail there"},
+		{sink.PolicyIgnore, "are passed over, and counted"},
+		{sink.PolicyError, "stop the pipeline until they are named in target.ddl_done"},
+	}
+	said := make(map[string][]string) // tables by what is said of them
+	var order []string
+	for _, t := range tables {
+		policies := target.DDLPolicies(t.Schema, t.Name)
+		var lines []string
+		for _, w := range what {
+			var kinds []string
+			for _, k := range sink.DDLKinds() {
+				if policies[k] == w.policy {
+					kinds = append(kinds, k)
+				}
+			}
+			if kinds != nil {
+				lines = append(lines, strings.Join(kinds, ", ")+" "+w.text)
+			}
+		}
+		text := strings.Join(lines, "\n")
+		if said[text] == nil {
+			order = append(order, text)
+		}
+		said[text] = append(said[text], t.String())
+	}
+	for _, text := range order {
+		name := "statements"
+		if len(order) > 1 {
+			name += " about " + strings.Join(said[text], ", ")
+		}
+		s.add("ok", name, "", text)
+	}
+}
+
 // position finds out whether the source still has what comes next. With a fixed
 // server_id it does not ask for the log, as that would end the connection of a
 // process that runs with the same number.
@@ -287,6 +330,7 @@ func checkTables(ctx context.Context, c *config.Config, p *parts) section {
 		}
 		s.Findings = append(s.Findings, f)
 	}
+	s.statements(p.target, tables)
 	s.About = plural(uint64(len(tables)), "table") + " " + s.About
 	return s
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/config"
 	"github.com/dataflowsync/dfs/queue"
+	"github.com/dataflowsync/dfs/sink"
 )
 
 // run carries changes until ctx ends, and returns the exit code.
@@ -63,8 +64,12 @@ func run(ctx context.Context, c *config.Config, f flags, stderr io.Writer) int {
 	for _, c := range counted.Conflicts {
 		log.Warn("conflicts", "table", c.Table, "policy", c.Policy, "rows", c.Count)
 	}
-	if counted.IgnoredDDL > 0 {
-		log.Warn("statements that alter tables were ignored", "count", counted.IgnoredDDL)
+	for _, c := range counted.DDL {
+		level := slog.LevelInfo
+		if c.Outcome != sink.Applied {
+			level = slog.LevelWarn
+		}
+		log.Log(context.Background(), level, "statements that alter tables", "kind", c.Kind, "outcome", c.Outcome, "count", c.Count)
 	}
 
 	if closing := p.close(); err == nil {
