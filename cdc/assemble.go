@@ -26,7 +26,13 @@ type transaction struct {
 	file      string // where it begins
 	off       uint64
 	committed int64 // microseconds since 1970
-	xa        string
+	held      bool  // an XA transaction, of which nothing is handed on before it ends
+	spilled   bool  // it got too large to be kept
+	prepares  *preparedXA
+	ends      string // the prepared XA transaction that ends with this one
+	saved     []savepoint
+	old       bool // MySQL: it has rows as servers before 5.6 log them
+	ddl       bool // it has a statement
 	plain     bool // MariaDB: the statement at hand is known not to be a REPLACE
 
 	refused *EventError // why it cannot be handed on
@@ -61,8 +67,12 @@ type assembler struct {
 	partNum uint64 // counts parts
 	part    []byte // the container being filled; its size is bounded by MaxPart
 	maps    map[uint64]*tableMap
-	last    *tableMap       // the last one looked up
-	xa      map[string]bool // prepared XA transactions without followed rows
+	last    *tableMap // the last one looked up
+
+	held      map[string][]byte // containers of prepared XA transactions, by xid
+	heldBytes int
+	again     *preparedXA // whose rows are to be read a second time
+	againEnd  event       // what ends the transaction after that
 
 	// clock is the latest time, in seconds since 1970, by which the log is known
 	// to have come as far as it was read.
@@ -370,16 +380,24 @@ func (a *assembler) rows(e event) error {
 			return err
 		}
 	}
+	if !a.src.maria && e.kind() <= evDeleteRows1 {
+		a.tx.old = true
+	}
 	if a.skipTo > 0 || a.tx.refused != nil {
 		a.tx.skipped = true
 		return nil
 	}
 	// Invariant I6: no more than MaxPart bytes are held, but for one event.
-	if len(a.part) > containerHead && len(a.part)+len(e) > a.src.opts.MaxPart {
+	switch {
+	case a.tx.held:
+		if !a.spill(len(e)) {
+			return nil
+		}
+	case len(a.part) > containerHead && len(a.part)+len(e) > a.src.opts.MaxPart:
 		a.out(a.part, true)
 		a.tx.parts = true
+		a.nextPart(len(a.part))
 		a.part = a.part[:0]
-		a.partNum++
 	}
 	a.head()
 	if m.part != a.partNum {
@@ -423,6 +441,7 @@ func (a *assembler) commit(e event) error {
 	case byMaria:
 		a.at.list.set(t.maria)
 	}
+	a.settle()
 	a.moved = true
 	a.src.last.Store(int64(e.time()))
 	switch {
@@ -451,6 +470,7 @@ func (t *transaction) time() time.Time { return time.UnixMicro(t.committed) }
 
 // statement appends a statement to the part.
 func (a *assembler) statement(c dfs.Change) {
+	a.tx.ddl = true
 	a.head()
 	a.part = appendRecord(a.part, recChanges, dfs.AppendChanges(nil, []dfs.Change{c}))
 	a.counted.statements++

@@ -26,6 +26,10 @@
 // the text of the statement: one that a trigger or a stored function runs inside
 // of an INSERT, UPDATE or DELETE is not recognised.
 //
+// An XA transaction in two phases is handed on when it is committed. Until then
+// positions name it, and the source must keep its log back to where it was prepared:
+// if that is purged, its XA COMMIT gives ErrPurged.
+//
 // Updates that were logged as changes inside of JSON documents
 // (binlog_row_value_options=PARTIAL_JSON) become whole documents, which are made
 // of those in the image before. Where there is none, Decode returns an

@@ -158,6 +158,9 @@ func (a *assembler) mariaGTID(e event) error {
 	t := &a.tx
 	t.hasID, t.maria = true, g
 	t.begun = flags&mariaFlagStandalone == 0
+	if flags&mariaFlagPreparedXA != 0 {
+		a.hold()
+	}
 	if flags&mariaFlagXADone != 0 {
 		t.begun = false
 	}

@@ -18,6 +18,10 @@ type Position struct {
 	// for "file" empty.
 	GTIDs string
 
+	// Prepared names the XA transactions that were prepared up to here and have
+	// not ended, and where in the log they are. It is mostly empty.
+	Prepared string
+
 	// File and Offset are the place in the log of Server up to which it was read.
 	// File is empty if nothing has been read yet by GTID.
 	File   string
@@ -30,7 +34,7 @@ func ParsePosition(s dfs.Position) (Position, error) {
 	if err != nil {
 		return Position{}, err
 	}
-	v := Position{Kind: p.kind, Server: p.server, File: p.file, Offset: p.pos}
+	v := Position{Kind: p.kind, Server: p.server, File: p.file, Offset: p.pos, Prepared: string(appendPrepared(nil, p.xa))}
 	switch p.kind {
 	case byGTID:
 		v.GTIDs = p.set.String()
@@ -46,7 +50,11 @@ func (p Position) String() string {
 	if gtids == "" {
 		gtids = "-"
 	}
-	return fmt.Sprintf("%s %s %s %s", p.Kind, p.Server, gtids, p.place())
+	prepared := ""
+	if p.Prepared != "" {
+		prepared = " " + preparedWord + p.Prepared
+	}
+	return fmt.Sprintf("%s %s%s %s %s", p.Kind, p.Server, prepared, gtids, p.place())
 }
 
 // place returns the place in the log, as EventError.At has it.
@@ -76,6 +84,9 @@ const (
 // the place in that server's files. What changes from one transaction to the
 // next stands at the end, so that a queue can store no more than that.
 //
+// Where XA transactions are prepared, a word with their list stands before the
+// third.
+//
 // A GTID position is good on any server that has the transactions, and its
 // place only informs. A file position is good on its own server only.
 type position struct {
@@ -83,14 +94,21 @@ type position struct {
 	server string
 	set    *gtidSet  // for byGTID
 	list   *gtidList // for byMaria
+	xa     []preparedXA
 	file   string
 	pos    uint64
 }
+
+// preparedWord begins the word with what is prepared.
+const preparedWord = "xa:"
 
 // append writes the position.
 func (p *position) append(b []byte) []byte {
 	b = append(append(b, p.kind...), ' ')
 	b = append(append(b, p.server...), ' ')
+	if len(p.xa) > 0 {
+		b = append(appendPrepared(append(b, preparedWord...), p.xa), ' ')
+	}
 	at := len(b)
 	switch p.kind {
 	case byGTID:
@@ -114,6 +132,11 @@ func parsePosition(s dfs.Position) (*position, error) {
 		return fmt.Errorf("cdc: the checkpoint's position %q is not one of this source: %s", s, why)
 	}
 	f := strings.SplitN(string(s), " ", 4) // a file may have spaces in its name
+	var prepared string
+	if len(f) == 4 && strings.HasPrefix(f[2], preparedWord) {
+		prepared = f[2][len(preparedWord):]
+		f = append(f[:2], strings.SplitN(f[3], " ", 2)...)
+	}
 	if len(f) != 4 {
 		return nil, bad("it has not four words; was it made by another kind of source?")
 	}
@@ -122,6 +145,11 @@ func parsePosition(s dfs.Position) (*position, error) {
 		f[2] = ""
 	}
 	var err error
+	if prepared != "" {
+		if p.xa, err = parsePrepared(prepared); err != nil {
+			return nil, bad(err.Error())
+		}
+	}
 	switch p.kind {
 	case byGTID:
 		p.set, err = parseGTIDSet(f[2])

@@ -22,23 +22,21 @@ func (a *assembler) query(e event, q query) error {
 		return a.commit(e)
 	case ddl.Rollback:
 		return a.rollback(e)
-	case ddl.RollbackTo:
-		if len(a.part) > 0 || a.tx.parts {
-			return a.refuse(e, "a transaction undoes a part of itself with ROLLBACK TO SAVEPOINT, after changes to followed tables",
-				"it mixes tables with and without transactions: convert them all to InnoDB")
+	case ddl.Savepoint, ddl.RollbackTo:
+		if a.tx.begun {
+			return a.savepoint(e, &s)
 		}
-		return nil
 	case ddl.XAStart:
 		if err := a.begin(e); err != nil {
 			return err
 		}
-		a.tx.xa = s.XID
+		a.hold()
 		return nil
 	case ddl.XAEnd:
-		a.tx.xa = s.XID // MariaDB logs no XA START
 		return nil
 	case ddl.XAPrepare, ddl.XACommit, ddl.XARollback:
-		if err := a.xaFinish(e, s.XID); err != nil {
+		later, err := a.xaFinish(e, s.XID, s.Kind != ddl.XARollback)
+		if later || err != nil {
 			return err
 		}
 	case ddl.DML:
@@ -49,7 +47,7 @@ func (a *assembler) query(e event, q query) error {
 				return err
 			}
 		}
-	case ddl.Savepoint, ddl.Nothing:
+	case ddl.Nothing:
 	case ddl.Trigger, ddl.Routine, ddl.Event, ddl.Account, ddl.Storage:
 		a.counted.statementsFiltered++
 	default:
@@ -85,19 +83,6 @@ func (a *assembler) begin(e event) error {
 	}
 	a.tx.begun = true
 	return nil
-}
-
-// rollback ends a transaction of which the log holds no more than what cannot be
-// undone.
-func (a *assembler) rollback(e event) error {
-	if len(a.part) > 0 || a.tx.parts {
-		err := a.refuse(e, "a transaction that was rolled back has changed followed tables",
-			"it mixes tables with and without transactions: convert them all to InnoDB")
-		if err != nil {
-			return err
-		}
-	}
-	return a.commit(e)
 }
 
 // Bits of an sql_mode, the same for MySQL and MariaDB.

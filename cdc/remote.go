@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/go-mysql-org/go-mysql/client"
@@ -18,6 +19,7 @@ type remote struct {
 	of   *Stream
 	sum  bool // events end with a CRC32
 	some bool // something has come
+	ends bool // the server was asked for the log up to its end
 }
 
 func (r *remote) next(ctx context.Context, wait bool) (event, error) {
@@ -38,6 +40,8 @@ func (r *remote) next(ctx context.Context, wait bool) (event, error) {
 	switch {
 	case len(b) > 0 && b[0] == 0xff:
 		return nil, r.of.refused(ctx, parseError(b))
+	case r.ends && len(b) > 0 && b[0] == 0xfe && len(b) < 9:
+		return nil, io.EOF
 	case len(b) > 0 && b[0] == 0xfe && len(b) < 9:
 		// So the server ends the log of a replica when it is stopped in good
 		// order. The log itself has no end: it goes on when the server does.

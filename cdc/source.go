@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -176,16 +177,10 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 		st.fix = false
 		d.at = &position{kind: byFile, file: at.file, pos: 4}
 	}
-	stop := context.AfterFunc(ctx, func() { conn.Conn.SetDeadline(time.Unix(1, 0)) })
-	err = d.begin(conn)
-	if !stop() || err != nil {
-		conn.Close()
-		return nil, mark(errors.Join(ctx.Err(), err))
+	if err := ask(ctx, conn, &d); err != nil {
+		return nil, err
 	}
-	if err := conn.Conn.SetDeadline(time.Time{}); err != nil {
-		conn.Close()
-		return nil, dfs.Transient(fmt.Errorf("cdc: ask for the log: %w", err))
-	}
+	st.open = func(ctx context.Context, from *position) (events, error) { return s.openAgain(ctx, st, from) }
 	s.register(st)
 	s.opts.Logger.Info("reading the log", "server", s.cfg.Addr, "from", at.String())
 	return st, nil
@@ -196,7 +191,7 @@ func (s *Source) newStream(at *position, fix bool) *Stream {
 	st := &Stream{src: s, sent: time.Now(), fix: fix, begun: fix}
 	st.asm = assembler{
 		src: s, at: *at, file: at.file, off: at.pos,
-		maps: make(map[uint64]*tableMap), xa: make(map[string]bool), out: st.emit,
+		maps: make(map[uint64]*tableMap), out: st.emit,
 	}
 	return st
 }
@@ -227,6 +222,9 @@ func (s *Source) begin(ctx context.Context, from dfs.Checkpoint) (at *position, 
 	case at.kind == byFile && at.server != s.server:
 		return nil, false, fmt.Errorf("%w: the checkpoint's position is in the files of server %s, and this is %s: read from that one, or make a new copy of the data",
 			ErrDiverged, at.server, s.server)
+	case at.kind == byMaria && at.server != s.server && slices.ContainsFunc(at.xa, func(p preparedXA) bool { return p.at != "" }):
+		return nil, false, fmt.Errorf("%w: the XA transactions %s are prepared in the files of server %s, and this is %s: read from that one until they have ended, or make a new copy of the data",
+			ErrDiverged, appendPrepared(nil, at.xa), at.server, s.server)
 	}
 	at.server = s.server
 	return at, false, s.reachable(ctx, at)

@@ -46,6 +46,11 @@ type Stream struct {
 	sent    time.Time
 	err     error // why the stream has ended
 
+	// open reads the log from another place, up to where it ends; nil if it
+	// cannot be read a second time. reread is what reads it so.
+	open   func(ctx context.Context, from *position) (events, error)
+	reread *reread
+
 	// What Next hands out. Encoded containers and texts are cut from slab, which
 	// is never written twice.
 	batch []*dfs.Transaction
@@ -129,6 +134,13 @@ func (s *Stream) unreadable(err error) error {
 // step takes one event. It waits for one only while the batch is empty, and
 // reports whether there was one.
 func (s *Stream) step(ctx context.Context) (bool, error) {
+	if s.reread != nil {
+		return s.rereadStep(ctx)
+	}
+	if s.asm.again != nil {
+		err := s.beginReread(ctx)
+		return err == nil, err
+	}
 	if s.payload.left {
 		e, err := s.payload.next()
 		if err != nil || e == nil {

@@ -1,10 +1,8 @@
 package cdc
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
-	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
 	"net"
@@ -176,7 +174,7 @@ func newAssembler(tables ...string) (*assembler, *[]string) {
 	out := new([]string)
 	a := &assembler{
 		src: src, at: position{kind: byFile, server: "s", file: "f", pos: 4}, file: "f", off: 4,
-		maps: make(map[uint64]*tableMap), xa: make(map[string]bool),
+		maps: make(map[uint64]*tableMap),
 	}
 	a.out = func(b []byte, more bool) { *out = append(*out, string(b)) }
 	return a, out
@@ -246,25 +244,6 @@ func TestOwnedGTIDs(t *testing.T) {
 	require.Empty(t, ownedGTIDs(""))
 	require.Equal(t, uuid1+":foo:9,"+uuid2+":7,"+uuid1+":4:3:mine:1",
 		ownedGTIDs(uuid1+":foo:9#18"+uuid2+":7#17"+uuid1+":4#15:3#14:mine:1#16"))
-}
-
-func TestRollbackOfFollowedRowsStopsTheStream(t *testing.T) {
-	for _, text := range []string{"ROLLBACK", "ROLLBACK TO `s`"} {
-		a, _ := newAssembler("d.*")
-		require.NoError(t, feed(a, evQuery, 0, queryBody("d", "BEGIN")))
-		require.NoError(t, feed(a, evQuery, 0, queryBody("d", text)))
-		if text == "ROLLBACK" {
-			require.NoError(t, feed(a, evQuery, 0, queryBody("d", "BEGIN")))
-		}
-		a.part = append(a.part, "rows"...)
-		err := feed(a, evQuery, 0, queryBody("d", text))
-		if err == nil {
-			err = feed(a, evXID, 0, "12345678")
-		}
-		var bad *EventError
-		require.ErrorAs(t, err, &bad)
-		require.Equal(t, fmt.Sprintf("file:f:%d", a.off), bad.After)
-	}
 }
 
 func TestFilesLargerThan4GiB(t *testing.T) {
@@ -351,21 +330,6 @@ func TestDecodeNeedsNoServer(t *testing.T) {
 		}},
 		After: dfs.Row{dfs.UintValue(7), dfs.StringValue("hi"), dfs.JSONValue("1"), dfs.DecimalValue("1.50")},
 	}}, tx.Changes)
-}
-
-func TestInsertThatLeavesColumnsOutIsRefused(t *testing.T) {
-	whole := []byte{2, 0, 4, 0x0f, 0}
-	b := fuzzTransaction()
-	at := bytes.LastIndex(b, whole)
-	require.Positive(t, at)
-	b[at+3] = 0x07
-	tx := &dfs.Transaction{Checkpoint: dfs.Checkpoint{Pos: dfs.Position("gtid " + uuid1 + " " + uuid1 + ":1-7 f:1507")}, ID: uuid1 + ":7", Encoded: b}
-	err := new(Source).Decode(t.Context(), []*dfs.Transaction{tx})
-	require.Equal(t, &EventError{
-		At: "f:1507", ID: tx.ID, What: "a row image of d.t leaves columns out",
-		Cure:  "set binlog_row_image=FULL on the source, for running sessions too, and make a new copy of the table",
-		After: "gtid:" + uuid1 + ":1-7",
-	}, err)
 }
 
 // fuzzTransaction is an insert into a table of four columns.

@@ -1,0 +1,188 @@
+package cdc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/go-mysql-org/go-mysql/client"
+
+	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/ddl"
+)
+
+// A reread reads the rows of one prepared XA transaction from the log a second
+// time, while the log itself waits behind the XA COMMIT.
+type reread struct {
+	what    preparedXA
+	in      events
+	payload payload
+	began   bool
+}
+
+// beginReread opens the log anew where the rows are that the assembler asks for.
+func (s *Stream) beginReread(ctx context.Context) error {
+	p := *s.asm.again
+	s.asm.again = nil
+	fail := func(err error) error {
+		return fmt.Errorf("cdc: read the rows of the XA transaction %s, prepared at %s: %w", p.xid, p.at, err)
+	}
+	if s.open == nil {
+		return fail(errors.New("this log cannot be read a second time"))
+	}
+	from, err := p.position(&s.asm.at)
+	if err != nil {
+		return fail(err)
+	}
+	in, err := s.open(ctx, from)
+	if err != nil {
+		return fail(err)
+	}
+	s.reread = &reread{what: p, in: in}
+	return nil
+}
+
+// rereadStep takes one event of the second reading.
+func (s *Stream) rereadStep(ctx context.Context) (bool, error) {
+	r := s.reread
+	fail := func(err error) error {
+		return fmt.Errorf("cdc: read the rows of the XA transaction %s, prepared at %s: %w", r.what.xid, r.what.at, err)
+	}
+	var e event
+	var err error
+	if r.payload.left {
+		if e, err = r.payload.next(); err == nil && e == nil {
+			return true, nil
+		}
+	} else {
+		e, err = r.in.next(ctx, true)
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		if err == io.EOF {
+			err = fmt.Errorf("%w: the log has it no more: make a new copy of the data, and keep the log longer", ErrPurged)
+		}
+		return false, fail(err)
+	}
+	done, err := s.rereadEvent(ctx, e)
+	if err != nil {
+		return false, fail(err)
+	}
+	if done {
+		s.reread = nil
+		if err := r.in.Close(); err != nil {
+			s.src.opts.Logger.Debug("closing the second reading of the log", "cause", err)
+		}
+		if err := s.asm.commit(s.asm.againEnd); err != nil {
+			return false, err
+		}
+		s.idle()
+	}
+	return true, nil
+}
+
+// rereadEvent takes an event, and reports whether the transaction ends with it.
+func (s *Stream) rereadEvent(ctx context.Context, e event) (done bool, err error) {
+	r := s.reread
+	kind := e.kind()
+	if e.flags()&flagArtificial != 0 || kind == evFormat || kind == evRotate {
+		return false, nil
+	}
+	if !r.began {
+		switch kind {
+		case evGTID, evGTIDTagged:
+			id, err := gtidText(e)
+			if err != nil {
+				return false, err
+			}
+			r.began = s.asm.at.kind != byGTID || id == r.what.at
+		case evAnonymous:
+			r.began = s.asm.at.kind == byFile
+		case evMariaGTID:
+			_, flags, err := parseMariaGTID(e)
+			if err == nil && flags&mariaFlagPreparedXA == 0 {
+				err = errNotPrepared
+			}
+			r.began = err == nil
+			return false, err
+		case evQuery, evQueryZ:
+			// A log without GTIDs has nothing in front of XA START.
+			r.began = s.asm.at.kind == byFile
+		}
+		return false, nil
+	}
+	a := &s.asm
+	counted := a.counted // what is read a second time is not counted a second time
+	defer func() {
+		a.counted.events, a.counted.rows, a.counted.rowsFiltered = counted.events, counted.rows, counted.rowsFiltered
+	}()
+	switch {
+	case kind == evPayload:
+		return false, r.payload.open(e)
+	case kind == evTableMap || kind == evAnnotateRows || isRows(kind):
+		return false, a.handle(ctx, e, true)
+	case kind == evQuery || kind == evQueryZ:
+		q, err := parseQuery(e)
+		if err != nil {
+			return false, err
+		}
+		if s := ddl.Parse(q.text, q.schema, a.mode(q)); s.Kind == ddl.Savepoint || s.Kind == ddl.RollbackTo {
+			return false, a.savepoint(e, &s)
+		}
+	case kind == evXAPrepare:
+		xid, _, err := xidOf(e)
+		if err == nil && xid != r.what.xid {
+			err = errNotPrepared
+		}
+		return err == nil, err
+	case kind == evGTID || kind == evGTIDTagged || kind == evMariaGTID || kind == evAnonymous || kind == evXID:
+		return false, errNotPrepared
+	}
+	return false, nil
+}
+
+var errNotPrepared = fmt.Errorf("%w: another transaction is at that place: make a new copy of the data", ErrDiverged)
+
+// openAgain connects to the server a second time, beside the connection that a
+// stream has, and asks for its log from a place to where it ends now.
+func (s *Source) openAgain(ctx context.Context, st *Stream, from *position) (events, error) {
+	if from.kind == byFile && from.pos > 1<<32-1 {
+		return nil, errors.New("that is past 4 GiB in its file, where a server cannot be asked to begin")
+	}
+	conn, err := connect(ctx, s.cfg)
+	if err != nil {
+		return nil, mark(err)
+	}
+	in := &remote{
+		conn: conn, of: st, ends: true,
+		in:  packets{conn: conn.Conn.Conn, size: min(s.opts.Buffer, 64<<10), timeout: firstPacketTimeout},
+		sum: s.checksum == "CRC32",
+	}
+	d := dump{serverID: s.tryID, uuid: newUUID(), maria: s.maria, at: from, checksum: s.checksum, beat: s.opts.Heartbeat, flags: dumpNonBlock}
+	if s.sparse {
+		d.flags |= dumpAnnotate
+	}
+	if err := ask(ctx, conn, &d); err != nil {
+		return nil, err
+	}
+	return in, nil
+}
+
+// ask begins a dump, and closes the connection if it fails.
+func ask(ctx context.Context, conn *client.Conn, d *dump) error {
+	stop := context.AfterFunc(ctx, func() { conn.Conn.SetDeadline(time.Unix(1, 0)) })
+	err := d.begin(conn)
+	if !stop() || err != nil {
+		conn.Close()
+		return mark(errors.Join(ctx.Err(), err))
+	}
+	if err := conn.Conn.SetDeadline(time.Time{}); err != nil {
+		conn.Close()
+		return dfs.Transient(fmt.Errorf("cdc: ask for the log: %w", err))
+	}
+	return nil
+}
