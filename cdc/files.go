@@ -122,6 +122,7 @@ func (s *Source) openFiles(ctx context.Context, from dfs.Checkpoint) (dfs.Stream
 	st := s.newStream(at, fix)
 	f := &fileEvents{src: s, of: st, list: list[i:], done: make(chan struct{})}
 	st.in = f
+	st.open = s.filesAgain
 	switch kind := s.kindOf(list[i:], head); {
 	case at.kind == byGTID:
 		f.before = at.set.minus(head.setOrEmpty())

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"sync"
 	"time"
 
 	"github.com/go-mysql-org/go-mysql/client"
@@ -40,6 +42,11 @@ func (s *Stream) beginReread(ctx context.Context) error {
 	if err != nil {
 		return fail(err)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return fail(errors.Join(net.ErrClosed, in.Close()))
+	}
 	s.reread = &reread{what: p, in: in}
 	return nil
 }
@@ -73,7 +80,9 @@ func (s *Stream) rereadStep(ctx context.Context) (bool, error) {
 		return false, fail(err)
 	}
 	if done {
+		s.mu.Lock()
 		s.reread = nil
+		s.mu.Unlock()
 		if err := r.in.Close(); err != nil {
 			s.src.opts.Logger.Debug("closing the second reading of the log", "cause", err)
 		}
@@ -185,4 +194,72 @@ func ask(ctx context.Context, conn *client.Conn, d *dump) error {
 		return dfs.Transient(fmt.Errorf("cdc: ask for the log: %w", err))
 	}
 	return nil
+}
+
+// A fileAgain is the events of files from a place on, up to the end of the last.
+type fileAgain struct {
+	src  *Source
+	list []logPath // the files from the one that is read on
+	from uint64    // place in the first file
+
+	mu  sync.Mutex // for log while it changes, and for Close
+	log *logReader
+}
+
+// filesAgain opens the files of a Source a second time.
+func (s *Source) filesAgain(ctx context.Context, from *position) (events, error) {
+	list, err := listLogs(s.paths)
+	if err != nil {
+		return nil, err
+	}
+	i, _, err := s.locate(ctx, list, from)
+	if err != nil {
+		return nil, err
+	}
+	return &fileAgain{src: s, list: list[i:], from: from.pos}, nil
+}
+
+func (f *fileAgain) next(ctx context.Context, _ bool) (event, error) {
+	for len(f.list) > 0 {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if f.log == nil {
+			l, err := openLog(f.list[0].path, f.list[0].name, min(f.src.opts.Buffer, 64<<10))
+			if err != nil {
+				return nil, fileError(f.list[0], err)
+			}
+			f.mu.Lock()
+			f.log = l
+			f.mu.Unlock()
+		}
+		e, err := f.log.next()
+		switch {
+		case err == io.EOF:
+			if err := f.log.Close(); err != nil {
+				return nil, fmt.Errorf("cdc: %w", err)
+			}
+			f.mu.Lock()
+			f.log, f.from, f.list = nil, 0, f.list[1:]
+			f.mu.Unlock()
+		case err != nil:
+			return nil, err
+		case f.log.off > f.from:
+			return e, nil
+		}
+	}
+	return nil, io.EOF
+}
+
+func (f *fileAgain) offset() uint64   { return 0 }
+func (f *fileAgain) buffered() int    { return 0 }
+func (f *fileAgain) received() uint64 { return 0 }
+
+func (f *fileAgain) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.log == nil {
+		return nil
+	}
+	return f.log.Close()
 }

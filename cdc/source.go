@@ -130,7 +130,7 @@ func (s *Source) Close() error {
 	}
 	s.mu.Unlock()
 	for _, st := range open {
-		st.in.Close()
+		st.shut()
 	}
 	if s.db == nil {
 		return nil

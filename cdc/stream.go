@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/dataflowsync/dfs"
@@ -50,6 +51,8 @@ type Stream struct {
 	// cannot be read a second time. reread is what reads it so.
 	open   func(ctx context.Context, from *position) (events, error)
 	reread *reread
+	mu     sync.Mutex // for reread while it changes, and for shut
+	ended  bool       // shut was called
 
 	// What Next hands out. Encoded containers and texts are cut from slab, which
 	// is never written twice.
@@ -235,5 +238,16 @@ func (s *Stream) room(n int) int {
 // Close ends the connection, or closes the file. It may be called at any time.
 func (s *Stream) Close() error {
 	s.src.closed(s)
+	return s.shut()
+}
+
+// shut closes what the stream reads from.
+func (s *Stream) shut() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	if s.reread != nil {
+		return errors.Join(s.reread.in.Close(), s.in.Close())
+	}
 	return s.in.Close()
 }

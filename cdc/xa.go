@@ -223,10 +223,7 @@ func (p preparedXA) position(at *position) (*position, error) {
 		if err != nil || len(one.sids) != 1 {
 			return nil, fmt.Errorf("cdc: the prepared XA transaction %s has no GTID but %q", p.xid, p.at)
 		}
-		if from.set, err = parseGTIDSet(at.set.String()); err != nil {
-			return nil, err
-		}
-		from.set.remove(one.sids[0].uuid, one.sids[0].tag, one.sids[0].spans[0].first)
+		from.set = at.set.minus(one)
 		return from, nil
 	}
 	i := strings.LastIndexByte(p.at, ':')
@@ -239,34 +236,6 @@ func (p preparedXA) position(at *position) (*position, error) {
 		return nil, fmt.Errorf("cdc: the prepared XA transaction %s has no place but %q", p.xid, p.at)
 	}
 	return from, nil
-}
-
-// remove takes one GTID out of the set.
-func (s *gtidSet) remove(uuid [16]byte, tag string, n uint64) {
-	s.head = nil
-	for i := range s.sids {
-		sid := &s.sids[i]
-		if sid.uuid != uuid || sid.tag != tag {
-			continue
-		}
-		var spans []span
-		for _, v := range sid.spans {
-			if n < v.first || n > v.last {
-				spans = append(spans, v)
-				continue
-			}
-			if v.first < n {
-				spans = append(spans, span{v.first, n - 1})
-			}
-			if n < v.last {
-				spans = append(spans, span{n + 1, v.last})
-			}
-		}
-		if sid.spans = spans; len(spans) == 0 {
-			s.sids = slices.Delete(s.sids, i, i+1)
-		}
-		return
-	}
 }
 
 // gtidText returns the GTID in a GTID event of MySQL as its text.

@@ -129,6 +129,16 @@ func TestPreparedXATransactions(t *testing.T) {
 			}
 		}
 		require.Equal(t, 1, rest)
+
+		// And so it is from the files of the log.
+		files := openFiles(t, o, copyLogs(t, srv))
+		for _, p := range pos[:len(pos)-1] {
+			if strings.HasPrefix(string(p), "file ") {
+				break // a position by file is of the server or of its files
+			}
+			again, _ := texts(files, stream(t, files, p))
+			require.Equal(t, want[len(want)-len(again):], again, "from %s", p)
+		}
 	})
 }
 
