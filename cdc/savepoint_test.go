@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/dataflowsync/dfs"
 )
 
 // A rowsLog feeds an assembler with the events of transactions of the table d.t.
@@ -82,5 +84,33 @@ func TestRowsThatATransactionTakesBack(t *testing.T) {
 			require.Contains(t, bad.What, c.bad)
 			require.NotEmpty(t, bad.After)
 		})
+	}
+}
+
+func TestPositionsWithPreparedTransactions(t *testing.T) {
+	for _, text := range []string{
+		"gtid " + uuid1 + " xa:x'79',x'',1@" + uuid1 + ":3;x'7a',x'00',-5@;x'7b',x'',1@" + uuid1 + ":tag:3 " + uuid1 + ":1-3 binlog.000001:936",
+		"file " + uuid1 + " xa:x'79',x'',1@log%20with%3B%25.000001:4 - log with;%.000001:936",
+		"mariadb 5 xa:x'79',x'',1@binlog.000001:4 0-5-7 binlog.000001:936",
+	} {
+		p, err := parsePosition(dfs.Position(text))
+		require.NoError(t, err, text)
+		require.Equal(t, text, p.String())
+		v, err := ParsePosition(dfs.Position(text))
+		require.NoError(t, err)
+		require.Equal(t, text, v.String())
+		require.NotEmpty(t, p.xa[0].at)
+		from, err := p.xa[0].position(p)
+		require.NoError(t, err)
+		if p.kind == byGTID {
+			require.Equal(t, uuid1+":1-2", from.set.String())
+			require.Equal(t, uuid1+":1-3", p.set.String())
+		} else {
+			require.Equal(t, uint64(4), from.pos)
+		}
+	}
+	for _, text := range []string{"gtid s xa: - f:4", "gtid s xa:x - f:4", "gtid s xa:@y - f:4", "gtid s xa:x@%zz - f:4"} {
+		_, err := parsePosition(dfs.Position(text))
+		require.Error(t, err, text)
 	}
 }
