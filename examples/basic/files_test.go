@@ -107,7 +107,10 @@ func TestFilesOfARunningServer(t *testing.T) {
 			db := e.target.DB(t)
 			seen := -1
 			for range 3 {
-				waitFor(t, func() bool { logs, _ := filepath.Glob(filepath.Join(e.source.Dir(), "binlog.0*")); return len(logs) > 3 })
+				waitFor(t, func() bool {
+					logs, _ := filepath.Glob(filepath.Join(e.source.Dir(), "binlog.0*"))
+					return len(logs) > 3
+				})
 				copyLog(t, e.source, filepath.Join(e.dir, "log"))
 				code, out := e.basic(t, "check", "-c", config)
 				require.Zero(t, code, out)
