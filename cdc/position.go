@@ -133,7 +133,8 @@ func parsePosition(s dfs.Position) (*position, error) {
 	}
 	f := strings.SplitN(string(s), " ", 4) // a file may have spaces in its name
 	var prepared string
-	if len(f) == 4 && strings.HasPrefix(f[2], preparedWord) {
+	some := len(f) == 4 && strings.HasPrefix(f[2], preparedWord)
+	if some {
 		prepared = f[2][len(preparedWord):]
 		f = append(f[:2], strings.SplitN(f[3], " ", 2)...)
 	}
@@ -145,7 +146,7 @@ func parsePosition(s dfs.Position) (*position, error) {
 		f[2] = ""
 	}
 	var err error
-	if prepared != "" {
+	if some {
 		if p.xa, err = parsePrepared(prepared); err != nil {
 			return nil, bad(err.Error())
 		}

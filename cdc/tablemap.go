@@ -346,9 +346,12 @@ func (c *column) describe(charset charset) string {
 		return "set"
 	case typVarchar, typVarString:
 		return fmt.Sprintf("%s(%d)", pick("varchar", "varbinary"), int(c.meta)/charset.maxLen())
+	case typVarcharZ:
+		// One byte is for how it is compressed.
+		return fmt.Sprintf("%s(%d)", pick("varchar", "varbinary"), max(0, int(c.meta)-1)/charset.maxLen())
 	case typString:
 		return fmt.Sprintf("%s(%d)", pick("char", "binary"), c.size/charset.maxLen())
-	case typBlob:
+	case typBlob, typBlobZ:
 		size := [...]string{"", "tiny", "", "medium", "long"}
 		if int(c.meta) < len(size) {
 			return size[c.meta] + pick("text", "blob")
@@ -362,10 +365,6 @@ func (c *column) describe(charset charset) string {
 		return "geometry"
 	case typVector:
 		return fmt.Sprintf("vector(%d)", c.dimension)
-	case typBlobZ:
-		return "compressed " + pick("text", "blob")
-	case typVarcharZ:
-		return "compressed " + pick("varchar", "varbinary")
 	}
 	return fmt.Sprintf("type %d", c.typ)
 }
@@ -403,7 +402,7 @@ func (m *tableMapBody) dfsTable() *dfs.Table {
 // isText reports whether the column's value is a dfs.String.
 func (c *column) isText() bool {
 	switch c.typ {
-	case typString, typVarString, typVarchar, typBlob:
+	case typString, typVarString, typVarchar, typBlob, typVarcharZ, typBlobZ:
 		return c.collation != binaryCollation
 	}
 	return false
@@ -464,12 +463,12 @@ func (c *column) named(name, full string) bool {
 		return name == "date"
 	case typTime, typTime2, typDateTime, typDateTime2, typTimestamp, typTimestamp2, typBit:
 		return full == c.describe(charset{}) || c.typ <= typDateTime && name == c.describe(charset{})
-	case typVarchar, typVarString:
+	case typVarchar, typVarString, typVarcharZ:
 		return name == "varchar" || name == "varbinary"
 	case typString:
 		// MariaDB logs UUID, INET6 and INET4 as BINARY.
 		return name == "char" || name == "binary" || name == "uuid" || name == "inet6" || name == "inet4"
-	case typBlob:
+	case typBlob, typBlobZ:
 		return strings.HasSuffix(name, "text") || strings.HasSuffix(name, "blob") || name == "json" || name == "vector"
 	case typGeometry:
 		return strings.Contains("geometry point linestring polygon multipoint multilinestring multipolygon geomcollection geometrycollection", name)

@@ -14,7 +14,7 @@ func (c *column) readable() bool {
 	switch c.typ {
 	case typTiny, typShort, typInt24, typLong, typLongLong, typFloat, typDouble, typYear, typNewDecimal,
 		typDate, typNewDate, typTime, typDateTime, typTimestamp, typNull,
-		typVarchar, typVarString, typString, typJSON:
+		typVarchar, typVarString, typString, typJSON, typVarcharZ:
 		return true
 	case typTime2, typDateTime2, typTimestamp2:
 		return c.meta <= 6
@@ -24,7 +24,7 @@ func (c *column) readable() bool {
 		return c.size == 1 || c.size == 2
 	case typSet:
 		return c.size >= 1 && c.size <= 8
-	case typBlob, typGeometry, typVector:
+	case typBlob, typBlobZ, typGeometry, typVector:
 		return c.meta >= 1 && c.meta <= 4
 	}
 	return false
@@ -93,6 +93,22 @@ func (d *decoder) value(r *reader, c *column, v *dfs.Value) error {
 		*v = dfs.BytesValue(r.bytes(int(r.uint(int(c.meta)))))
 	case typJSON:
 		return d.json(r.bytes(int(r.uint(int(c.meta)))), r, v)
+	case typVarcharZ, typBlobZ:
+		n := int(c.meta)
+		if c.typ == typVarcharZ {
+			if n = 1; c.meta > 255 {
+				n = 2
+			}
+		}
+		b := r.bytes(int(r.uint(n)))
+		if r.bad {
+			return errShortEvent
+		}
+		b, err := inflateColumn(b)
+		if err != nil {
+			return err
+		}
+		c.bytes(b, v)
 	case typNull:
 	default:
 		return d.temporal(r, c, v)
