@@ -102,6 +102,9 @@ func (s *Stream) refused(ctx context.Context, err error) error {
 		case has("has more GTIDs", "not in the master's binlog", "position > file size", "larger than the binary log"):
 			return fmt.Errorf("%w, at position %s: read from the server that has them, or make a new copy of the data: %w",
 				ErrDiverged, &s.asm.at, err)
+		case has("anonymous transaction"):
+			return fmt.Errorf("cdc: transactions without a GTID are yet to be read, after position %s: "+
+				"SET GLOBAL gtid_mode = ON_PERMISSIVE on the source until they are: %w", &s.asm.at, err)
 		case has("Could not open log file", "could not find next log"):
 			return dfs.Transient(fmt.Errorf("cdc: read the log: %w", err))
 		}
