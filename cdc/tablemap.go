@@ -74,6 +74,8 @@ func (c *column) character(maria bool) bool {
 		return true
 	case typGeometry:
 		return maria // for which a geometry is a kind of BLOB
+	case typVector:
+		return true // as seen with MySQL 9.7.4: it counts as a BLOB
 	}
 	return false
 }
