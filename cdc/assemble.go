@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/ddl"
 )
 
 // A transaction is what an assembler knows of the one that it is in.
@@ -37,6 +38,8 @@ type transaction struct {
 
 	refused *EventError // why it cannot be handed on
 	skipped bool        // followed rows of it were left out, as reading begins later
+
+	altered []ddl.Table // what the catalog has taken over from it
 }
 
 // A tableMap is the last table map seen for a table id.
@@ -73,6 +76,8 @@ type assembler struct {
 	heldBytes int
 	again     *preparedXA // whose rows are to be read a second time
 	againEnd  event       // what ends the transaction after that
+
+	catalog *catalog
 
 	// clock is the latest time, in seconds since 1970, by which the log is known
 	// to have come as far as it was read.
@@ -255,6 +260,7 @@ func (a *assembler) rotate(e event) error {
 		}
 		// What a server has not finished before it crashed, it has not
 		// committed. The next file begins with the next transaction.
+		a.unfinished()
 		a.tx = transaction{}
 		a.file = string(name)
 		clear(a.maps)
@@ -304,7 +310,9 @@ func (a *assembler) tableMap(ctx context.Context, e event) error {
 	if err != nil {
 		return err
 	}
-	if !named {
+	if named {
+		a.catalog.retire()
+	} else {
 		m.schema, err = a.record(ctx, m)
 	}
 	if err != nil {
@@ -313,27 +321,6 @@ func (a *assembler) tableMap(ctx context.Context, e event) error {
 		a.last = nil
 	}
 	return err
-}
-
-// record returns the content of the recSchema for a table map. What the server
-// tells of a table is how it is now. If it was created or altered after what is
-// read here was logged, its columns may have had other names then.
-func (a *assembler) record(ctx context.Context, m *tableMap) ([]byte, error) {
-	if a.src.paths != nil {
-		return nil, a.fault(fmt.Sprintf("rows of %s.%s were logged without column names, and there is no server to ask for them", m.schemaN, m.name),
-			"read this log from its server, or set binlog_row_metadata=FULL where the source has that and start behind this place")
-	}
-	r, err := a.src.schemas.record(ctx, m.schemaN, m.name, m.event, a.src.maria)
-	if err != nil {
-		return nil, err
-	}
-	if r.created > a.clock && !a.src.opts.TrustColumnNames {
-		return nil, a.fault(fmt.Sprintf("rows of %s.%s were logged without column names before the table was created or altered at %s, so what its columns were called is not known",
-			m.schemaN, m.name, time.Unix(r.created, 0).UTC().Format(time.DateTime+" UTC")),
-			"if that changed neither names nor order of its columns, set Options.TrustColumnNames until this is read; "+
-				"otherwise start after it with a new copy of the table, and set binlog_row_metadata=FULL where the source has that")
-	}
-	return r.encoded, nil
 }
 
 // lookup returns the last table map with the id, or nil. Most rows belong to the

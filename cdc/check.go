@@ -25,7 +25,8 @@ func (s *Source) check(ctx context.Context, faults []Fault) error {
 	vars := make(map[string]string)
 	err := eachRow(ctx, s.db, `SHOW GLOBAL VARIABLES WHERE Variable_name IN (
 		'version', 'log_bin', 'server_id', 'server_uuid', 'binlog_format', 'binlog_row_image',
-		'binlog_annotate_row_events', 'binlog_row_metadata', 'binlog_checksum', 'gtid_mode')`,
+		'binlog_annotate_row_events', 'binlog_row_metadata', 'binlog_checksum', 'gtid_mode',
+		'lower_case_table_names')`,
 		func(v []sql.NullString) { vars[strings.ToLower(v[0].String)] = v[1].String })
 	if err != nil {
 		return s.unreachable(err)
@@ -62,8 +63,10 @@ func (s *Source) check(ctx context.Context, faults []Fault) error {
 				"SET GLOBAL binlog_annotate_row_events = ON or binlog_row_image = FULL, put it into the server's configuration, and let applications connect anew")
 		}
 	}
-	if v := vars["binlog_row_metadata"]; v != "" && v != "FULL" {
-		s.opts.Logger.Info("the log does not name columns, so their names are taken from information_schema as it is when they are needed",
+	s.fold = vars["lower_case_table_names"] != "0"
+	s.named = vars["binlog_row_metadata"] == "FULL"
+	if v := vars["binlog_row_metadata"]; v != "" && !s.named {
+		s.opts.Logger.Info("the log does not name columns, so their names are kept in step with its statements",
 			"binlog_row_metadata", v, "better", "SET GLOBAL binlog_row_metadata = FULL")
 	}
 

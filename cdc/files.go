@@ -51,7 +51,7 @@ func OpenFiles(ctx context.Context, paths []string, opts *Options) (*Source, err
 	f, bad := newFilter(o.Tables)
 	faults = append(faults, bad...)
 	s := &Source{
-		opts: o, start: begin, filter: f, schemas: new(schemas),
+		opts: o, start: begin, filter: f,
 		streams: make(map[*Stream]struct{}), paths: slices.Clone(paths),
 	}
 	if err := s.identify(ctx); err != nil {
@@ -119,7 +119,10 @@ func (s *Source) openFiles(ctx context.Context, from dfs.Checkpoint) (dfs.Stream
 		}
 		return nil, err
 	}
-	st := s.newStream(at, fix)
+	st, err := s.newStream(at, fix, from.State)
+	if err != nil {
+		return nil, err
+	}
 	f := &fileEvents{src: s, of: st, list: list[i:], done: make(chan struct{})}
 	st.in = f
 	st.open = s.filesAgain
@@ -162,14 +165,14 @@ func (s *Source) ofThisLog(at *position) error {
 func (s *Source) startedFiles(ctx context.Context) (*position, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.began == "" {
+	if s.began.Pos == "" {
 		p, err := s.startInFiles(ctx)
 		if err != nil {
 			return nil, err
 		}
-		s.began = dfs.Position(p.String())
+		s.began.Pos = dfs.Position(p.String())
 	}
-	return parsePosition(s.began)
+	return parsePosition(s.began.Pos)
 }
 
 // startInFiles returns the place that Options.Start names.

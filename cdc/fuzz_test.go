@@ -225,7 +225,7 @@ func FuzzAssemble(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		maria, gtid, list := unscript(b)
-		src := &Source{schemas: new(schemas), streams: make(map[*Stream]struct{}), maria: maria, paths: []string{"f"}}
+		src := &Source{streams: make(map[*Stream]struct{}), maria: maria, paths: []string{"f"}}
 		src.opts, _ = fuzzOptions.withDefaults()
 		src.filter, _ = newFilter(fuzzOptions.Tables)
 		at := &position{kind: byFile, server: "1", file: "f", pos: 4, set: new(gtidSet), list: new(gtidList)}
@@ -235,7 +235,10 @@ func FuzzAssemble(f *testing.F) {
 		case gtid:
 			at.kind = byGTID
 		}
-		st := src.newStream(at, false)
+		st, err := src.newStream(at, false, "")
+		if err != nil {
+			t.Fatal(err)
+		}
 		st.in = &memEvents{list: list, off: 4}
 		bounded(t, len(b), func() {
 			if err := drain(t, src, st); err != nil {

@@ -52,12 +52,21 @@ type Options struct {
 	// Default: 1 MiB.
 	Buffer int
 
-	// TrustColumnNames matters where the log does not name columns: on MySQL
-	// before 8.0.1, and without binlog_row_metadata=FULL. Their names are then
-	// those that the table has when they are asked for, and rows that were logged
-	// before the table was last created or altered are refused. Set this to take
-	// them nevertheless, if no column got another name or place since: where an
-	// index was added, say.
+	// Schema matters where the log does not name columns: on MySQL before 8.0.1
+	// and MariaDB before 10.5, and without binlog_row_metadata=FULL. It has CREATE
+	// TABLE statements as mysqldump --no-data --databases writes them: what tables
+	// looked like at the place where reading begins. Say it where that cannot be
+	// found out otherwise: to begin at a place in the past, to read files without
+	// a server, or if an error asks for it. With a checkpoint it counts for the
+	// place of that, once; from there on the statements of the log count, and it
+	// means nothing until it is another text. Default: empty.
+	Schema string
+
+	// TrustColumnNames matters where the log does not name columns. Of a table
+	// that neither the log's statements nor Schema have described, the server is
+	// asked, and what it says is refused for rows that were logged before the
+	// table was last created or altered. Set this to take it nevertheless, if no
+	// column got another name or place since: where an index was added, say.
 	TrustColumnNames bool
 
 	// Follow makes a stream of files wait for more at the end of the last one, and

@@ -51,10 +51,10 @@ func (a *assembler) query(e event, q query) error {
 	case ddl.Trigger, ddl.Routine, ddl.Event, ddl.Account, ddl.Storage:
 		a.counted.statementsFiltered++
 	default:
-		if !s.Temporary { // else it is the session's own, and its rows are not logged
-			if err := a.ddl(e, &s, q); err != nil {
-				return err
-			}
+		if s.Temporary { // it is the session's own, and its rows are not logged
+			a.evolve(e, &s, nil)
+		} else if err := a.ddl(e, &s, q); err != nil {
+			return err
 		}
 	}
 	if a.tx.begun {
@@ -107,6 +107,7 @@ func (a *assembler) mode(q query) ddl.Mode {
 		ANSIQuotes:         bits&modeANSIQuotes != 0,
 		NoBackslashEscapes: bits&modeNoBackslashEscapes != 0,
 		MariaDB:            a.src.maria,
+		Version:            versionNumber(a.src.version),
 	}
 }
 
@@ -129,17 +130,8 @@ func (a *assembler) concerned(s *ddl.Statement, q query) bool {
 
 // ddl handles a statement that may alter tables.
 func (a *assembler) ddl(e event, s *ddl.Statement, q query) error {
-	switch {
-	case s.Kind == ddl.CreateView, s.Kind == ddl.AlterView, s.Kind == ddl.DropView, s.Kind == ddl.AlterSchema,
-		s.Kind == ddl.CreateSchema && !s.OrReplace:
-		// No table has other columns afterwards.
-	case !s.Settled:
-		a.src.schemas.forgetAll()
-	default:
-		for _, t := range s.Tables {
-			a.src.schemas.forget(t.Schema, t.Name)
-		}
-	}
+	session := q.session(e, a.src.maria)
+	a.evolve(e, s, session)
 	if !a.concerned(s, q) {
 		a.counted.statementsFiltered++
 		return nil
@@ -156,7 +148,7 @@ func (a *assembler) ddl(e event, s *ddl.Statement, q query) error {
 	if s.Settled && len(s.Tables) == 1 {
 		t.Schema, t.Name = s.Tables[0].Schema, s.Tables[0].Name
 	}
-	a.statement(dfs.Change{Op: dfs.DDL, Table: t, Query: s.Text, Session: q.session(e, a.src.maria)})
+	a.statement(dfs.Change{Op: dfs.DDL, Table: t, Query: s.Text, Session: session})
 	a.src.opts.Logger.Info("statement handed on", "at", fmt.Sprintf("%s:%d", a.file, a.off), "table", t.String())
 	return nil
 }

@@ -1,27 +1,23 @@
 package cdc
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/coltype"
 )
 
-// A schemas asks the server for what its table maps leave out, and remembers
-// the answers until a statement alters the table. It is safe for concurrent use.
+// An asked is what a server tells of a table.
 //
-// The answer tells how the table is now, and the log may be older. A table that
-// has other columns now than its map says is refused, and so is one that was
-// created or altered after the rows were logged: columns may have had other
-// names. That is told by CREATE_TIME in information_schema.tables, which each
-// ALTER TABLE sets anew, OPTIMIZE too and TRUNCATE not. Its limits, as seen on
-// MySQL 5.6 and 9.7 and MariaDB 10.11:
+// That is how the table is now, and the log may be older. So a table that was
+// created or altered after its rows were logged is refused: columns may have had
+// other names. That is told by CREATE_TIME in information_schema.tables, which
+// each ALTER TABLE sets anew, OPTIMIZE too and TRUNCATE not. Its limits, as seen
+// on MySQL 5.6 and 9.7 and MariaDB 10.11:
 //   - It has whole seconds. Rows of the second in which the table was altered
 //     pass, on whichever side they are.
 //   - In MySQL 8.0 and later it is when the ALTER began. Rows that others wrote
@@ -31,87 +27,48 @@ import (
 //   - An ALTER of a session with sql_log_bin=0 is not seen before the next time
 //     that the server is asked.
 //
-// Only binlog_row_metadata=FULL, from MySQL 8.0.1 and MariaDB 10.5, leaves
-// nothing to guess.
-type schemas struct {
-	db *sql.DB
-
-	mu    sync.Mutex
-	known map[tableName]*schemaRecord
+// So the server is asked for what the catalog does not know only.
+type asked struct {
+	table     *dfs.Table // nil if it is not there
+	collation string     // of columns that name none
+	created   int64      // when it was created or altered, in seconds since 1970; 0 if not known
+	asked     int64      // the latest time at which a statement can have begun that this shows
 }
 
-// A schemaRecord is what is known of one table.
-type schemaRecord struct {
-	body    []byte // of the table map that it was found to fit, without its id
-	encoded []byte // content of a recSchema
-	created int64  // when it was created or altered, in seconds since 1970; 0 if not known
-}
-
-// record returns what is known of the table of a table map.
-func (s *schemas) record(ctx context.Context, schema, table string, e event, maria bool) (*schemaRecord, error) {
-	name := tableName{schema, table}
-	body := e.body()[6:]
-	s.mu.Lock()
-	r := s.known[name]
-	s.mu.Unlock()
-	if r != nil && bytes.Equal(r.body, body) {
-		return r, nil
-	}
-	created, t, err := s.ask(ctx, schema, table)
-	if err != nil {
-		return nil, mark(err)
-	}
-	if t == nil {
-		return nil, fmt.Errorf("cdc: the log has rows of %s, which is not there any more, and does not name its columns: "+
-			"leave the table out with the pattern \"!%s\", and set binlog_row_metadata=FULL on the source", name, name)
-	}
-	m, err := parseTableMap(e, maria)
-	if err != nil {
-		return nil, err
-	}
-	if err := m.fits(t); err != nil {
-		return nil, err
-	}
-	r = &schemaRecord{bytes.Clone(body), appendTable(nil, t), created}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.known == nil {
-		s.known = make(map[tableName]*schemaRecord)
-	}
-	s.known[name] = r
-	return r, nil
-}
-
-// ask returns a table as it is now, and since when.
-func (s *schemas) ask(ctx context.Context, schema, table string) (created int64, t *dfs.Table, err error) {
+// askTable returns a table as it is now, and since when.
+func askTable(ctx context.Context, db *sql.DB, schema, table string) (a asked, err error) {
 	for {
-		before, err := createTime(ctx, s.db, schema, table)
-		if err != nil {
-			return 0, nil, err
+		if err := a.readAge(ctx, db, schema, table); err != nil {
+			return a, err
 		}
-		if t, err = readTable(ctx, s.db, schema, table); err != nil {
-			return 0, nil, err
+		before := a.created
+		if a.table, err = readTable(ctx, db, schema, table); err != nil {
+			return a, err
 		}
-		if created, err = createTime(ctx, s.db, schema, table); err != nil {
-			return 0, nil, err
+		if err := a.readAge(ctx, db, schema, table); err != nil {
+			return a, err
 		}
-		if created == before {
-			return created, t, nil
+		if a.created == before {
+			return a, nil
 		}
 		// It was altered between the questions.
 	}
 }
 
-// createTime returns when a table was created or altered, in seconds since 1970,
-// and 0 if the server does not know. The session's time zone is UTC: see Open.
-func createTime(ctx context.Context, db *sql.DB, schema, table string) (int64, error) {
-	var t sql.NullInt64
-	err := db.QueryRowContext(ctx, `SELECT TIMESTAMPDIFF(SECOND, '1970-01-01', create_time)
-		FROM information_schema.tables WHERE table_schema = ? AND table_name = ?`, schema, table).Scan(&t)
+// readAge reads when a table was created or altered. The session's time zone is
+// UTC: see Open.
+func (a *asked) readAge(ctx context.Context, db *sql.DB, schema, table string) error {
+	var created sql.NullInt64
+	var collation sql.NullString
+	err := db.QueryRowContext(ctx, `SELECT TIMESTAMPDIFF(SECOND, '1970-01-01', create_time), UNIX_TIMESTAMP(), table_collation
+		FROM information_schema.tables WHERE table_schema = ? AND table_name = ?`, schema, table).Scan(&created, &a.asked, &collation)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return 0, fmt.Errorf("cdc: read the age of %s.%s: %w", schema, table, err)
+		return fmt.Errorf("cdc: read the age of %s.%s: %w", schema, table, err)
 	}
-	return t.Int64, nil
+	if a.created, a.collation = created.Int64, collation.String; a.created > 0 {
+		a.asked = a.created
+	}
+	return nil
 }
 
 // A tableName is the name of a table as the server has it, or with an empty name
@@ -119,25 +76,6 @@ func createTime(ctx context.Context, db *sql.DB, schema, table string) (int64, e
 type tableName struct{ schema, name string }
 
 func (n tableName) String() string { return n.schema + "." + n.name }
-
-// forget drops what is known of a table, or of all tables of a schema.
-func (s *schemas) forget(schema, table string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for n := range s.known {
-		if strings.EqualFold(n.schema, schema) && (table == "" || strings.EqualFold(n.name, table)) {
-			delete(s.known, n)
-		}
-	}
-}
-
-// forgetAll drops what is known of all tables: a statement may have altered any of
-// them.
-func (s *schemas) forgetAll() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	clear(s.known)
-}
 
 // readTable returns a table as information_schema shows it, or nil if it is not
 // there.
@@ -159,14 +97,7 @@ func readTable(ctx context.Context, db *sql.DB, schema, table string) (*dfs.Tabl
 		if err := rows.Scan(&c.Name, &full, &short, &nullable, &c.Charset, &c.Collation); err != nil {
 			return nil, fail(err)
 		}
-		c.Nullable = nullable == "YES"
-		switch short = strings.ToLower(short); short {
-		case "enum", "set":
-			c.Type, c.Members = short, coltype.Members(full)
-			c.Charset, c.Collation = "", ""
-		default:
-			c.Type = plainType(full)
-		}
+		setType(&c, full, short, nullable)
 		t.Columns = append(t.Columns, c)
 	}
 	if err := rows.Err(); err != nil {
@@ -195,6 +126,18 @@ func readTable(ctx context.Context, db *sql.DB, schema, table string) (*dfs.Tabl
 		return nil, fail(err)
 	}
 	return t, nil
+}
+
+// setType sets the type of a column as information_schema.columns has it.
+func setType(c *dfs.Column, full, short, nullable string) {
+	c.Nullable = nullable == "YES"
+	switch short = strings.ToLower(short); short {
+	case "enum", "set":
+		c.Type, c.Members = short, coltype.Members(full)
+		c.Charset, c.Collation = "", ""
+	default:
+		c.Type = plainType(full)
+	}
 }
 
 // plainType cuts attributes off a column type, and the display width off an

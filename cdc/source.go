@@ -28,9 +28,8 @@ type Source struct {
 	filter *filter
 
 	serverID uint32
-	tryID    uint32 // for a connection that only tries
-	uuid     string // our own, which MySQL knows our connections by
-	schemas  *schemas
+	tryID    uint32   // for a connection that only tries
+	uuid     string   // our own, which MySQL knows our connections by
 	paths    []string // of log files, instead of a server
 	plans    plans
 
@@ -41,9 +40,11 @@ type Source struct {
 	gtid     bool
 	checksum string
 	sparse   bool // MariaDB, whose rows may lack columns
+	named    bool // the log names columns now
+	fold     bool // letter case does not count in names of tables
 
 	mu      sync.Mutex
-	began   dfs.Position // what Start was found to be; empty until it is asked for
+	began   dfs.Checkpoint // what Start was found to be; zero until it is asked for
 	streams map[*Stream]struct{}
 	total   counts
 	opened  uint64
@@ -104,7 +105,6 @@ func Open(ctx context.Context, dsn string, opts *Options) (*Source, error) {
 	s.db.SetMaxOpenConns(4)
 	s.db.SetMaxIdleConns(1)
 	s.db.SetConnMaxIdleTime(time.Minute)
-	s.schemas = &schemas{db: s.db}
 	if err := s.check(ctx, faults); err != nil {
 		s.db.Close()
 		return nil, err
@@ -152,15 +152,23 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 	if s.db == nil {
 		return s.openFiles(ctx, from)
 	}
-	at, fix, err := s.begin(ctx, from)
+	at, state, err := s.begin(ctx, from)
 	if err != nil {
 		return nil, err
+	}
+	st, err := s.newStream(at, from.Pos == "", state)
+	if err != nil {
+		return nil, err
+	}
+	if c := st.asm.catalog; c.kept && state == "" {
+		if err := s.guessSchemas(ctx, c); err != nil {
+			return nil, err
+		}
 	}
 	conn, err := connect(ctx, s.cfg)
 	if err != nil {
 		return nil, mark(err)
 	}
-	st := s.newStream(at, fix)
 	st.in = &remote{
 		conn: conn, of: st,
 		in:  packets{conn: conn.Conn.Conn, size: s.opts.Buffer, timeout: firstPacketTimeout},
@@ -186,14 +194,20 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 	return st, nil
 }
 
-// newStream returns a stream without events that stands at a place.
-func (s *Source) newStream(at *position, fix bool) *Stream {
+// newStream returns a stream without events that stands at a place, where the
+// source's State is this. If fix is set, both are to be handed on.
+func (s *Source) newStream(at *position, fix bool, state string) (*Stream, error) {
+	c, err := s.openCatalog(state)
+	if err != nil {
+		return nil, err
+	}
+	c.changed = c.changed || fix && state != ""
 	st := &Stream{src: s, sent: time.Now(), fix: fix, begun: fix}
 	st.asm = assembler{
-		src: s, at: *at, file: at.file, off: at.pos,
+		src: s, at: *at, file: at.file, off: at.pos, catalog: c,
 		maps: make(map[uint64]*tableMap), out: st.emit,
 	}
-	return st
+	return st, nil
 }
 
 // register notes a stream that has opened.
@@ -204,30 +218,31 @@ func (s *Source) register(st *Stream) {
 	s.opened++
 }
 
-// begin returns the place to read from, and whether it is to be handed on so
-// that it stays the same.
-func (s *Source) begin(ctx context.Context, from dfs.Checkpoint) (at *position, fix bool, err error) {
+// begin returns the place to read from, and the State there.
+func (s *Source) begin(ctx context.Context, from dfs.Checkpoint) (at *position, state string, err error) {
 	if from.Pos == "" {
-		at, err = s.started(ctx)
-		return at, true, err
+		return s.started(ctx)
 	}
+	s.mu.Lock()
+	s.began.State = "" // it has been stored, and can be large
+	s.mu.Unlock()
 	if at, err = parsePosition(from.Pos); err != nil {
-		return nil, false, err
+		return nil, "", err
 	}
 	switch {
 	case s.maria != (at.kind == byMaria):
-		return nil, false, fmt.Errorf("cdc: the checkpoint's position %q was made on another kind of server: make a new copy of the data", from.Pos)
+		return nil, "", fmt.Errorf("cdc: the checkpoint's position %q was made on another kind of server: make a new copy of the data", from.Pos)
 	case at.kind == byGTID && !s.gtid:
-		return nil, false, fmt.Errorf("cdc: the checkpoint's position %q is by GTID, but gtid_mode is not ON on the source: set it to ON", from.Pos)
+		return nil, "", fmt.Errorf("cdc: the checkpoint's position %q is by GTID, but gtid_mode is not ON on the source: set it to ON", from.Pos)
 	case at.kind == byFile && at.server != s.server:
-		return nil, false, fmt.Errorf("%w: the checkpoint's position is in the files of server %s, and this is %s: read from that one, or make a new copy of the data",
+		return nil, "", fmt.Errorf("%w: the checkpoint's position is in the files of server %s, and this is %s: read from that one, or make a new copy of the data",
 			ErrDiverged, at.server, s.server)
 	case at.kind == byMaria && at.server != s.server && slices.ContainsFunc(at.xa, func(p preparedXA) bool { return p.at != "" }):
-		return nil, false, fmt.Errorf("%w: the XA transactions %s are prepared in the files of server %s, and this is %s: read from that one until they have ended, or make a new copy of the data",
+		return nil, "", fmt.Errorf("%w: the XA transactions %s are prepared in the files of server %s, and this is %s: read from that one until they have ended, or make a new copy of the data",
 			ErrDiverged, appendPrepared(nil, at.xa), at.server, s.server)
 	}
 	at.server = s.server
-	return at, false, s.reachable(ctx, at)
+	return at, from.State, s.reachable(ctx, at)
 }
 
 // reachable checks that the server still has what follows at, and all that is

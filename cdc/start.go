@@ -23,31 +23,47 @@ func (s *Source) CheckStart(ctx context.Context) error {
 	return s.startReachable(ctx, p)
 }
 
-// started returns the place where reading begins without a checkpoint. It is the
-// same for the life of the Source: until a sink has stored it, each try to store it
-// begins anew, and "now" must not move meanwhile.
-func (s *Source) started(ctx context.Context) (*position, error) {
+// started returns the place where reading begins without a checkpoint, and the
+// State there. It is the same for the life of the Source: until a sink has stored
+// it, each try to store it begins anew, and "now" must not move meanwhile.
+func (s *Source) started(ctx context.Context) (*position, string, error) {
 	s.mu.Lock()
-	pos := s.began
+	began := s.began
 	s.mu.Unlock()
-	if pos == "" {
-		p, err := s.startAt(ctx)
+	if began.Pos == "" {
+		p, c, err := s.beginning(ctx)
 		if err != nil {
-			return nil, err
+			return nil, "", err
+		}
+		began.Pos = dfs.Position(p.String())
+		if c != nil {
+			began.State = c.state()
 		}
 		s.mu.Lock()
-		if s.began == "" {
-			s.began = dfs.Position(p.String())
+		if s.began.Pos == "" {
+			s.began = began
 		}
-		pos = s.began
+		began = s.began
 		s.mu.Unlock()
 	}
 	// Parsed each time, as a stream moves its own position on.
-	p, err := parsePosition(pos)
+	p, err := parsePosition(began.Pos)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return p, s.startReachable(ctx, p)
+	return p, began.State, s.startReachable(ctx, p)
+}
+
+// beginning returns the place that Options.Start names and, if that is here and
+// now, and the log does not name columns, what the tables are like there.
+func (s *Source) beginning(ctx context.Context) (*position, *catalog, error) {
+	find := func() (*position, error) { return s.startAt(ctx) }
+	if s.named || s.start.kind != "now" {
+		p, err := find()
+		return p, nil, err
+	}
+	p, c, err := s.survey(ctx, find)
+	return p, c, mark(err)
 }
 
 // startAt returns the place that Options.Start names.

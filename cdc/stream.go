@@ -220,6 +220,9 @@ func (s *Stream) emit(encoded []byte, more bool) {
 	at := s.room(256)
 	s.slab = a.at.append(s.slab)
 	tx.Pos = dfs.Position(alias(s.slab[at:]))
+	if !more && a.catalog.due() {
+		tx.State = a.catalog.state()
+	}
 	s.batch[s.n] = tx
 	s.n++
 	s.size += tx.Size()

@@ -2,6 +2,7 @@ package cdc
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/dataflowsync/dfs"
@@ -86,6 +87,7 @@ type tableMapBody struct {
 	columns       []column
 	key           []int
 	named         bool // columns have names
+	signs         bool // it says which numbers are unsigned
 	maria         bool
 	err           error // why dfsTable cannot name all; a *TypeError
 }
@@ -202,6 +204,7 @@ func parseTableMap(e event, maria bool) (*tableMapBody, error) {
 		}
 		switch field {
 		case metaSignedness:
+			m.signs = true
 			bits := v.b
 			n := 0
 			for i := range m.columns {
@@ -436,6 +439,52 @@ func (m *tableMapBody) fits(t *dfs.Table) error {
 	}
 	m.key, m.named = t.Key, true
 	return nil
+}
+
+// suits reports whether t is the table of the table map, as far as that tells. It
+// is stricter than fits, and for tables that a catalog knows: where one of them
+// differs in anything, the catalog has missed something.
+func (m *tableMapBody) suits(t *dfs.Table) bool {
+	if len(t.Columns) != len(m.columns) {
+		return false
+	}
+	was := slices.Clone(m.columns)
+	if m.fits(t) != nil {
+		return false
+	}
+	for i := range was {
+		c, is := &was[i], &t.Columns[i]
+		if c.nullable != is.Nullable {
+			return false
+		}
+		switch c.typ {
+		case typTiny, typShort, typInt24, typLong, typLongLong, typNewDecimal, typFloat, typDouble:
+			if m.signs && c.unsigned != strings.HasSuffix(is.Type, " unsigned") {
+				return false
+			}
+		case typEnum, typSet:
+			if n := len(is.Members); c.typ == typEnum && c.size != 1+n/256 || c.typ == typSet && c.size != setSize(n) {
+				return false
+			}
+		case typVarchar, typString, typBlob:
+			if c.collation != 0 && c.collation != m.columns[i].collation && charsetOf(c.collation, m.maria).collation != is.Collation {
+				return false
+			}
+			if c.typ != typBlob && strings.Contains(is.Type, "char(") && m.columns[i].describe(charset{name: is.Charset}) != is.Type {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// setSize returns how many bytes a SET of n members takes: see MySQL's
+// get_set_pack_length.
+func setSize(n int) int {
+	if n = (n + 7) / 8; n > 4 {
+		return 8
+	}
+	return n
 }
 
 // named reports whether a column of the type that information_schema shows as

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/ddl"
 )
 
 const (
@@ -168,13 +169,13 @@ func TestEveryFlippedBitOfAnEventIsNoticed(t *testing.T) {
 // newAssembler returns one that is inside the file f, and where what it hands
 // out goes.
 func newAssembler(tables ...string) (*assembler, *[]string) {
-	src := &Source{schemas: new(schemas)}
+	src := new(Source)
 	src.opts, _ = (&Options{}).withDefaults()
 	src.filter, _ = newFilter(tables)
 	out := new([]string)
 	a := &assembler{
 		src: src, at: position{kind: byFile, server: "s", file: "f", pos: 4}, file: "f", off: 4,
-		maps: make(map[uint64]*tableMap),
+		maps: make(map[uint64]*tableMap), catalog: &catalog{tables: new(ddl.Catalog)},
 	}
 	a.out = func(b []byte, more bool) { *out = append(*out, string(b)) }
 	return a, out
