@@ -158,7 +158,7 @@ func (p *definer) tableOptions(a *alteration) bool {
 	if next := p.peek(); !next.punct('=') && !next.named() && next.kind != tokNumber && next.kind != tokString {
 		return false
 	}
-	o := p.options()
+	o := p.options(true)
 	if o.set {
 		if a.options.set {
 			return false // which of them counts depends on both
@@ -313,6 +313,9 @@ func (p *definer) orderBy() bool {
 // names, under its new name, or at the end.
 func (a *alteration) apply(old tableEntry, d *dialect) (e tableEntry, ok bool) {
 	e = old
+	if a.convert && slices.ContainsFunc(a.defs, columnDef.text) {
+		return e, false // the servers differ in what is converted
+	}
 	if a.options.set {
 		e.collation = a.options.collation
 	}
@@ -348,6 +351,10 @@ func (a *alteration) apply(old tableEntry, d *dialect) (e tableEntry, ok bool) {
 			}
 		}
 		t.Columns = append(t.Columns, col)
+	}
+	if a.convert && !slices.ContainsFunc(t.Columns, func(c dfs.Column) bool { return c.Charset != "" }) {
+		// MySQL 5.6 leaves the default alone where no column changes.
+		e.collation = ""
 	}
 	for i := range a.defs {
 		if done[i] {
@@ -393,11 +400,16 @@ func (a *alteration) apply(old tableEntry, d *dialect) (e tableEntry, ok bool) {
 // converted returns a column after CONVERT TO CHARACTER SET. A text column takes
 // the new collation, and TEXT types grow to take as many characters as before.
 func (a *alteration) converted(col dfs.Column, d *dialect) (dfs.Column, bool) {
+	to := a.options.collation
+	if len(col.Members) > 0 {
+		// The names of members come out wrong where a character of ASCII has not
+		// the same code: 5.6 and MariaDB 10.11 take 'xy' for one of ucs2.
+		return col, allASCII(col.Members) && asciiCodes(charsetOf(to))
+	}
 	if col.Charset == "" {
 		return col, true
 	}
-	to := a.options.collation
-	if len(a.defs) > 0 || to == "" || to == "binary" {
+	if to == "" || to == "binary" {
 		return col, false
 	}
 	old := maxLen(col.Charset)

@@ -113,7 +113,7 @@ func (c *Catalog) defineSchema(s *Statement, d *dialect) {
 		c.schema(name).only = true
 		c.schema(name).collation = d.serverCollation
 	}
-	o := s.definer(d, name).options()
+	o := s.definer(d, name).options(false)
 	if o.set {
 		c.schema(name).collation = o.collation
 	}
@@ -127,10 +127,11 @@ type options struct {
 	strange   bool   // there is something that is not understood
 }
 
-// options reads the options of a table or schema, up to a comma or the end.
-func (p *definer) options() (o options) {
+// options reads the options of a table or schema, up to the end, or to a comma
+// where commas do not stand between options but between clauses.
+func (p *definer) options(clause bool) (o options) {
 	charset, collation := "", ""
-	for p.tok.kind != tokEnd && !p.tok.punct(',') {
+	for p.tok.kind != tokEnd && !(clause && p.tok.punct(',')) {
 		switch {
 		case p.skip("CHARACTER", "SET"), p.skip("CHARSET"), p.skip("CHAR", "SET"):
 			p.skipPunct('=')
@@ -232,8 +233,8 @@ func (c *Catalog) readTable(s *Statement, d *dialect) (t *dfs.Table, collation s
 			return nil, "", false
 		}
 	}
-	o := p.options()
-	if o.strange || p.tok.punct(',') && !p.optionsAfterComma(&o) || len(defs) == 0 {
+	o := p.options(false)
+	if o.strange || len(defs) == 0 {
 		return nil, "", false
 	}
 	collation = o.collation
@@ -254,24 +255,6 @@ func (c *Catalog) readTable(s *Statement, d *dialect) (t *dfs.Table, collation s
 		t.Columns = append(t.Columns, col)
 	}
 	return t, collation, setKey(t, key)
-}
-
-// optionsAfterComma reads more options: a CREATE TABLE may have commas between
-// them.
-func (p *definer) optionsAfterComma(o *options) bool {
-	for p.skipPunct(',') {
-		more := p.options()
-		if more.strange {
-			return false
-		}
-		if more.set {
-			if o.set {
-				return false // which of them counts depends on both
-			}
-			*o = more
-		}
-	}
-	return p.tok.kind == tokEnd
 }
 
 // setKey makes the named columns the primary key.

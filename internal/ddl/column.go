@@ -220,10 +220,8 @@ func (p *definer) literal() (string, bool) {
 		return "", false
 	}
 	var b strings.Builder
-	for p.tok.kind == tokString {
-		unquote(&b, p.tok.text, !p.lex.mode.NoBackslashEscapes)
-		p.advance()
-	}
+	unquote(&b, p.tok.text, !p.lex.mode.NoBackslashEscapes)
+	p.advance()
 	return p.decode(b.String())
 }
 
@@ -309,8 +307,8 @@ func (p *definer) attribute(c *columnDef) (more, ok bool) {
 		c.collationName = p.word()
 	case "DEFAULT":
 		return true, p.defaultValue()
-	case "ON":
-		return true, p.skip("UPDATE") && p.defaultValue()
+	case "ON": // also of what a foreign key does
+		return true, (p.skip("UPDATE") || p.skip("DELETE")) && p.defaultValue()
 	case "GENERATED":
 		return true, p.skip("ALWAYS") && p.skip("AS") && p.parenthesized()
 	case "AS":
@@ -409,6 +407,7 @@ func (p *definer) defaultValue() bool {
 		p.strings()
 	case p.skip("SET"):
 		return p.skip("NULL") || p.skip("DEFAULT")
+	case p.skip("CASCADE"), p.skip("RESTRICT"):
 	case p.skip("NO"):
 		return p.skip("ACTION")
 	case p.skip("NEXT", "VALUE", "FOR"):
@@ -503,7 +502,9 @@ func (c *columnDef) finish(d *dialect, table string) (dfs.Column, bool) {
 	case memberKind:
 		col.Members = c.members
 		if c.charsetName == "binary" || c.charsetName == "" && charsetOf(table) == "binary" {
-			return col, allASCII(c.members)
+			if !allASCII(c.members) {
+				return col, false
+			}
 		}
 	case binaryKind:
 		var ok bool
@@ -531,6 +532,15 @@ func (c *columnDef) finish(d *dialect, table string) (dfs.Column, bool) {
 	}
 	col.Type = base
 	return col, true
+}
+
+// text reports whether the column may be one of text.
+func (c columnDef) text() bool {
+	switch typesByName[strings.ToUpper(c.base)].kind {
+	case charKind, textKind, memberKind:
+		return true
+	}
+	return c.base == "json"
 }
 
 func allASCII(list []string) bool {

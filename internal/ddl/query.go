@@ -5,16 +5,16 @@ import (
 	"strings"
 )
 
-// A context is what surrounds an expression.
-type context uint8
+// A setting is what surrounds an expression.
+type setting uint8
 
 const (
-	inTable context = iota // the definition of a table or index
+	inTable setting = iota // the definition of a table or index
 	inQuery                // a SELECT, with all that belongs to it
 )
 
 // expression reads to the end of the statement.
-func (p *parser) expression(in context) {
+func (p *parser) expression(in setting) {
 	for p.tok.kind != tokEnd {
 		p.clause(in)
 		p.advance()
@@ -22,7 +22,7 @@ func (p *parser) expression(in context) {
 }
 
 // group reads from a parenthesis to the one that closes it.
-func (p *parser) group(in context) {
+func (p *parser) group(in setting) {
 	// Nobody nests as deep as this, and a server's stack would not hold it.
 	if p.depth++; p.depth > 1000 {
 		p.s.Settled = false
@@ -40,14 +40,14 @@ func (p *parser) group(in context) {
 
 // clause reads up to a comma, to the parenthesis that closes the group, or to
 // the end.
-func (p *parser) clause(in context) {
+func (p *parser) clause(in setting) {
 	for p.tok.kind != tokEnd && !p.tok.punct(',') && !p.tok.punct(')') {
 		p.element(in)
 	}
 }
 
 // element reads one token, with all that belongs to it.
-func (p *parser) element(in context) {
+func (p *parser) element(in setting) {
 	switch p.tok.kind {
 	case tokPunct:
 		switch {
@@ -84,7 +84,7 @@ func (p *parser) variable() {
 // keyword reads what begins with a keyword that a table's name follows, and
 // reports whether there was one. All of these are reserved words, but for those
 // of sequences, which are told by what follows.
-func (p *parser) keyword(in context) bool {
+func (p *parser) keyword(in setting) bool {
 	w := p.tok.text
 	switch w[0] | 0x20 {
 	case 's':
@@ -184,7 +184,7 @@ func (p *parser) union() {
 
 // chain reads a name in an expression, with dots: column, table.column,
 // schema.table.column, schema.function(.
-func (p *parser) chain(in context) {
+func (p *parser) chain(in setting) {
 	first := p.tok
 	if !p.advance().punct('.') {
 		return
