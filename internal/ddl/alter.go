@@ -104,7 +104,7 @@ func (p *definer) alterClause(a *alteration, t *dfs.Table) bool {
 			old = def.Name
 		}
 		if t.Column(old) < 0 {
-			return ifExists
+			return ifExists && !def.primary
 		}
 		a.defs, a.changed = append(a.defs, def), append(a.changed, old)
 		return true
@@ -206,6 +206,9 @@ func (p *definer) add(a *alteration, t *dfs.Table) bool {
 			case !ok, group && (def.first || def.after != ""):
 				return false
 			case ifNotExists && t.Column(def.Name) >= 0:
+				if def.primary {
+					return false // MariaDB adds the key, though not the column
+				}
 			default:
 				a.defs, a.changed = append(a.defs, def), append(a.changed, "")
 			}
@@ -400,15 +403,16 @@ func (a *alteration) apply(old tableEntry, d *dialect) (e tableEntry, ok bool) {
 // converted returns a column after CONVERT TO CHARACTER SET. A text column takes
 // the new collation, and TEXT types grow to take as many characters as before.
 func (a *alteration) converted(col dfs.Column, d *dialect) (dfs.Column, bool) {
-	to := a.options.collation
 	if len(col.Members) > 0 {
-		// The names of members come out wrong where a character of ASCII has not
-		// the same code: 5.6 and MariaDB 10.11 take 'xy' for one of ucs2.
-		return col, allASCII(col.Members) && asciiCodes(charsetOf(to))
+		// Names of members come out wrong where either character set is ucs2 or
+		// binary (all of 5.6, 9.7 and MariaDB 10.11), and which one an ENUM has
+		// is not known here.
+		return col, false
 	}
 	if col.Charset == "" {
 		return col, true
 	}
+	to := a.options.collation
 	if to == "" || to == "binary" {
 		return col, false
 	}

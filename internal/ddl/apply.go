@@ -318,8 +318,8 @@ func (p *definer) rest() bool {
 // and a kind of index: (a, b(10) DESC).
 func (p *definer) keyColumns() (names []string, ok bool) {
 	for !p.tok.punct('(') {
-		if p.tok.kind == tokEnd {
-			return nil, false
+		if p.tok.kind == tokEnd || p.tok.is("IF") {
+			return nil, false // MariaDB's IF NOT EXISTS
 		}
 		p.advance()
 	}

@@ -15,16 +15,6 @@ func maxLen(charset string) int {
 	return 1
 }
 
-// asciiCodes reports whether the characters of ASCII have their codes in a
-// character set.
-func asciiCodes(charset string) bool {
-	switch charset {
-	case "", "binary", "ucs2", "utf16", "utf16le", "utf32":
-		return false
-	}
-	return true
-}
-
 // charsetOf returns the character set that a collation is of.
 func charsetOf(collation string) string {
 	name, _, _ := strings.Cut(collation, "_")

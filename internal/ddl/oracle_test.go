@@ -243,4 +243,3 @@ func TestCatalogEqualsServer(t *testing.T) {
 		})
 	}
 }
-

@@ -105,7 +105,10 @@ func (p *parser) keyword(in setting) bool {
 		// The statement TABLE, as in AS TABLE t.
 		if p.tok.is("TABLE") && in == inQuery {
 			p.advance()
-			p.from()
+			n := len(p.s.Refs)
+			if p.factor(); len(p.s.Refs) > n {
+				p.s.Refs[n].aliasAt = 0 // it takes none, and has no columns to qualify
+			}
 			return true
 		}
 	case 'r':
