@@ -336,7 +336,11 @@ func (s *Source) search(ctx context.Context, list []logPath, at *position) (int,
 			}
 			missing = left.String()
 		case head.kind == byGTID:
-			return 0, head, fmt.Errorf("cdc: %s has no previous-GTIDs event, so which transactions were before it is not known; start by file", list[i].name)
+			return 0, head, &EventError{
+				At:   list[i].name + ":4",
+				What: "the file has GTIDs, but no previous-GTIDs event, so which transactions were before it is not known",
+				Cure: "copy it from the server again, or start by file without a checkpoint",
+			}
 		}
 	}
 	if missing == "" {

@@ -14,8 +14,15 @@ type format struct {
 	maria   bool
 	header  int  // bytes of an event's header: 19, or more with what others have added
 	sum     bool // events end with a CRC32
-	intact  bool // the event matches its own CRC32
+	summed  bool // the event itself does
+	intact  bool // and it matches
 }
+
+// maxUnsummed is the most types of events that a server knows whose format
+// description has no checksum. MySQL 5.5 has 27; MySQL 5.6.1 and MariaDB 5.3, the
+// first that have one, add 5 bytes to more than that. The server's version could
+// tell too, but is text of any form, and damage to it could not be told.
+const maxUnsummed = 32
 
 // flagInUse is set in the first event of a file while a server writes the file.
 // It is not part of what the event's CRC32 is of.
@@ -49,10 +56,9 @@ func parseFormat(e event) (f format, err error) {
 	f.version, _, _ = strings.Cut(string(b[2:52]), "\x00")
 	f.maria = strings.Contains(strings.ToLower(f.version), "mariadb")
 	lengths := b[57:]
-	if f.intact = formatIntact(e); f.intact || f.summed() {
-		if len(lengths) < 5 {
-			return f, errShortEvent
-		}
+	f.summed = len(lengths) > maxUnsummed
+	if f.intact = formatIntact(e); f.intact && len(lengths) >= 5 || f.summed {
+		f.summed = true
 		switch alg := lengths[len(lengths)-5]; alg {
 		case 0:
 		case 1:
@@ -87,28 +93,4 @@ func formatIntact(e event) bool {
 	sum = crc32.Update(sum, crc32.IEEETable, []byte{e[17] &^ flagInUse})
 	sum = crc32.Update(sum, crc32.IEEETable, e[18:end])
 	return sum == binary.LittleEndian.Uint32(e[end:])
-}
-
-// summed reports whether the server that wrote the log knew of checksums. A
-// server alters the event for each reader, and not all mend its checksum, so
-// that a wrong one says nothing.
-func (f *format) summed() bool {
-	var v [3]int
-	text := f.version
-	if f.maria {
-		text = strings.TrimPrefix(text, "5.5.5-") // as MariaDB calls itself when it greets
-	}
-	n, _ := fmt.Sscanf(text, "%d.%d.%d", &v[0], &v[1], &v[2])
-	since := [3]int{5, 6, 1}
-	if f.maria {
-		since = [3]int{5, 3, 0}
-	} else if n < 3 {
-		v[2] = 99 // such as "5.6.mysql_aurora.1.22.2"
-	}
-	for i := range v {
-		if v[i] != since[i] {
-			return v[i] > since[i]
-		}
-	}
-	return true
 }

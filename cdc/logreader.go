@@ -189,14 +189,17 @@ func (l *logReader) magic() error {
 	return nil
 }
 
-// describe takes a format description. A relay log has two: its own and that of
-// the server that it is a copy of.
+// describe takes a format description. It has a checksum even if other events have
+// none. A relay log has two: its own and that of the server that it is a copy of.
 func (l *logReader) describe(e event) error {
 	f, err := parseFormat(e)
 	if err != nil {
 		return l.fault(strings.TrimPrefix(err.Error(), "cdc: "), "update this program, or let a server that it can read replicate this one")
 	}
-	if f.sum && !f.intact {
+	if ends := uint32(l.off) + e.size(); l.off == 4 && e.logPos() != 0 && e.logPos() != ends {
+		return l.fault("the format description claims to end elsewhere than it does", cureDamaged)
+	}
+	if f.summed && !f.intact {
 		return l.fault("the format description does not match its checksum", cureDamaged)
 	}
 	l.format, l.described = f, true
