@@ -92,7 +92,7 @@ func (f *fileEvents) next(ctx context.Context, wait bool) (event, error) {
 			return nil, err
 		}
 		if e, err = f.pass(e); e != nil || err != nil {
-			return e, err
+			return e, unreadable(err, f.log.place(), "")
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
