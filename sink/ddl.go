@@ -204,7 +204,7 @@ func (e *DDLError) Unwrap() error { return e.Err }
 type verdict struct {
 	policy Policy
 	stmt   *ddl.Statement
-	err    error // if policy is PolicyError: why, where that is not the policy itself
+	err    error // why it cannot be run, whatever the policy
 }
 
 func (v *verdict) runs() bool { return v.policy == PolicyApply || v.policy == PolicyTry }
@@ -236,7 +236,7 @@ func (m *MySQL) judge(tx *dfs.Transaction, c *dfs.Change) verdict {
 	}
 	if !s.Settled || s.Kind == ddl.Unknown {
 		if v.policy = m.ddlPolicy(s.Kind, schemaOf(c), ""); v.runs() {
-			v.policy, v.err = PolicyError, errUnsettled
+			v.err = errUnsettled
 		}
 	}
 	return v

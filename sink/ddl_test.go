@@ -419,3 +419,213 @@ func TestAWriterThatWasTakenOverRunsNoStatement(t *testing.T) {
 		})
 	}
 }
+
+func TestWhatAStatementCannotDoIsToldWithItsCure(t *testing.T) {
+	for _, kind := range testenv.Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			srv := testenv.Shared(t, kind)
+			s := srv.Schema(t)
+			srv.Exec(t, "CREATE TABLE "+s+".a (id int PRIMARY KEY)", "CREATE TABLE "+s+".bare (x int)", "INSERT INTO "+s+".bare VALUES (1), (2)")
+			a := &dfs.Table{Schema: "shop", Name: "a", Key: []int{0}, Columns: []dfs.Column{{Name: "id", Type: "int"}}}
+			open := func(o MySQLOptions) *MySQL {
+				o.Name, o.Routes = s, shop(s)
+				m := openSink(t, srv, &o)
+				_, err := m.Checkpoint(t.Context())
+				require.NoError(t, err)
+				return m
+			}
+			m := open(MySQLOptions{DDL: PolicyApply})
+			for query, want := range map[string]string{
+				"ALTER TABLE a DROP COLUMN nothing":                      "nothing",
+				"ALTER TABLE gone ADD x int":                             "gone",
+				"CREATE TABLE a (id int)":                                "already exists",
+				"ALTER TABLE a FROBNICATE":                               "syntax",
+				"FROBNICATE TABLE a":                                     "not understood well enough",
+				"ALTER TABLE bare ADD id int AUTO_INCREMENT PRIMARY KEY": "without a primary key",
+				"ALTER TABLE bare ADD u varchar(36) DEFAULT (uuid())":    "makes up for itself",
+			} {
+				err := m.Apply(t.Context(), []*dfs.Transaction{txn(1, ins(a, dfs.Row{dfs.IntValue(1)})), ddlTxn(2, query), txn(3)})
+				var stop *DDLError
+				require.ErrorAs(t, err, &stop, query)
+				require.NotErrorIs(t, err, dfs.ErrTransient, query)
+				require.EqualValues(t, 2, stop.Seq)
+				require.ErrorContains(t, err, want)
+				require.ErrorContains(t, err, `"gtid:2" in DDLDone or ddl_done`)
+				require.ErrorContains(t, err, limit(query, 20))
+				at, err := m.Checkpoint(t.Context())
+				require.NoError(t, err)
+				require.EqualValues(t, 1, at.Seq, "what came before is applied")
+				srv.Exec(t, "UPDATE dfs.dfs_checkpoint SET seq=0 WHERE name='"+s+"'", "DELETE FROM "+s+".a")
+				_, err = m.Checkpoint(t.Context())
+				require.NoError(t, err)
+			}
+			require.Empty(t, m.Stats().DDL)
+
+			// A statement may not commit rows of its own transaction.
+			err := m.Apply(t.Context(), []*dfs.Transaction{txn(1, ins(a, dfs.Row{dfs.IntValue(1)}), statement("ALTER TABLE a ADD x int"))})
+			require.ErrorIs(t, err, errBehindRows)
+			first := txn(1, ins(a, dfs.Row{dfs.IntValue(1)}))
+			first.More = true
+			_, err = m.Checkpoint(t.Context())
+			require.NoError(t, err)
+			require.ErrorIs(t, m.Apply(t.Context(), []*dfs.Transaction{first, ddlTxn(2, "ALTER TABLE a ADD x int")}), errBehindRows)
+			require.Empty(t, rows(t, srv, "SELECT * FROM "+s+".a"))
+			require.NoError(t, m.Close())
+
+			// By policy it is passed over, and counted.
+			m = open(MySQLOptions{DDL: PolicyTry})
+			require.NoError(t, m.Apply(t.Context(), []*dfs.Transaction{ddlTxn(1, "ALTER TABLE a DROP COLUMN nothing"), ddlTxn(2, "ALTER TABLE a ADD x int"), ddlTxn(3, "FROBNICATE a")}))
+			require.Equal(t, []DDLCount{{"alter table", Applied, 1}, {"alter table", Failed, 1}, {"unknown statement", Failed, 1}}, m.Stats().DDL)
+			require.NoError(t, m.Close())
+
+			// Or by its name.
+			m = open(MySQLOptions{DDL: PolicyApply, DDLDone: []string{"gtid:4"}})
+			require.NoError(t, m.Apply(t.Context(), []*dfs.Transaction{ddlTxn(4, "FROBNICATE a"), ddlTxn(5, "ALTER TABLE a DROP x")}))
+			require.EqualValues(t, 1, m.Stats().IgnoredDDL)
+		})
+	}
+}
+
+// A reader that keeps its transaction open: the statement gives up after a
+// while, so that others can go on, and comes again.
+func TestAStatementDoesNotWaitForEver(t *testing.T) {
+	for _, kind := range testenv.Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			srv := testenv.Shared(t, kind)
+			s := srv.Schema(t)
+			srv.Exec(t, "CREATE TABLE "+s+".a (id int PRIMARY KEY)", "INSERT INTO "+s+".a VALUES (1)")
+			m := openSink(t, srv, &MySQLOptions{Name: s, DDL: PolicyApply, Routes: shop(s)})
+			m.ddlWait = 1
+			reader, err := srv.DB(t).Begin()
+			require.NoError(t, err)
+			var one int
+			require.NoError(t, reader.QueryRow("SELECT id FROM "+s+".a").Scan(&one))
+			batch := []*dfs.Transaction{ddlTxn(1, "ALTER TABLE a ADD x int, ADD INDEX (x)")}
+			require.ErrorIs(t, m.Apply(t.Context(), batch), dfs.ErrTransient)
+			require.NoError(t, reader.Rollback())
+			at, err := m.Checkpoint(t.Context())
+			require.NoError(t, err)
+			require.Zero(t, at.Seq)
+			require.NoError(t, m.Apply(t.Context(), batch))
+			require.Equal(t, 1, strings.Count(tables(t, srv, s)["a"], "  KEY "))
+		})
+	}
+}
+
+// MySQL logs CREATE TABLE ... SELECT as one transaction of a statement and rows,
+// which may be large. The statement commits by itself, the rows with the
+// checkpoint.
+func TestATableIsCreatedWithItsRows(t *testing.T) {
+	for _, kind := range testenv.Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			srv := testenv.Shared(t, kind)
+			a := &dfs.Table{Schema: "shop", Name: "a", Key: []int{0}, Columns: []dfs.Column{{Name: "id", Type: "int"}}}
+			part := func(seq uint64, more bool, changes ...dfs.Change) *dfs.Transaction {
+				tx := txn(seq, changes...)
+				tx.ID, tx.More = "gtid:create", more
+				return tx
+			}
+			batch := []*dfs.Transaction{
+				part(1, true, statement("CREATE TABLE a (id int PRIMARY KEY)"), ins(a, dfs.Row{dfs.IntValue(1)})),
+				part(2, true, ins(a, dfs.Row{dfs.IntValue(2)})),
+				part(3, false, ins(a, dfs.Row{dfs.IntValue(3)})),
+				txn(4, ins(a, dfs.Row{dfs.IntValue(4)})),
+			}
+			for _, cut := range []string{"\x03CREATE TABLE", "INSERT INTO", "COMMIT"} {
+				for _, size := range []int{1, 2, 4} { // transactions in one Apply
+					s := srv.Schema(t)
+					c := &cutter{after: true}
+					m, err := OpenMySQL(t.Context(), c.dsn(srv), &MySQLOptions{Name: s, DDL: PolicyApply, Routes: shop(s)})
+					require.NoError(t, err)
+					at, err := m.Checkpoint(t.Context())
+					require.NoError(t, err)
+					text := strings.Replace(cut, "INTO", "INTO `"+s+"`", 1)
+					c.text.Store(&text)
+					for tries := 0; int(at.Seq) < len(batch); tries++ {
+						require.Less(t, tries, 20)
+						for i := int(at.Seq); i < len(batch) && err == nil; i += size {
+							err = m.Apply(t.Context(), batch[i:min(i+size, len(batch))])
+						}
+						if err != nil {
+							require.ErrorIs(t, err, dfs.ErrTransient)
+							err = nil
+						}
+						at, err = m.Checkpoint(t.Context())
+						require.NoError(t, err)
+						require.NotContains(t, []uint64{1, 2}, at.Seq)
+					}
+					require.Nil(t, c.text.Load())
+					require.Equal(t, []string{"1", "2", "3", "4"}, rows(t, srv, "SELECT id FROM "+s+".a ORDER BY id"))
+					require.NoError(t, m.Close())
+				}
+			}
+		})
+	}
+}
+
+// An account with no more than the README asks for.
+func TestStatementsNeedFewRights(t *testing.T) {
+	for _, kind := range testenv.Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			srv := testenv.Shared(t, kind)
+			s := srv.Schema(t)
+			openSink(t, srv, &MySQLOptions{Name: s, DDL: PolicyApply}) // makes the tables of the schema dfs
+			srv.Exec(t, "CREATE USER ddl_poor@'%' IDENTIFIED BY 'pw'", "GRANT SELECT, INSERT, UPDATE, DELETE ON "+s+".* TO ddl_poor@'%'",
+				"GRANT SELECT, INSERT, UPDATE ON dfs.* TO ddl_poor@'%'")
+			t.Cleanup(func() { srv.Exec(t, "DROP USER ddl_poor@'%'") })
+			m, err := OpenMySQL(t.Context(), "ddl_poor:pw@tcp("+srv.Addr()+")/", &MySQLOptions{Name: s, DDL: PolicyApply, Routes: shop(s)})
+			require.NoError(t, err)
+			defer m.Close()
+			vars := []dfs.Var{
+				{Name: "sql_mode", Value: "'STRICT_TRANS_TABLES'"}, {Name: "foreign_key_checks", Value: "1"}, {Name: "time_zone", Value: "'SYSTEM'"},
+				{Name: "collation_connection", Value: "utf8mb4_general_ci"}, {Name: "collation_server", Value: "utf8mb4_general_ci"},
+				{Name: "timestamp", Value: "1700000000"}, {Name: "sql_require_primary_key", Value: "0"},
+			}
+			batch := []*dfs.Transaction{ddlTxn(1, "CREATE TABLE a (id int PRIMARY KEY, t datetime DEFAULT CURRENT_TIMESTAMP)", vars...)}
+			err = m.Apply(t.Context(), batch)
+			require.ErrorContains(t, err, "GRANT CREATE, ALTER, DROP, INDEX, REFERENCES, CREATE VIEW, SHOW VIEW ON `"+s+"`.* TO")
+			srv.Exec(t, "GRANT CREATE, ALTER, DROP, INDEX, REFERENCES, CREATE VIEW, SHOW VIEW ON `"+s+"`.* TO ddl_poor@'%'")
+			require.NoError(t, m.Close())
+			_, err = m.Checkpoint(t.Context())
+			require.NoError(t, err)
+			require.NoError(t, m.Apply(t.Context(), append(batch, ddlTxn(2, "ALTER TABLE a ADD INDEX (t)", vars...), ddlTxn(3, "CREATE VIEW v AS SELECT * FROM a"),
+				ddlTxn(4, "RENAME TABLE a TO b"), ddlTxn(5, "DROP TABLE b"))))
+
+			// Without PROCESS, what swaps what looks alike is not done twice.
+			srv.Exec(t, "CREATE TABLE "+s+".p (id int PRIMARY KEY) PARTITION BY HASH(id) PARTITIONS 1", "CREATE TABLE "+s+".e (id int PRIMARY KEY)")
+			swap := ddlTxn(6, "ALTER TABLE p EXCHANGE PARTITION p0 WITH TABLE e", vars...)
+			r, err := m.route(&swap.Changes[0], m.judge(swap, &swap.Changes[0]).stmt)
+			require.NoError(t, err)
+			was, err := m.sess.footprints(t.Context(), r.tables)
+			require.NoError(t, err)
+			require.False(t, was[0].Sure)
+			require.NoError(t, m.intend(t.Context(), &intent{seq: 6, id: "gtid:6", hash: hashOf(swap.Changes[0].Query), owner: m.owner, was: was}, r.text))
+			_, err = m.Checkpoint(t.Context())
+			require.NoError(t, err)
+			err = m.Apply(t.Context(), []*dfs.Transaction{swap})
+			require.ErrorIs(t, err, errUndecided)
+			require.ErrorContains(t, err, "PROCESS")
+		})
+	}
+}
+
+func TestATableThatAStatementMayMakeIsNoFault(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MySQL97)
+	s := srv.Schema(t)
+	srv.Exec(t, "CREATE TABLE "+s+".a (id int PRIMARY KEY)")
+	list := []*dfs.Table{
+		{Schema: "shop", Name: "a", Columns: []dfs.Column{{Name: "id", Type: "int"}, {Name: "new", Type: "int"}}},
+		{Schema: "shop", Name: "b", Columns: []dfs.Column{{Name: "id", Type: "int"}}},
+	}
+	m := openSink(t, srv, &MySQLOptions{Name: s, Routes: shop(s), DDLRules: []DDLRule{{Kinds: []string{"create table", "alter table"}, Tables: "shop.?", Policy: PolicyApply}}})
+	require.NoError(t, m.CheckTables(t.Context(), list))
+	for i, want := range []string{"has no column new", "has no table"} {
+		notes, err := m.Notes(t.Context(), list[i])
+		require.NoError(t, err)
+		require.Contains(t, notes[0], want)
+	}
+	m = openSink(t, srv, &MySQLOptions{Name: s, Routes: shop(s)})
+	err := m.CheckTables(t.Context(), list)
+	require.ErrorContains(t, err, "has no column new")
+	require.ErrorContains(t, err, "has no table")
+}

@@ -174,7 +174,8 @@ func (m *MySQL) statements(ctx context.Context, tx *dfs.Transaction) error {
 		err := v.err
 		switch {
 		case v.policy == PolicyError:
-			return &DDLError{tx.Seq, tx.ID, c.Query, err}
+			return &DDLError{tx.Seq, tx.ID, c.Query, nil}
+		case err != nil:
 		case rows:
 			err = errBehindRows
 		default:
@@ -235,6 +236,9 @@ func (m *MySQL) statement(ctx context.Context, tx *dfs.Transaction, c *dfs.Chang
 				r.text = r.remaining(now)
 			}
 		}
+	}
+	if err := m.fills(ctx, r); err != nil {
+		return err
 	}
 	if err := m.intend(ctx, &intent{seq: tx.Seq, part: part, id: limit(tx.ID, 255), hash: hashOf(c.Query), owner: m.owner, was: was}, r.text); err != nil {
 		return err

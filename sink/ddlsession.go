@@ -14,10 +14,10 @@ import (
 	"github.com/dataflowsync/dfs/internal/ddl"
 )
 
-// ddlWait is how many seconds a statement waits for readers and writers of its
+// defaultDDLWait is how many seconds a statement waits for readers and writers of its
 // tables to go away. All who come after it wait as well, so it gives up with a
 // transient error, and is tried again later.
-const ddlWait = 20
+const defaultDDLWait = 20
 
 // sqlModes returns the names of the sql_mode, or nil if it is not known.
 func sqlModes(s *dfs.Session) []string {
@@ -81,7 +81,7 @@ func (d *ddlSession) setVar(name, value string) error {
 
 // enter sets the session up.
 func (d *ddlSession) enter(s *dfs.Session, schema string) error {
-	if err := d.setVar("lock_wait_timeout", strconv.Itoa(ddlWait)); err != nil {
+	if err := d.setVar("lock_wait_timeout", strconv.Itoa(d.m.ddlWait)); err != nil {
 		return err
 	}
 	if schema != "" {

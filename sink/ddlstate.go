@@ -189,6 +189,9 @@ func (r *routed) settle(before, now []footprint) (progress, error) {
 	case r.kind != ddl.AlterTable, sure && !(r.mariadb && swapsColumns(r.text)):
 		return notDone, nil
 	case swapsColumns(r.text), strings.Contains(strings.ToUpper(r.text), "EXCHANGE"):
+		if !sure {
+			return notDone, fmt.Errorf("%w; with the privilege PROCESS on the target it could be told", errUndecided)
+		}
 		return notDone, errUndecided
 	}
 	return notDone, nil

@@ -81,6 +81,7 @@ type MySQL struct {
 	ddlRules  []ddlRule
 	ddlDone   []string
 	ddlTable  string // quoted
+	ddlWait   int    // seconds that a statement waits for locks of its tables
 	followed  match.List
 	maxRows   int
 	maxBytes  int
@@ -140,7 +141,7 @@ func OpenMySQL(ctx context.Context, dsn string, opts *MySQLOptions) (*MySQL, err
 		name: opts.Name, schema: opts.Schema, ddl: opts.DDL, ddlDone: opts.DDLDone,
 		maxRows: opts.MaxRows, maxBytes: opts.MaxBytes, sqlOnly: opts.SQLOnly, log: opts.Logger,
 		instance: token(12) + "-", patience: 1, merger: newMerger(), runs: make(map[string]*tableRun),
-		failed: make(map[*dfs.Change]bool),
+		failed: make(map[*dfs.Change]bool), ddlWait: defaultDDLWait,
 	}
 	var errs []error
 	var err error
