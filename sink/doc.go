@@ -11,4 +11,12 @@
 // why the outcome is the same as that of applying them one by one. What the
 // target refuses is applied one by one, which tells a real conflict from one
 // that the new order made.
+//
+// Statements that alter tables can be applied too, by the policies of
+// MySQLOptions.DDL and DDLRules: through the routes, in the session that they had
+// on the source, and exactly once. See the file ddlrun.go for how. The sink
+// splits its runs at them. Tools that alter a copy of a table and swap the two,
+// such as gh-ost and pt-online-schema-change, pass as they are while their tables
+// are followed, as "shop.*" does. If they are left out, the swap brings rows into
+// a followed table that were never read, and so it stops the pipeline.
 package sink
