@@ -140,6 +140,7 @@ func TestBasic(t *testing.T) {
 	t.Run("check", func(t *testing.T) { e.testCheck(t) })
 	t.Run("faults", func(t *testing.T) { e.testFaults(t) })
 	t.Run("purged", func(t *testing.T) { e.testPurged(t) })
+	t.Run("statements", func(t *testing.T) { e.testStatements(t) })
 	t.Run("embed", func(t *testing.T) { e.testEmbed(t) })
 }
 
@@ -159,7 +160,7 @@ func TestExampleFileIsValidAndComplete(t *testing.T) {
 		key := strings.TrimSpace(line)
 		if strings.HasPrefix(key, "#  - ") || strings.HasPrefix(key, "#") && !strings.HasPrefix(key, "# ") && key != "#" {
 			key = strings.TrimPrefix(key, "#")
-			if strings.HasPrefix(key, "socket") || strings.HasPrefix(key, "dsn") || strings.HasPrefix(key, "tls: {") || key == "ddl: apply" {
+			if strings.HasPrefix(key, "socket") || strings.HasPrefix(key, "dsn") || strings.HasPrefix(key, "tls: {") || strings.HasPrefix(key, "files") || key == "ddl: apply" {
 				continue
 			}
 			line = strings.Replace(line, "#", "", 1)
