@@ -24,7 +24,7 @@ func (e *env) testStatements(t *testing.T) {
 
 	stmts := []string{"USE " + s}
 	add := func(list ...string) { stmts = append(stmts, list...) }
-	const rounds = 40
+	const rounds = 24
 	for i := range rounds {
 		id := 10 * i
 		add(fmt.Sprintf("INSERT INTO a (id, x, y) VALUES (%d, %d, %d)", id, i, -i), fmt.Sprintf("INSERT INTO b (id, x, y) VALUES (%d, 1, 2)", id))
@@ -41,7 +41,7 @@ func (e *env) testStatements(t *testing.T) {
 		case 4:
 			add(fmt.Sprintf("CREATE TABLE c%d SELECT id, x FROM a", i), "TRUNCATE b")
 		case 5:
-			add(fmt.Sprintf("CREATE OR REPLACE VIEW v AS SELECT a.id, %d AS n FROM a", i))
+			add(fmt.Sprintf("CREATE OR REPLACE DEFINER=dfs@'%%' VIEW v AS SELECT a.id, %d AS n FROM a", i))
 		case 6:
 			add("DELETE FROM a WHERE id % 3 = 0", "ALTER TABLE b ADD INDEX (y, x), COMMENT 'round "+fmt.Sprint(i)+"'")
 		case 7:
@@ -59,14 +59,13 @@ func (e *env) testStatements(t *testing.T) {
 		select {
 		case <-p.done:
 			t.Fatalf("seed %d, after %d kills the program stopped:\n%s", seed, kills, p.printed())
-		case <-time.After(time.Duration(60+rng.IntN(250)) * time.Millisecond):
+		case <-time.After(time.Duration(150+rng.IntN(400)) * time.Millisecond):
 		}
 		require.NoError(t, p.cmd.Process.Kill())
 		<-p.done
 		kills++
-		_, out := e.basic(t, "status", "-c", file)
 		if e.describe(t, e.source, s) == e.describe(t, e.target, s) {
-			t.Logf("seed %d: equal after %d kills\n%s", seed, kills, out)
+			t.Logf("seed %d: equal after %d kills", seed, kills)
 			break
 		}
 	}
