@@ -96,7 +96,7 @@ func TestFixtures(t *testing.T) {
 			}
 			b, err := os.ReadFile(want)
 			require.NoError(t, err)
-			require.Equal(t, string(b), got)
+			require.True(t, string(b) == got, "run the test with -update, and look at the difference")
 		})
 	}
 }

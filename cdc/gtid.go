@@ -249,7 +249,7 @@ func decodeGTIDSet(b []byte) (*gtidSet, error) {
 		}
 		for spans := r.uint64(); spans > 0 && !r.bad; spans-- {
 			v := span{r.uint64(), r.uint64() - 1}
-			if v.first == 0 || v.last < v.first {
+			if v.first == 0 || v.last < v.first || v.last > maxGNO {
 				r.fail()
 				break
 			}

@@ -2,7 +2,9 @@ package cdc
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 )
 
@@ -14,6 +16,11 @@ type mysqlGTID struct {
 	committed int64 // microseconds since 1970, of an event with a tag
 }
 
+// maxGNO is the largest number of a transaction that MySQL gives out.
+const maxGNO = math.MaxInt64
+
+var errGNO = errors.New("cdc: GTID event has a number that no transaction can have")
+
 // parseGTID reads a GTID event: 1 byte flags, 16 UUID, 8 number and, from 5.7, a
 // byte and two numbers for parallel apply, and from 8.0 the times of commit.
 func parseGTID(e event) (g mysqlGTID, err error) {
@@ -23,6 +30,9 @@ func parseGTID(e event) (g mysqlGTID, err error) {
 	}
 	copy(g.uuid[:], b[1:17])
 	g.gno = binary.LittleEndian.Uint64(b[17:])
+	if g.gno == 0 || g.gno > maxGNO {
+		return g, errGNO
+	}
 	return g, nil
 }
 
@@ -85,7 +95,7 @@ func parseTaggedGTID(e event) (g mysqlGTID, err error) {
 		case taggedGNO:
 			g.gno = r.varlen()
 			if g.gno&1 != 0 || g.gno == 0 {
-				return g, errShortEvent // less than zero
+				return g, errGNO // less than zero, or zero
 			}
 			g.gno >>= 1
 			found++
