@@ -116,10 +116,10 @@ func (p *definer) columnName() (string, bool) {
 		if !p.tok.named() {
 			return "", false
 		}
-		name = p.tok.text
+		name = p.text()
 		p.advance()
 	}
-	return p.decode(name)
+	return name, !p.s.obscure
 }
 
 // columnType reads a type, up to its attributes.
@@ -226,7 +226,7 @@ func (p *definer) literal() (string, bool) {
 }
 
 // decode returns text of the statement in UTF-8.
-func (p *definer) decode(s string) (string, bool) { return p.lex.mode.utf8(s) }
+func (p *definer) decode(s string) (string, bool) { return p.lex.mode.decode(s) }
 
 // unquote writes what a string in quotes stands for.
 func unquote(b *strings.Builder, s string, backslash bool) {
@@ -544,9 +544,7 @@ func (c columnDef) text() bool {
 }
 
 func allASCII(list []string) bool {
-	return !slices.ContainsFunc(list, func(s string) bool {
-		return strings.ContainsFunc(s, func(r rune) bool { return r >= 0x80 })
-	})
+	return !slices.ContainsFunc(list, func(s string) bool { return !ascii(s) })
 }
 
 // collate sets the character set and collation of a text column.

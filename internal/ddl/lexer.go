@@ -156,8 +156,12 @@ func wordByte(c byte) bool {
 // word reads the rest of a word that begins at the given place.
 func (l *lexer) word(at int) token {
 	for l.pos < len(l.s) && wordByte(l.s[l.pos]) {
+		if l.mode.wide(l.s[l.pos]) {
+			l.pos++
+		}
 		l.pos++
 	}
+	l.pos = min(l.pos, len(l.s))
 	return token{tokWord, l.s[at:l.pos], at, l.pos}
 }
 
@@ -211,12 +215,17 @@ func (l *lexer) quoted(q byte) token {
 	at := l.pos
 	l.pos++
 	for doubled := false; ; doubled = true {
-		n := strings.IndexByte(l.s[l.pos:], q)
-		if n < 0 {
+		for l.pos < len(l.s) && l.s[l.pos] != q {
+			if l.mode.wide(l.s[l.pos]) {
+				l.pos++
+			}
+			l.pos++
+		}
+		if l.pos >= len(l.s) {
 			l.pos = len(l.s)
 			return token{tokName, l.s[at+1:], at, l.pos}
 		}
-		l.pos += n + 1
+		l.pos++
 		if l.pos < len(l.s) && l.s[l.pos] == q {
 			l.pos++
 			continue
@@ -234,7 +243,7 @@ func (l *lexer) string(q byte) token {
 	at := l.pos
 	for l.pos++; l.pos < len(l.s); l.pos++ {
 		switch c := l.s[l.pos]; {
-		case c == '\\' && !l.mode.NoBackslashEscapes:
+		case c == '\\' && !l.mode.NoBackslashEscapes, l.mode.wide(c):
 			l.pos++
 		case c == q:
 			if l.pos+1 >= len(l.s) || l.s[l.pos+1] != q {

@@ -12,6 +12,9 @@ func Parse(text, schema string, m Mode) Statement {
 	p := parser{lex: lexer{s: text, mode: &m}, schema: schema, s: &s}
 	p.advance()
 	p.statement()
+	if s.obscure {
+		s.Settled = false
+	}
 	if !s.Settled {
 		s.fault = "not all tables that it alters are known"
 	}
@@ -86,24 +89,39 @@ func (p *parser) seek(w string) bool {
 	return false
 }
 
+// text returns the name that comes next, in UTF-8.
+func (p *parser) text() string { return p.textOf(p.tok) }
+
+// textOf returns the name that t is, in UTF-8.
+func (p *parser) textOf(t token) string {
+	if ascii(t.text) {
+		return t.text
+	}
+	name, ok := p.lex.mode.decode(t.text)
+	if !ok {
+		p.s.obscure = true
+	}
+	return name
+}
+
 // name reads "name", "schema.name" or ".name".
 func (p *parser) name() (r Ref, ok bool) {
 	if p.tok.punct('.') && p.peek().named() {
 		r.From = p.tok.at
 		p.advance()
-		r.Table, r.To = Table{p.schema, p.tok.text}, p.tok.end
+		r.Table, r.To = Table{p.schema, p.text()}, p.tok.end
 		p.advance()
 		return r, true
 	}
 	if !p.tok.named() {
 		return Ref{}, false
 	}
-	r = Ref{Table: Table{p.schema, p.tok.text}, From: p.tok.at, To: p.tok.end}
+	r = Ref{Table: Table{p.schema, p.text()}, From: p.tok.at, To: p.tok.end}
 	if p.advance().punct('.') {
 		if !p.advance().named() {
 			return Ref{}, false
 		}
-		r.Table, r.To, r.qualified = Table{r.Table.Name, p.tok.text}, p.tok.end, true
+		r.Table, r.To, r.qualified = Table{r.Table.Name, p.text()}, p.tok.end, true
 		p.advance()
 	}
 	return r, true
@@ -404,11 +422,12 @@ func (p *parser) schemaName(optional bool) {
 	switch {
 	case optional && option:
 		s.Tables = []Table{{Schema: p.schema}}
-		s.Refs = append(s.Refs, Ref{Table: Table{Schema: p.schema}, From: p.tok.at, To: p.tok.at, Role: Schema})
+		s.Refs = append(s.Refs, Ref{Table: Table{Schema: p.schema}, From: p.last, To: p.last, Role: Schema})
 		p.mark()
 	case p.tok.named():
-		s.Tables = []Table{{Schema: p.tok.text}}
-		s.Refs = append(s.Refs, Ref{Table: Table{Schema: p.tok.text}, From: p.tok.at, To: p.tok.end, Role: Schema})
+		name := p.text()
+		s.Tables = []Table{{Schema: name}}
+		s.Refs = append(s.Refs, Ref{Table: Table{Schema: name}, From: p.tok.at, To: p.tok.end, Role: Schema})
 		p.advance()
 		p.mark()
 	default:

@@ -274,3 +274,26 @@ func TestRewrite(t *testing.T) {
 		require.ErrorContains(t, err, want, text)
 	}
 }
+
+func TestCharacterSetOfTheText(t *testing.T) {
+	s := Parse("DROP TABLE gr\xf6\xdfe, `\x80`", "schön", Mode{Charset: "latin1"})
+	require.True(t, s.Settled)
+	require.Equal(t, []Table{{"schön", "größe"}, {"schön", "€"}}, s.Tables)
+	text, err := s.Rewrite(func(r Ref) Table { return Table{"ä", r.Table.Name} })
+	require.NoError(t, err)
+	require.Equal(t, "DROP TABLE `\xe4`.`gr\xf6\xdfe`, `\xe4`.`\x80`", text)
+	_, err = s.Rewrite(func(Ref) Table { return Table{"д", "t"} })
+	require.ErrorContains(t, err, "latin1")
+
+	// The second byte of a character is a backslash and a quote.
+	for charset, text := range map[string]string{
+		"gbk":  "ALTER TABLE t COMMENT '\x81\\', ADD `\x81``, RENAME x.u",
+		"sjis": "ALTER TABLE t COMMENT '\x83\\', ADD a\x83\x60, RENAME x.u",
+	} {
+		s := Parse(text, "d", Mode{Charset: charset})
+		require.Equal(t, []Table{{"d", "t"}, {"x", "u"}}, s.Tables)
+		require.True(t, s.Settled)
+	}
+	s = Parse("DROP TABLE \x81\x40", "d", Mode{Charset: "gbk"})
+	require.False(t, s.Settled)
+}

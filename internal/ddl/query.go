@@ -206,10 +206,10 @@ func (p *parser) chain(in setting) {
 			p.advance()
 		}
 		if in == inQuery {
-			p.s.Refs = append(p.s.Refs, Ref{Table: Table{first.text, second.text}, From: first.at, To: second.end, Role: Qualifier})
+			p.s.Refs = append(p.s.Refs, Ref{Table: Table{p.textOf(first), p.textOf(second)}, From: first.at, To: second.end, Role: Qualifier})
 		}
 	case third.punct('(') && second.end == third.at:
-		p.s.Refs = append(p.s.Refs, Ref{Table: Table{first.text, second.text}, From: first.at, To: second.end, Role: Function})
+		p.s.Refs = append(p.s.Refs, Ref{Table: Table{p.textOf(first), p.textOf(second)}, From: first.at, To: second.end, Role: Function})
 		return
 	}
 	if in == inTable {
@@ -366,7 +366,7 @@ func (p *parser) factor() {
 	}
 	switch {
 	case p.skip("AS"), p.tok.kind == tokName, p.tok.kind == tokWord && !slices.ContainsFunc(notAliases[:], p.tok.is):
-		made.alias = p.tok.text
+		made.alias = p.text()
 		p.advance()
 	default:
 		made.aliasAt = p.last

@@ -41,7 +41,7 @@ func (s *Statement) Rewrite(f func(Ref) Table) (string, error) {
 		now[i] = f(r)
 		text := now[i].quoted()
 		if r.From == r.To {
-			text += " "
+			text = " " + text
 		}
 		edits = append(edits, edit{span{r.From, r.To}, text})
 		if r.alias == r.Table.Name && now[i].Name != r.Table.Name {
@@ -68,11 +68,15 @@ func (s *Statement) Rewrite(f func(Ref) Table) (string, error) {
 	var b strings.Builder
 	done := 0
 	for _, e := range edits {
+		text, ok := s.mode.encode(e.text)
+		if !ok {
+			return fail(fmt.Errorf("%s has no place in a text in %s", e.text, s.mode.Charset))
+		}
 		if e.from < done {
 			return fail(fmt.Errorf("names overlap at %q", s.Text[e.from:e.to]))
 		}
 		b.WriteString(s.Text[done:e.from])
-		b.WriteString(e.text)
+		b.WriteString(text)
 		done = e.to
 	}
 	b.WriteString(s.Text[done:])

@@ -11,6 +11,11 @@ type Mode struct {
 	ANSIQuotes         bool // sql_mode ANSI_QUOTES: "a" is a name and no string
 	NoBackslashEscapes bool // sql_mode NO_BACKSLASH_ESCAPES
 
+	// Charset is the session's character_set_client, in which the text is. Empty
+	// means UTF-8. Names that are not ASCII are understood in UTF-8 and latin1;
+	// with others of them a statement is not Settled.
+	Charset string
+
 	MariaDB bool // the server is MariaDB, not MySQL
 
 	// Version is the server's, such as 80026 or 101114: it runs the content of
@@ -139,12 +144,13 @@ type Statement struct {
 	IfExists    bool
 	IfNotExists bool
 
-	mode  Mode
-	body  int    // where in Text the definition begins, behind the name; for DROP INDEX at the index's
-	open  int    // comments that are open there
-	like  bool   // CREATE TABLE ... LIKE
-	drops []span // qualifiers of columns in the definition of a table
-	fault string // why it cannot be rewritten, or empty
+	mode    Mode
+	body    int    // where in Text the definition begins, behind the name; for DROP INDEX at the index's
+	open    int    // comments that are open there
+	like    bool   // CREATE TABLE ... LIKE
+	drops   []span // qualifiers of columns in the definition of a table
+	obscure bool   // a name is in a character set that is not understood
+	fault   string // why it cannot be rewritten, or empty
 }
 
 type span struct{ from, to int }
