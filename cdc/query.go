@@ -1,9 +1,9 @@
 package cdc
 
 import (
-	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/ddl"
@@ -14,7 +14,7 @@ func (a *assembler) query(e event, q query) error {
 	if q.text == "BEGIN" {
 		return a.begin(e)
 	}
-	s := ddl.Parse(q.text, q.schema, a.mode(q))
+	s := ddl.Parse(q.text, q.schema, a.mode(e, q))
 	switch s.Kind {
 	case ddl.Begin:
 		return a.begin(e)
@@ -85,30 +85,19 @@ func (a *assembler) begin(e event) error {
 	return nil
 }
 
-// Bits of an sql_mode, the same for MySQL and MariaDB.
-const (
-	modeANSIQuotes         = 1 << 2
-	modeNoBackslashEscapes = 1 << 20
-)
-
-// mode says how to read the text of a query. Both servers write the status
-// variables in the order of their codes: first the flags (code 0, 4 bytes), then
-// the sql_mode (code 1, 8 bytes).
-func (a *assembler) mode(q query) ddl.Mode {
-	b := q.vars
-	if len(b) >= 5 && b[0] == 0 {
-		b = b[5:]
+// mode says how to read the text of a query.
+func (a *assembler) mode(e event, q query) ddl.Mode {
+	m := ddl.Mode{MariaDB: a.src.maria, Version: versionNumber(a.src.version)}
+	for _, v := range q.session(e, a.src.maria).Vars {
+		switch v.Name {
+		case "sql_mode":
+			m.ANSIQuotes = strings.Contains(v.Value, "ANSI_QUOTES")
+			m.NoBackslashEscapes = strings.Contains(v.Value, "NO_BACKSLASH_ESCAPES")
+		case "character_set_client":
+			m.Charset = v.Value
+		}
 	}
-	bits := uint64(0)
-	if len(b) >= 9 && b[0] == 1 {
-		bits = binary.LittleEndian.Uint64(b[1:])
-	}
-	return ddl.Mode{
-		ANSIQuotes:         bits&modeANSIQuotes != 0,
-		NoBackslashEscapes: bits&modeNoBackslashEscapes != 0,
-		MariaDB:            a.src.maria,
-		Version:            versionNumber(a.src.version),
-	}
+	return m
 }
 
 // concerned reports whether a statement may be about something followed.

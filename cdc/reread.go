@@ -139,7 +139,7 @@ func (s *Stream) rereadEvent(ctx context.Context, e event) (done bool, err error
 		if err != nil {
 			return false, err
 		}
-		if s := ddl.Parse(q.text, q.schema, a.mode(q)); s.Kind == ddl.Savepoint || s.Kind == ddl.RollbackTo {
+		if s := ddl.Parse(q.text, q.schema, a.mode(e, q)); s.Kind == ddl.Savepoint || s.Kind == ddl.RollbackTo {
 			return false, a.savepoint(e, &s)
 		}
 	case kind == evXAPrepare:
