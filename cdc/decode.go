@@ -91,6 +91,12 @@ func newPlan(e event, schema []byte, maria bool) (*plan, error) {
 	}
 	for i := range pl.columns {
 		c := &pl.columns[i]
+		if pl.err == nil && maria && schema == nil && c.oldTemporal() {
+			pl.err = &TypeError{
+				Table: pl.table.String(), Column: c.name, Type: c.describe(charset{}) + " in the form of mysql56_temporal_format=OFF",
+				Cure: "the log does not tell how many digits it has after the second: SET GLOBAL mysql56_temporal_format=ON and ALTER TABLE ... FORCE; " + cureLogged,
+			}
+		}
 		if pl.err == nil && !c.readable() {
 			pl.err = &TypeError{
 				Table: pl.table.String(), Column: c.name, Type: c.describe(charsetOf(c.collation, maria)),

@@ -432,6 +432,11 @@ func (m *tableMapBody) fits(t *dfs.Table) error {
 		}
 		name, _, _ := strings.Cut(is.Type, "(")
 		name, _, _ = strings.Cut(name, " ")
+		if c.oldTemporal() && m.maria {
+			// The log does not tell the digits after the second, on which the form
+			// of the value depends.
+			fmt.Sscanf(is.Type, name+"(%d)", &c.meta)
+		}
 		if !c.named(name, is.Type) {
 			return &TypeError{Table: t.String(), Column: is.Name, Type: c.describe(charset{}),
 				Cure: fmt.Sprintf("the column is %s now; %s", is.Type, cure)}
@@ -487,6 +492,12 @@ func setSize(n int) int {
 	return n
 }
 
+// oldTemporal reports whether the column has a time in the form of MySQL before
+// 5.6, or of MariaDB with mysql56_temporal_format=OFF.
+func (c *column) oldTemporal() bool {
+	return c.typ == typTime || c.typ == typDateTime || c.typ == typTimestamp
+}
+
 // named reports whether a column of the type that information_schema shows as
 // full, and whose first word is name, is logged as c is.
 func (c *column) named(name, full string) bool {
@@ -513,7 +524,7 @@ func (c *column) named(name, full string) bool {
 	case typDate, typNewDate:
 		return name == "date"
 	case typTime, typTime2, typDateTime, typDateTime2, typTimestamp, typTimestamp2, typBit:
-		return full == c.describe(charset{}) || c.typ <= typDateTime && name == c.describe(charset{})
+		return full == c.describe(charset{})
 	case typVarchar, typVarString, typVarcharZ:
 		return name == "varchar" || name == "varbinary"
 	case typString:

@@ -253,6 +253,9 @@ var (
 // mysql56_temporal_format=OFF.
 func (d *decoder) temporal(r *reader, c *column, v *dfs.Value) error {
 	fsp := int(c.meta)
+	if fsp > 0 && c.oldTemporal() {
+		return hires(r, c.typ, fsp, v)
+	}
 	switch c.typ {
 	case typDate, typNewDate:
 		n := int(r.uint(3))
@@ -318,4 +321,51 @@ func fraction(r *reader, fsp int) int64 {
 		return 0
 	}
 	return int64(uintBE(r.bytes(fractionBytes[fsp]))) * fractionUnit[fsp]
+}
+
+// hires reads a time with digits after the second in the form of MariaDB 5.3 to
+// 10.0, or later ones with mysql56_temporal_format=OFF: see sql/compat56.h and
+// Field_timestamp_hires, Field_datetime_hires and Field_time_hires of sql/field.cc.
+// Numbers have their highest byte first, and as many decimal digits of the second
+// as the column has, without the rounding up to an even number of MySQL's form.
+func hires(r *reader, typ byte, fsp int, v *dfs.Value) error {
+	unit := int64(1)
+	for range 6 - fsp {
+		unit *= 10
+	}
+	if typ == typTimestamp {
+		sec := int64(uintBE(r.bytes(4)))
+		*v = dfs.TimestampMicro(sec*1e6+int64(uintBE(r.bytes(fractionBytes[fsp])))*unit, fsp)
+	} else {
+		size := [...]int{0, 6, 6, 7, 7, 7, 8}[fsp]
+		if typ == typTime {
+			size = [...]int{0, 4, 4, 5, 5, 5, 6}[fsp]
+		}
+		n := int64(uintBE(r.bytes(size)))
+		if typ == typTime {
+			// So that it is never negative, a second more than the longest span is
+			// added.
+			n -= ((838*60+59)*60 + 60) * 1e6 / unit
+		}
+		sign := time.Duration(1)
+		if n < 0 {
+			n, sign = -n, -1
+		}
+		if n > math.MaxInt64/unit {
+			return errShortEvent
+		}
+		us := n * unit
+		sec := us / 1e6
+		if typ == typTime {
+			// A day is counted as 24 hours.
+			*v = dfs.TimeValue(sign*time.Duration(us)*time.Microsecond, fsp)
+		} else {
+			ym := sec / (60 * 60 * 24 * 32)
+			*v = dfs.DateTimeValue(int(ym/13), int(ym%13), int(sec/(60*60*24)%32), int(sec/3600%24), int(sec/60%60), int(sec%60), int(us%1e6), fsp)
+		}
+	}
+	if r.bad {
+		return errShortEvent
+	}
+	return nil
 }
