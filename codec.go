@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // The first byte of what AppendChanges writes is the version of the form. What
@@ -12,6 +13,7 @@ import (
 const (
 	codecPlain   = 1 // no change has a Session
 	codecSession = 2 // a change whose operation is sessionDDL has one
+	codecPart    = 3 // a byte before each change says whether it is a Part
 )
 
 // sessionDDL stands for DDL in the encoding of a change that has a Session.
@@ -23,13 +25,23 @@ const sessionDDL = 7
 func AppendChanges(b []byte, changes []Change) []byte {
 	head := len(b)
 	b = append(b, codecPlain)
+	parts := slices.ContainsFunc(changes, func(c Change) bool { return c.Part })
+	if parts {
+		b[head] = codecPart
+	}
 	b = binary.AppendUvarint(b, uint64(len(changes)))
 	tables := make(map[*Table]uint64)
 	for i := range changes {
 		c := &changes[i]
+		switch {
+		case c.Part:
+			b = append(b, 1)
+		case parts:
+			b = append(b, 0)
+		}
 		flags, session := byte(c.Op), c.Op == DDL && c.Session != nil
 		if session {
-			flags, b[head] = sessionDDL, codecSession
+			flags, b[head] = sessionDDL, max(b[head], codecSession)
 		}
 		for bit, on := range [...]bool{c.NoForeignKeys, c.Before != nil, c.After != nil, c.Query != "", c.Table != nil} {
 			if on {
@@ -129,8 +141,8 @@ func ParseChanges(b []byte) (changes []Change, err error) {
 		return nil, errCodec
 	}
 	version := b[0]
-	if version != codecPlain && version != codecSession {
-		return nil, fmt.Errorf("dfs: encoding of changes has version %d, this program reads up to %d", version, codecSession)
+	if version < codecPlain || version > codecPart {
+		return nil, fmt.Errorf("dfs: encoding of changes has version %d, this program reads up to %d", version, codecPart)
 	}
 	d := decoder{b: b[1:]}
 	n := d.count(1)
@@ -139,8 +151,15 @@ func ParseChanges(b []byte) (changes []Change, err error) {
 	}
 	var tables []*Table
 	for range n {
+		part := false
+		if version >= codecPart {
+			v := d.byte()
+			if part = v == 1; v > 1 {
+				d.fail()
+			}
+		}
 		flags := d.byte()
-		c := Change{Op: Op(flags & 7), NoForeignKeys: flags&8 != 0}
+		c := Change{Op: Op(flags & 7), NoForeignKeys: flags&8 != 0, Part: part}
 		session := c.Op == sessionDDL && version >= codecSession
 		if session {
 			c.Op = DDL

@@ -66,6 +66,17 @@ func TestChangesWithoutSessionKeepTheOldEncoding(t *testing.T) {
 	require.Error(t, err, "only the new form has sessions")
 }
 
+func TestPartsOfRowsComeBackAsTheyWere(t *testing.T) {
+	want := everyChange()
+	want[0].Part, want[2].Part = true, true
+	got, err := ParseChanges(AppendChanges(nil, want))
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+
+	require.Equal(t, []byte("\x03\x01\x01\x23\x01\x00"),
+		AppendChanges(nil, []Change{{Op: Delete, Part: true, After: Row{NullValue()}}}))
+}
+
 func TestParseChangesSurvivesDamage(t *testing.T) {
 	whole := AppendChanges(nil, everyChange())
 	for n := range whole {

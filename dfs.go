@@ -124,6 +124,15 @@ type Change struct {
 	// upon when the row is applied: the source did not check them for this row,
 	// or it logs by itself what its foreign keys do to other rows.
 	NoForeignKeys bool
+
+	// Part says that other changes, in any order, write other columns of the
+	// same row of the target, which Table's primary key finds. An Insert or
+	// Update sets Table's columns there, those that are not Absent, and inserts
+	// the row if it is missing. A Delete sets to NULL those that are not of the
+	// key, and then deletes the row if none of its columns that may be NULL has
+	// a value; if there is no such row, it does nothing. An Update that changes
+	// the key is a Delete and an Insert.
+	Part bool
 }
 
 // A Session is what the meaning of a statement depends on besides its text. It

@@ -89,7 +89,15 @@ func (m *MySQL) one(ctx context.Context, it item) error {
 	if mp, err = mp.locate(it.c); err != nil {
 		return err
 	}
-	g := &group{m: mp, op: it.c.Op, noFK: it.c.NoForeignKeys, serial: true}
+	if it.c.Part && it.c.Op == dfs.Update {
+		for _, c := range mp.splitPart(it.c) {
+			if err := m.one(ctx, item{&c, it.tx}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	g := &group{m: mp, op: it.c.Op, noFK: it.c.NoForeignKeys, part: it.c.Part, serial: true}
 	r := &rowOp{it.c.Before, it.c.After}
 	if g.op == dfs.Update && mp.changed(nil, it.c).empty() {
 		return nil
@@ -124,7 +132,7 @@ func (m *MySQL) oneRow(ctx context.Context, it item, g *group, r *rowOp) error {
 	switch {
 	case policy == PolicyIgnore:
 		return nil
-	case policy == PolicyOverwrite && (err == nil || isDuplicate(err)):
+	case policy == PolicyOverwrite && !g.part && (err == nil || isDuplicate(err)):
 		return m.overwrite(ctx, g, r, conflict)
 	}
 	return conflict
@@ -133,11 +141,18 @@ func (m *MySQL) oneRow(ctx context.Context, it item, g *group, r *rowOp) error {
 // row executes the statement for a single row and returns how many rows it
 // matched.
 func (m *MySQL) row(ctx context.Context, g *group, r *rowOp) (int64, error) {
-	sql := g.m.appendSingle(nil, g, r)
+	if g.part {
+		return m.partRow(ctx, g, r)
+	}
+	return m.counted(ctx, g.m.appendSingle(nil, g, r), g.m.groupZeros(g.op, []rowOp{*r}, nil))
+}
+
+// counted executes a statement that writes so many ordinals 0, and returns how
+// many rows it matched.
+func (m *MySQL) counted(ctx context.Context, sql []byte, zeros int) (int64, error) {
 	if len(sql) > m.sess.srv.maxPacket {
 		return 0, &tooLargeError{"a row", len(sql), m.sess.srv.maxPacket}
 	}
-	zeros := g.m.groupZeros(g.op, []rowOp{*r}, nil)
 	if zeros > 0 {
 		sql = append(appendCheck(append([]byte(looseSQL+";"), sql...), zeros), ";"+strictSQL...)
 	}

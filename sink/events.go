@@ -117,7 +117,7 @@ func plainType(typ string) string {
 // takesEvents reports whether the group goes by the row-event lane.
 func (w *writer) takesEvents(g *group) bool {
 	m := g.m
-	if w.srv.sqlOnly != "" || m.events == nil || len(g.rows) < w.minEvents || g.serial || g.fixed {
+	if w.srv.sqlOnly != "" || m.events == nil || len(g.rows) < w.minEvents || g.serial || g.fixed || g.part {
 		return false
 	}
 	switch g.op {

@@ -25,6 +25,9 @@ func (m *mapping) locate(c *dfs.Change) (*mapping, error) {
 	}
 	missing := absent(row, m.key)
 	switch {
+	case c.Part && (m.key == nil || missing >= 0):
+		return nil, fmt.Errorf("a row of %s is part of a row of the target's %s.%s, and no primary key finds that: "+
+			"give it one, of columns that all its parts have", m.src, m.to.schema, m.to.name)
 	case missing >= 0:
 	case m.key == nil && before && !slices.ContainsFunc(m.whole(), func(i int) bool { return row[i].Kind() != dfs.Absent }):
 		return nil, fmt.Errorf("a row image of %s has no column that the target's %s.%s could find the row by: "+

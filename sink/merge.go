@@ -42,6 +42,7 @@ type group struct {
 	m      *mapping
 	op     dfs.Op
 	noFK   bool // with foreign_key_checks=0
+	part   bool // of rows that other changes make up too, see part.go
 	serial bool // one statement for each row, in order
 	fixed  bool // nothing moves across it
 	cols   colset
@@ -121,6 +122,9 @@ func (g *merger) add(c *dfs.Change, m *mapping) error {
 	if err != nil {
 		return err
 	}
+	if c.Part && c.Op == dfs.Update {
+		return g.addPart(c, m)
+	}
 	t := m.to
 	r := g.run(t.run)
 	keyChange := c.Op == dfs.Update && m.keyChanges(c)
@@ -139,7 +143,7 @@ func (g *merger) add(c *dfs.Change, m *mapping) error {
 	// The columns of a foreign key need not all come from the source.
 	movesChildren := len(t.children) > 0 && (c.Op == dfs.Delete || c.Op == dfs.Update && (t.madeRefs || cols.meets(m.refCols)))
 	movesParents := len(t.parents) > 0 && (c.Op == dfs.Insert || c.Op == dfs.Update && (t.madeRefs || cols.meets(m.fkCols)))
-	fixed := (t.inPlace || movesChildren && !c.NoForeignKeys && t.cascades()) && g.broken != "in place"
+	fixed := (t.inPlace || c.Part && m.partInPlace(c) || movesChildren && !c.NoForeignKeys && t.cascades()) && g.broken != "in place"
 	serial := fixed || keyChange || m.key == nil && c.Op != dfs.Insert || t.selfRef && c.Op == dfs.Delete
 
 	need := g.floor
@@ -268,7 +272,7 @@ func (g *merger) place(c *dfs.Change, m *mapping, r *tableRun, need int, cols co
 	op := rowOp{c.Before, c.After}
 	if fixed {
 		if n := len(g.groups) - 1; n >= 0 {
-			if o := &g.groups[n]; o.fixed && o.m == m && o.op == c.Op && o.noFK == c.NoForeignKeys {
+			if o := &g.groups[n]; o.fixed && o.m == m && o.op == c.Op && o.part == c.Part && o.noFK == c.NoForeignKeys {
 				o.rows = append(o.rows, op)
 				return n, len(o.rows) - 1
 			}
@@ -277,7 +281,7 @@ func (g *merger) place(c *dfs.Change, m *mapping, r *tableRun, need int, cols co
 		for k, tries := len(r.open)-1, 0; k >= 0 && r.open[k] >= need && tries < maxLookBack; k, tries = k-1, tries+1 {
 			at := r.open[k]
 			o := &g.groups[at]
-			if o.m != m || o.op != c.Op || o.serial != serial || o.noFK != c.NoForeignKeys || o.fixed {
+			if o.m != m || o.op != c.Op || o.serial != serial || o.noFK != c.NoForeignKeys || o.part != c.Part || o.fixed {
 				continue
 			}
 			again := int(same.group) == at && !serial
@@ -300,7 +304,7 @@ func (g *merger) place(c *dfs.Change, m *mapping, r *tableRun, need int, cols co
 		g.groups = append(g.groups, group{})
 	}
 	o := &g.groups[at]
-	*o = group{m: m, op: c.Op, noFK: c.NoForeignKeys, serial: serial, fixed: fixed, rows: append(o.rows[:0], op)}
+	*o = group{m: m, op: c.Op, noFK: c.NoForeignKeys, part: c.Part, serial: serial, fixed: fixed, rows: append(o.rows[:0], op)}
 	if !serial && cols != nil {
 		o.cols = append(colset(nil), cols...)
 		// A row that is updated now here, now there, would make a group each

@@ -123,6 +123,9 @@ func (w *writer) sqlGroup(g *group) error {
 		w.statement(sql, uncounted)
 	}
 	w.setLoose(g.m.groupZeros(g.op, g.rows, g.cols) > 0)
+	if g.part {
+		return w.partGroup(g)
+	}
 	if g.serial || g.op == dfs.Update && (len(g.rows) == 1 || g.cols.meets(g.m.rowwise) || !g.m.joins()) {
 		for i := range g.rows {
 			if err := w.single(g, &g.rows[i]); err != nil {
@@ -389,13 +392,20 @@ func (m *mapping) joins() bool {
 
 // single adds the statement for one row alone.
 func (w *writer) single(g *group, r *rowOp) error {
+	zeros := g.m.groupZeros(g.op, []rowOp{*r}, g.cols)
+	return w.alone(1, zeros, func(b []byte) []byte { return g.m.appendSingle(b, g, r) })
+}
+
+// alone adds a statement that must match as many rows as want says, and that
+// writes so many ordinals 0.
+func (w *writer) alone(want int64, zeros int, statement func(b []byte) []byte) error {
 	at := len(w.b)
 	for {
 		w.separate()
-		w.b = g.m.appendSingle(w.b, g, r)
+		w.b = statement(w.b)
 		if len(w.b) <= w.maxBytes || at == 0 {
-			w.want = append(w.want, 1)
-			w.check(g.m.groupZeros(g.op, []rowOp{*r}, g.cols))
+			w.want = append(w.want, want)
+			w.check(zeros)
 			return nil
 		}
 		w.b = w.b[:at]
