@@ -1,0 +1,583 @@
+package dpu
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// A plan is what the units make of one table.
+type plan struct {
+	src  *dfs.Table
+	outs []*output
+	// keep says that no unit takes the table, and its changes stay; without it
+	// and outs they go.
+	keep bool
+}
+
+// exec is the state of Process. What it makes lives in slabs: memory for many
+// rows that is allocated at once and never written again.
+type exec struct {
+	out       []dfs.Change
+	slab      []dfs.Value
+	args      []dfs.Value
+	view      []dfs.Value // the row at hand, with what was looked up
+	last      *dfs.Table
+	lastPlan  *plan
+	committed time.Time
+
+	// Where it stands, for errors.
+	at     *output
+	column string
+	change *dfs.Change
+}
+
+// slabSize is how many values a slab holds: 16 KiB.
+const slabSize = 512
+
+// maxPlans bounds what is kept of a source that makes ever new Tables.
+const maxPlans = 10000
+
+// Process gives each change to its units: see dfs.Stage. An error is an *Error,
+// unless it is about a statement; the batch is then to be thrown away.
+func (s *Units) Process(ctx context.Context, batch []*dfs.Transaction) (err error) {
+	defer func() {
+		s.forget()
+		if p := recover(); p != nil {
+			err = s.fail(&PanicError{p, debug.Stack()})
+		}
+	}()
+	if err := s.fetch(ctx, batch); err != nil {
+		return err
+	}
+	for _, tx := range batch {
+		touched := false
+		for i := range tx.Changes {
+			c := &tx.Changes[i]
+			p, err := s.plan(c.Table)
+			if err != nil {
+				return err
+			}
+			if touched = c.Op == dfs.DDL || !p.keep; touched {
+				break
+			}
+		}
+		if touched {
+			if err := s.transaction(ctx, tx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// forget lets go of the batch.
+func (s *Units) forget() {
+	clear(s.out[:cap(s.out)])
+	if cap(s.out) > 4096 {
+		s.out = nil
+	}
+	clear(s.args[:cap(s.args)])
+	clear(s.view[:cap(s.view)])
+	s.at, s.column, s.change = nil, "", nil
+	for _, u := range s.units {
+		for _, j := range u.joins {
+			j.forget()
+		}
+	}
+}
+
+// fail names where err happened.
+func (s *Units) fail(err error) error {
+	if s.at == nil {
+		return fmt.Errorf("choosing units: %w", err)
+	}
+	e := &Error{Unit: s.at.u.name, Table: s.at.src.String(), Column: s.column, Err: err}
+	if s.change != nil {
+		row := s.change.After
+		if row == nil || s.change.Before != nil {
+			row = s.change.Before
+		}
+		e.Key = describeKey(s.at.src, row)
+	}
+	return e
+}
+
+// plan returns what is made of a table.
+func (s *Units) plan(t *dfs.Table) (*plan, error) {
+	if t == s.last && t != nil {
+		return s.lastPlan, nil
+	}
+	p := s.plans[t]
+	if p == nil {
+		if t == nil || len(t.Columns) == 0 {
+			return &plan{src: t, keep: true}, nil // a statement
+		}
+		// A source may describe one table by ever new Tables.
+		name := t.String()
+		for _, old := range s.byName[name] {
+			if sameTable(old.src, t) {
+				p = old
+			}
+		}
+		if p == nil {
+			var err error
+			if p, err = s.newPlan(t); err != nil {
+				return nil, err
+			}
+			s.byName[name] = append(s.byName[name], p)
+		}
+		if len(s.plans) >= maxPlans {
+			clear(s.plans)
+			clear(s.byName)
+		}
+		s.plans[t] = p
+	}
+	s.last, s.lastPlan = t, p
+	return p, nil
+}
+
+func sameTable(a, b *dfs.Table) bool {
+	return slices.Equal(a.Key, b.Key) && slices.EqualFunc(a.Columns, b.Columns, func(x, y dfs.Column) bool {
+		return x.Name == y.Name && x.Type == y.Type && x.Charset == y.Charset && x.Collation == y.Collation &&
+			x.Nullable == y.Nullable && slices.Equal(x.Members, y.Members)
+	})
+}
+
+// newPlan asks the units about a table.
+func (s *Units) newPlan(t *dfs.Table) (*plan, error) {
+	p := &plan{src: t}
+	taken := false
+	for _, u := range s.units {
+		captures, ok := u.matches(t)
+		if !ok {
+			continue
+		}
+		taken = true
+		o, err := u.build(t, captures)
+		if err != nil {
+			return nil, err
+		}
+		p.outs = append(p.outs, o)
+		if len(o.notes) > 0 && !s.mapped[o.u.name+t.String()] {
+			s.mapped[o.u.name+t.String()] = true
+			s.opts.Logger.Warn("unit changes values", "unit", u.name, "table", t.String(), "how", o.notes)
+		}
+		if !u.Also {
+			break
+		}
+	}
+	p.keep = !taken && !s.opts.OnlyUnits
+	return p, nil
+}
+
+// transaction rewrites one transaction.
+func (s *Units) transaction(ctx context.Context, tx *dfs.Transaction) error {
+	s.out, s.committed = s.out[:0], tx.Committed
+	for i := range tx.Changes {
+		c := &tx.Changes[i]
+		if c.Op == dfs.DDL {
+			keep, err := s.statement(tx, c)
+			if err != nil {
+				return err
+			}
+			if keep {
+				s.out = append(s.out, *c)
+			}
+			continue
+		}
+		p, err := s.plan(c.Table)
+		if err != nil {
+			return err
+		}
+		if p.keep {
+			s.out = append(s.out, *c)
+			continue
+		}
+		s.change = c
+		if err := checkRows(c); err != nil {
+			return err
+		}
+		for k := range p.outs {
+			o := p.outs[k]
+			if c.Op == dfs.Delete {
+				o = p.outs[len(p.outs)-1-k]
+			}
+			s.at, s.column = o, ""
+			before := len(s.out)
+			if err := s.apply(ctx, o, c); err != nil {
+				return s.fail(err)
+			}
+			o.u.in.Add(1)
+			o.u.out.Add(uint64(len(s.out) - before))
+		}
+	}
+	tx.Changes = append(tx.Changes[:0], s.out...)
+	return nil
+}
+
+func checkRows(c *dfs.Change) error {
+	n := len(c.Table.Columns)
+	if c.Op < dfs.Insert || c.Op > dfs.Delete || c.Op != dfs.Insert && len(c.Before) != n || c.Op != dfs.Delete && len(c.After) != n {
+		return fmt.Errorf("a change (%s) of %s does not have the %d columns of its table", c.Op, c.Table, n)
+	}
+	return nil
+}
+
+// An image is a row as a unit sees it: the values that the log has of it, and
+// those that it had before where the log leaves them out.
+type image struct {
+	row    dfs.Row // as logged
+	view   []dfs.Value
+	before bool // it is the row as it was
+	insert bool // there is no row before it
+}
+
+// apply adds what an output makes of a change.
+func (s *Units) apply(ctx context.Context, o *output, c *dfs.Change) error {
+	made := dfs.Change{Op: c.Op, Table: o.table, NoForeignKeys: c.NoForeignKeys, Part: o.u.Part}
+	var was, is bool
+	var err error
+	if c.Op != dfs.Insert {
+		if was, err = s.selects(ctx, o, image{row: c.Before, view: c.Before, before: true}); err != nil {
+			return err
+		}
+	}
+	var after image
+	if c.Op != dfs.Delete {
+		after = image{row: c.After, view: s.overlay(c), insert: c.Op == dfs.Insert}
+		if len(o.u.joins) > 0 {
+			if after.view, err = s.join(o, after.view, false); err != nil {
+				return err
+			}
+		}
+		if is, err = s.selects(ctx, o, after); err != nil {
+			return err
+		}
+	}
+	switch {
+	case !was && !is:
+		return nil
+	case was && !is:
+		made.Op = dfs.Delete
+	case !was && is:
+		made.Op = dfs.Insert
+		if !after.insert { // it enters: what the log leaves out is needed too
+			after.row, after.insert = after.view[:len(c.After)], true
+			for i, v := range after.row {
+				if v.Kind() == dfs.Absent {
+					return errImage(o.src.Columns[i].Name)
+				}
+			}
+		}
+	}
+	before := image{row: c.Before, view: c.Before, before: true}
+	if was && len(o.u.joins) > 0 {
+		// The view of the row after is in use.
+		view := append(make([]dfs.Value, 0, len(o.in)), c.Before...)
+		if before.view, err = s.join(o, view, true); err != nil {
+			return err
+		}
+	}
+	if o.rows != nil {
+		return s.byRows(ctx, o, made, was, is, before, after)
+	}
+	if was {
+		if made.Before, err = s.row(ctx, o, before); err != nil {
+			return err
+		}
+	}
+	if is {
+		if made.After, err = s.row(ctx, o, after); err != nil {
+			return err
+		}
+	}
+	return s.finish(ctx, o, made)
+}
+
+// overlay returns the row after a change as far as it is known.
+func (s *Units) overlay(c *dfs.Change) []dfs.Value {
+	if c.Before == nil || !slices.ContainsFunc(c.After, func(v dfs.Value) bool { return v.Kind() == dfs.Absent }) {
+		return c.After
+	}
+	s.view = append(s.view[:0], c.After...)
+	for i, v := range s.view {
+		if v.Kind() == dfs.Absent {
+			s.view[i] = c.Before[i]
+		}
+	}
+	return s.view
+}
+
+// join appends what was looked up. Of a row as it was that is not known: it may
+// have been something else then.
+func (s *Units) join(o *output, view []dfs.Value, before bool) (_ []dfs.Value, err error) {
+	if !before {
+		s.view = append(s.view[:0], view...)
+		view = s.view
+	}
+	for i, j := range o.u.joins {
+		if before {
+			view = j.absent(view)
+		} else if view, err = j.append(view, o.on[i]); err != nil {
+			return nil, err
+		}
+	}
+	if !before {
+		s.view = view
+	}
+	return view, nil
+}
+
+// selects reports whether the unit wants the row.
+func (s *Units) selects(ctx context.Context, o *output, m image) (bool, error) {
+	w := o.where
+	if w == nil {
+		return true, nil
+	}
+	s.args = s.args[:0]
+	for _, i := range w.deps {
+		if i >= len(m.view) { // looked up, for the row as it was
+			return false, fmt.Errorf("the condition reads the column %s, which is looked up and so not known of a row as it was", o.in[i].Name)
+		}
+		if m.view[i].Kind() == dfs.Absent {
+			return false, errImage(o.in[i].Name)
+		}
+		s.args = append(s.args, m.view[i])
+	}
+	s.column = "of its condition"
+	ok, err := w.test(ctx, s.args)
+	if err == nil {
+		s.column = ""
+	}
+	return ok, err
+}
+
+// alloc returns memory for a row.
+func (s *Units) alloc(n int) dfs.Row {
+	if len(s.slab) < n {
+		s.slab = make([]dfs.Value, max(slabSize, n))
+	}
+	r := s.slab[:n:n]
+	s.slab = s.slab[n:]
+	return r
+}
+
+// row makes a row of the target.
+func (s *Units) row(ctx context.Context, o *output, m image) (dfs.Row, error) {
+	if o.plain && o.soft < 0 {
+		return m.row, nil
+	}
+	out := s.alloc(len(o.cells))
+	for i := range o.cells {
+		c := &o.cells[i]
+		var v dfs.Value
+		switch {
+		case c.from >= len(m.row): // looked up
+			v = m.view[c.from]
+		case c.from >= 0:
+			v = m.row[c.from]
+		case c.compute != nil:
+			s.column = o.table.Columns[i].Name
+			var err error
+			if v, err = s.compute(ctx, o, c, m); err != nil {
+				return nil, err
+			}
+		default:
+			v = c.value
+		}
+		if c.convert != nil {
+			s.column = o.table.Columns[i].Name
+			var err error
+			if v, err = c.convert(v); err != nil {
+				return nil, err
+			}
+		}
+		out[i] = v
+	}
+	s.column = ""
+	return out, nil
+}
+
+// compute makes a column of others. Where the log leaves those out, it is Absent
+// too, if that says no more than that it did not change.
+func (s *Units) compute(ctx context.Context, o *output, c *cell, m image) (dfs.Value, error) {
+	s.args = s.args[:0]
+	logged, missing := len(c.deps) == 0, -1
+	for _, i := range c.deps {
+		v := m.view[i]
+		if v.Kind() == dfs.Absent {
+			missing = i
+		}
+		logged = logged || i >= len(m.row) || m.row[i].Kind() != dfs.Absent
+		s.args = append(s.args, v)
+	}
+	switch {
+	case missing < 0:
+		return c.compute(ctx, s.args)
+	case m.before || !m.insert && !logged:
+		return dfs.AbsentValue(), nil
+	}
+	return dfs.Value{}, errImage(o.in[missing].Name)
+}
+
+// finish adds a change of the target's rows.
+func (s *Units) finish(ctx context.Context, o *output, made dfs.Change) error {
+	if o.soft >= 0 {
+		s.softly(o, made)
+	} else {
+		s.out = append(s.out, made)
+	}
+	if o.u.Func == nil {
+		return nil
+	}
+	return s.call(ctx, o)
+}
+
+// softly adds a change of a table whose deleted rows stay.
+func (s *Units) softly(o *output, made dfs.Change) {
+	when := s.committed
+	if when.IsZero() { // which would stand for MySQL's zero timestamp
+		when = time.Unix(1, 0)
+	}
+	deleted := func(row dfs.Row) dfs.Change {
+		c := made
+		c.Op, c.Part = dfs.Update, false
+		c.Before = row
+		c.Before[o.soft] = dfs.NullValue()
+		c.After = s.alloc(len(row))
+		copy(c.After, row)
+		c.After[o.soft] = dfs.TimestampValue(when, 6)
+		return c
+	}
+	// A row that was deleted may be in the place of one that comes, so that one
+	// is put over it.
+	put := func(row dfs.Row) dfs.Change {
+		c := made
+		c.Op, c.Part, c.Before, c.After = dfs.Insert, true, nil, row
+		c.After[o.soft] = dfs.NullValue()
+		return c
+	}
+	switch made.Op {
+	case dfs.Insert:
+		s.out = append(s.out, put(made.After))
+	case dfs.Delete:
+		s.out = append(s.out, deleted(made.Before))
+	default:
+		if sameKey(o.table, made.Before, made.After) {
+			made.Before[o.soft], made.After[o.soft] = dfs.NullValue(), dfs.NullValue()
+			s.out = append(s.out, made)
+			return
+		}
+		whole := s.alloc(len(made.After))
+		for i, v := range made.After {
+			if v.Kind() == dfs.Absent {
+				v = made.Before[i]
+			}
+			whole[i] = v
+		}
+		s.out = append(s.out, deleted(made.Before), put(whole))
+	}
+}
+
+// sameKey reports whether an update leaves the row its key.
+func sameKey(t *dfs.Table, before, after dfs.Row) bool {
+	for _, k := range t.Key {
+		if after[k] != before[k] && after[k].Kind() != dfs.Absent {
+			return false
+		}
+	}
+	return true
+}
+
+// byRows adds the difference between the rows that a RowFunc made of the row as
+// it was and makes of the row as it is.
+func (s *Units) byRows(ctx context.Context, o *output, made dfs.Change, was, is bool, before, after image) error {
+	var old, now []dfs.Row
+	var err error
+	if was {
+		if old, err = o.rows.run(ctx, s, o, before.view); err != nil {
+			return err
+		}
+	}
+	if is {
+		if now, err = o.rows.run(ctx, s, o, after.view); err != nil {
+			return err
+		}
+	}
+	pair := func(rows []dfs.Row, row dfs.Row) int {
+		if o.table.Key == nil && (len(old) != 1 || len(now) != 1) {
+			return -1
+		}
+		return o.find(rows, row)
+	}
+	for _, b := range slices.Backward(old) {
+		if pair(now, b) >= 0 {
+			continue
+		}
+		made.Op, made.Before, made.After = dfs.Delete, b, nil
+		if err := s.finish(ctx, o, made); err != nil {
+			return err
+		}
+	}
+	for _, a := range now {
+		made.Op, made.Before, made.After = dfs.Insert, nil, a
+		if i := pair(old, a); i >= 0 {
+			made.Op, made.Before = dfs.Update, old[i]
+		}
+		if err := s.finish(ctx, o, made); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// find returns the index of the row with the key of row, or -1; any row has the
+// key of a table without one.
+func (o *output) find(rows []dfs.Row, row dfs.Row) int {
+	return slices.IndexFunc(rows, func(r dfs.Row) bool { return sameKey(o.table, r, row) })
+}
+
+// fetch looks up what the batch needs, all keys together.
+func (s *Units) fetch(ctx context.Context, batch []*dfs.Transaction) error {
+	some := slices.ContainsFunc(s.units, func(u *unit) bool { return len(u.joins) > 0 })
+	if !some {
+		return nil
+	}
+	for _, tx := range batch {
+		for i := range tx.Changes {
+			c := &tx.Changes[i]
+			if c.Op != dfs.Insert && c.Op != dfs.Update {
+				continue
+			}
+			p, err := s.plan(c.Table)
+			if err != nil {
+				return err
+			}
+			if len(p.outs) == 0 {
+				continue
+			}
+			if err := checkRows(c); err != nil {
+				return err
+			}
+			view := s.overlay(c)
+			for _, o := range p.outs {
+				for k, j := range o.u.joins {
+					j.want(view, o.on[k])
+				}
+			}
+		}
+	}
+	for _, u := range s.units {
+		for i, j := range u.joins {
+			if err := j.fetch(ctx); err != nil {
+				return fmt.Errorf("unit %q, Lookups[%d]: %w", u.name, i, err)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,141 @@
+package dpu
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/bits"
+	"strconv"
+
+	"github.com/dataflowsync/dfs/internal/convert"
+	"github.com/expr-lang/expr"
+	"github.com/expr-lang/expr/vm/runtime"
+)
+
+// operators makes the arithmetic of expressions exact: that of integers fails
+// where it would overflow, and that of DECIMALs has no limit.
+func operators() []expr.Option {
+	var options []expr.Option
+	add := func(operator, name string, f func(params ...any) (any, error), types ...any) {
+		options = append(options, expr.Operator(operator, name), expr.Function(name, f, types...))
+	}
+	for operator, op := range map[string]struct {
+		name string
+		ints func(a, b int) (int, bool)
+		decs func(a, b convert.Decimal) (convert.Decimal, error)
+	}{
+		"+": {"dfs_add", addInts, func(a, b convert.Decimal) (convert.Decimal, error) { return a.Add(b), nil }},
+		"-": {"dfs_subtract", subInts, func(a, b convert.Decimal) (convert.Decimal, error) { return a.Sub(b), nil }},
+		"*": {"dfs_multiply", mulInts, func(a, b convert.Decimal) (convert.Decimal, error) { return a.Mul(b), nil }},
+		"/": {"dfs_divide", nil, func(a, b convert.Decimal) (convert.Decimal, error) {
+			q, ok := a.Div(b)
+			if !ok {
+				return q, errors.New("division by zero")
+			}
+			return q, nil
+		}},
+	} {
+		if op.ints != nil {
+			add(operator, op.name+"_int", func(params ...any) (any, error) {
+				a, b := params[0].(int), params[1].(int)
+				n, ok := op.ints(a, b)
+				if !ok {
+					return nil, fmt.Errorf("%d %s %d is more than a bigint holds", a, operator, b)
+				}
+				return n, nil
+			}, new(func(int, int) int))
+		}
+		add(operator, op.name, func(params ...any) (any, error) {
+			a, err := decimal(params[0])
+			if err != nil {
+				return nil, err
+			}
+			b, err := decimal(params[1])
+			if err != nil {
+				return nil, err
+			}
+			return op.decs(a, b)
+		}, decimals[convert.Decimal]()...)
+	}
+	for operator, op := range map[string]struct {
+		name string
+		is   func(cmp int) bool
+	}{
+		"<": {"dfs_less", func(c int) bool { return c < 0 }}, "<=": {"dfs_less_equal", func(c int) bool { return c <= 0 }},
+		">": {"dfs_more", func(c int) bool { return c > 0 }}, ">=": {"dfs_more_equal", func(c int) bool { return c >= 0 }},
+		"==": {"dfs_same", func(c int) bool { return c == 0 }}, "!=": {"dfs_other", func(c int) bool { return c != 0 }},
+	} {
+		add(operator, op.name, func(params ...any) (any, error) {
+			a, err := decimal(params[0])
+			if err != nil {
+				return nil, err
+			}
+			b, err := decimal(params[1])
+			return err == nil && op.is(a.Cmp(b)), err
+		}, decimals[bool]()...)
+	}
+	return append(options,
+		expr.Function("dfs_equal", func(params ...any) (any, error) { return equal(params[0], params[1]), nil }, new(func(any, any) bool)),
+		expr.Function("dfs_differ", func(params ...any) (any, error) { return !equal(params[0], params[1]), nil }, new(func(any, any) bool)))
+}
+
+// decimals lists the operands that make an operation one of DECIMALs.
+func decimals[R any]() []any {
+	return []any{
+		new(func(convert.Decimal, convert.Decimal) R), new(func(convert.Decimal, int) R), new(func(int, convert.Decimal) R),
+		new(func(convert.Decimal, float64) R), new(func(float64, convert.Decimal) R),
+	}
+}
+
+// decimal takes a floating number as its shortest text, so that 1.2 in an
+// expression is exactly that.
+func decimal(x any) (convert.Decimal, error) {
+	switch x := x.(type) {
+	case convert.Decimal:
+		return x, nil
+	case int:
+		return convert.DecimalOf(int64(x)), nil
+	case float64:
+		return convert.ParseDecimal(strconv.FormatFloat(x, 'f', -1, 64))
+	}
+	return convert.Decimal{}, fmt.Errorf("a %T is no number", x)
+}
+
+func equal(a, b any) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	_, x := a.(convert.Decimal)
+	_, y := b.(convert.Decimal)
+	if x || y {
+		m, err1 := decimal(a)
+		n, err2 := decimal(b)
+		return err1 == nil && err2 == nil && m.Cmp(n) == 0
+	}
+	return runtime.Equal(a, b)
+}
+
+func addInts(a, b int) (int, bool) {
+	n := a + b
+	return n, (n > a) == (b > 0)
+}
+
+func subInts(a, b int) (int, bool) {
+	n := a - b
+	return n, (n < a) == (b > 0)
+}
+
+func mulInts(a, b int) (int, bool) {
+	hi, lo := bits.Mul64(magnitude(a), magnitude(b))
+	if negative := a < 0 != (b < 0); hi != 0 || !negative && lo > math.MaxInt64 || negative && lo > 1<<63 {
+		return 0, false
+	}
+	return a * b, true
+}
+
+func magnitude(a int) uint64 {
+	if a < 0 {
+		return -uint64(a)
+	}
+	return uint64(a)
+}
