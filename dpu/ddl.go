@@ -37,7 +37,7 @@ func (s *Units) statement(tx *dfs.Transaction, c *dfs.Change) (keep bool, err er
 		return false, nil
 	}
 	what := c.Table.String()
-	if what == "" {
+	if c.Table == nil || c.Table.Name == "" {
 		what = "tables that it does not tell"
 	}
 	return false, &Error{Unit: by.name, Table: what, Err: fmt.Errorf("transaction %s alters the table by %q, which cannot be "+

@@ -31,9 +31,10 @@ type exec struct {
 	committed time.Time
 
 	// Where it stands, for errors.
-	at     *output
-	column string
-	change *dfs.Change
+	at      *output
+	column  string
+	inWhere bool
+	change  *dfs.Change
 }
 
 // slabSize is how many values a slab holds: 16 KiB.
@@ -46,10 +47,10 @@ const maxPlans = 10000
 // unless it is about a statement; the batch is then to be thrown away.
 func (s *Units) Process(ctx context.Context, batch []*dfs.Transaction) (err error) {
 	defer func() {
-		s.forget()
 		if p := recover(); p != nil {
 			err = s.fail(&PanicError{p, debug.Stack()})
 		}
+		s.forget()
 	}()
 	if err := s.fetch(ctx, batch); err != nil {
 		return err
@@ -83,7 +84,7 @@ func (s *Units) forget() {
 	}
 	clear(s.args[:cap(s.args)])
 	clear(s.view[:cap(s.view)])
-	s.at, s.column, s.change = nil, "", nil
+	s.at, s.column, s.inWhere, s.change = nil, "", false, nil
 	for _, u := range s.units {
 		for _, j := range u.joins {
 			j.forget()
@@ -95,6 +96,9 @@ func (s *Units) forget() {
 func (s *Units) fail(err error) error {
 	if s.at == nil {
 		return fmt.Errorf("choosing units: %w", err)
+	}
+	if s.inWhere {
+		err = fmt.Errorf("its condition: %w", err)
 	}
 	e := &Error{Unit: s.at.u.name, Table: s.at.src.String(), Column: s.column, Err: err}
 	if s.change != nil {
@@ -349,11 +353,9 @@ func (s *Units) selects(ctx context.Context, o *output, m image) (bool, error) {
 		}
 		s.args = append(s.args, m.view[i])
 	}
-	s.column = "of its condition"
+	s.inWhere = true
 	ok, err := w.test(ctx, s.args)
-	if err == nil {
-		s.column = ""
-	}
+	s.inWhere = err != nil
 	return ok, err
 }
 

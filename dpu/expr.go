@@ -15,6 +15,7 @@ import (
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/parser"
+	"github.com/expr-lang/expr/types"
 	"github.com/expr-lang/expr/vm"
 )
 
@@ -63,9 +64,9 @@ func compileExpr(text string, cols []dfs.Column, condition bool) (*expression, e
 	if err := r.guarded(tree.Node, condition, nil); err != nil {
 		return nil, err
 	}
-	env := make(map[string]any)
+	env := make(types.Map)
 	for i := range cols {
-		v, err := zeroFor(&cols[i])
+		v, err := typeIn(&cols[i])
 		if err != nil && slices.Contains(e.deps, i) {
 			return nil, err
 		}
@@ -247,33 +248,33 @@ func tested(cond ast.Node, outcome bool) []string {
 	return nil
 }
 
-// zeroFor returns a value of the type that an expression sees a column as.
-func zeroFor(c *dfs.Column) (any, error) {
+// typeIn returns the type that an expression sees a column as.
+func typeIn(c *dfs.Column) (types.Type, error) {
 	if len(c.Members) > 0 {
-		return "", nil
+		return types.String, nil
 	}
 	switch convert.KindOf(c) {
 	case dfs.Int64, dfs.Uint64:
-		return 0, nil
+		return types.Int, nil
 	case dfs.Float32, dfs.Float64:
-		return 0.0, nil
+		return types.Float64, nil
 	case dfs.Decimal:
-		return convert.Decimal{}, nil
+		return types.TypeOf(convert.Decimal{}), nil
 	case dfs.String:
 		if !convert.IsUTF8(c.Charset) {
-			return "", fmt.Errorf("the column %s is text in %s, which expressions do not read; use a function", c.Name, c.Charset)
+			return types.String, fmt.Errorf("the column %s is text in %s, which expressions do not read; use a function", c.Name, c.Charset)
 		}
-		return "", nil
+		return types.String, nil
 	case dfs.Bytes:
-		return "", nil
+		return types.String, nil
 	case dfs.Date, dfs.DateTime, dfs.Timestamp:
-		return time.Time{}, nil
+		return types.TypeOf(time.Time{}), nil
 	case dfs.Time:
-		return time.Duration(0), nil
+		return types.TypeOf(time.Duration(0)), nil
 	case dfs.JSON:
-		return nil, nil
+		return types.Any, nil
 	}
-	return nil, fmt.Errorf("the column %s has the type %s, which expressions do not read", c.Name, c.Type)
+	return types.Any, fmt.Errorf("the column %s has the type %s, which expressions do not read", c.Name, c.Type)
 }
 
 // typeFor returns the type of a column that holds what an expression gives, or
