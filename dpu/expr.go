@@ -65,6 +65,9 @@ func compileExpr(text string, cols []dfs.Column, condition bool) (*expression, e
 		return nil, err
 	}
 	env := make(types.Map)
+	for name, f := range intFunctions {
+		env[name], e.env[name] = types.TypeOf(f), f
+	}
 	for i := range cols {
 		v, err := typeIn(&cols[i])
 		if err != nil && slices.Contains(e.deps, i) {

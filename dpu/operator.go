@@ -12,6 +12,28 @@ import (
 	"github.com/expr-lang/expr/vm/runtime"
 )
 
+// intOperators and intFunctions are the arithmetic of integers. Functions of the
+// environment with these types are called without an allocation.
+var (
+	intOperators = map[string]string{"+": "dfs_add_int", "-": "dfs_subtract_int", "*": "dfs_multiply_int"}
+	intFunctions = map[string]func(a, b int) int{
+		"dfs_add_int":      exact("+", addInts),
+		"dfs_subtract_int": exact("-", subInts),
+		"dfs_multiply_int": exact("*", mulInts),
+	}
+)
+
+// exact panics where the result is too large; the library makes an error of it.
+func exact(operator string, f func(a, b int) (int, bool)) func(a, b int) int {
+	return func(a, b int) int {
+		n, ok := f(a, b)
+		if !ok {
+			panic(fmt.Errorf("%d %s %d is more than a bigint holds", a, operator, b))
+		}
+		return n
+	}
+}
+
 // operators makes the arithmetic of expressions exact: that of integers fails
 // where it would overflow, and that of DECIMALs has no limit.
 func operators() []expr.Option {
@@ -19,15 +41,17 @@ func operators() []expr.Option {
 	add := func(operator, name string, f func(params ...any) (any, error), types ...any) {
 		options = append(options, expr.Operator(operator, name), expr.Function(name, f, types...))
 	}
+	for operator, name := range intOperators {
+		options = append(options, expr.Operator(operator, name))
+	}
 	for operator, op := range map[string]struct {
 		name string
-		ints func(a, b int) (int, bool)
 		decs func(a, b convert.Decimal) (convert.Decimal, error)
 	}{
-		"+": {"dfs_add", addInts, func(a, b convert.Decimal) (convert.Decimal, error) { return a.Add(b), nil }},
-		"-": {"dfs_subtract", subInts, func(a, b convert.Decimal) (convert.Decimal, error) { return a.Sub(b), nil }},
-		"*": {"dfs_multiply", mulInts, func(a, b convert.Decimal) (convert.Decimal, error) { return a.Mul(b), nil }},
-		"/": {"dfs_divide", nil, func(a, b convert.Decimal) (convert.Decimal, error) {
+		"+": {"dfs_add", func(a, b convert.Decimal) (convert.Decimal, error) { return a.Add(b), nil }},
+		"-": {"dfs_subtract", func(a, b convert.Decimal) (convert.Decimal, error) { return a.Sub(b), nil }},
+		"*": {"dfs_multiply", func(a, b convert.Decimal) (convert.Decimal, error) { return a.Mul(b), nil }},
+		"/": {"dfs_divide", func(a, b convert.Decimal) (convert.Decimal, error) {
 			q, ok := a.Div(b)
 			if !ok {
 				return q, errors.New("division by zero")
@@ -35,16 +59,6 @@ func operators() []expr.Option {
 			return q, nil
 		}},
 	} {
-		if op.ints != nil {
-			add(operator, op.name+"_int", func(params ...any) (any, error) {
-				a, b := params[0].(int), params[1].(int)
-				n, ok := op.ints(a, b)
-				if !ok {
-					return nil, fmt.Errorf("%d %s %d is more than a bigint holds", a, operator, b)
-				}
-				return n, nil
-			}, new(func(int, int) int))
-		}
 		add(operator, op.name, func(params ...any) (any, error) {
 			a, err := decimal(params[0])
 			if err != nil {

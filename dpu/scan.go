@@ -99,7 +99,11 @@ func (f *field) set(to reflect.Value, v dfs.Value) error {
 	case f.goType == valueType:
 		*to.Addr().Interface().(*dfs.Value) = v
 	case f.goType == timeType:
-		*to.Addr().Interface().(*time.Time) = v.Time()
+		t := v.Time()
+		if y, mo, d, _, _, _, _ := v.Clock(); t.IsZero() && (y != 0 || mo != 0 || d != 0) {
+			return fmt.Errorf("%v is no time; use dfs.Value", v)
+		}
+		*to.Addr().Interface().(*time.Time) = t
 	case f.goType == durationType:
 		to.SetInt(int64(v.Duration()))
 	case f.goType == bytesType:
@@ -147,7 +151,8 @@ func (f *field) get(from reflect.Value) (dfs.Value, error) {
 		v = dfs.TimeValue(time.Duration(from.Int()), 6)
 	case f.goType == bytesType:
 		v = dfs.BytesValue(append([]byte(nil), from.Bytes()...))
-		if convert.KindOf(&f.def) == dfs.String {
+		switch convert.KindOf(&f.def) {
+		case dfs.String, dfs.JSON:
 			v = dfs.StringValue(v.Text())
 		}
 	case k == reflect.String:

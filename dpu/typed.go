@@ -140,7 +140,7 @@ func (f *field) define(reads []field) error {
 	for i := range reads {
 		if r := &reads[i]; typ == "" && strings.EqualFold(r.name, f.name) && r.goType == f.goType && r.def.Type != "" {
 			f.def = r.def
-			f.def.Name, f.def.Nullable = f.name, f.null
+			f.def.Name, f.def.Nullable = f.name, f.null && (f.goType != valueType || r.def.Nullable)
 			return nil
 		}
 	}
