@@ -318,7 +318,10 @@ func (e *expression) run(v []dfs.Value) (any, error) {
 		e.env[e.cols[i].Name] = x
 	}
 	out, err := e.vm.Run(e.prog, e.env)
-	return out, exprError(err)
+	if err != nil {
+		return nil, exprError(err)
+	}
+	return out, nil
 }
 
 // fromValue returns a value as expressions see it.

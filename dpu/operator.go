@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"reflect"
 	"strconv"
 
 	"github.com/dataflowsync/dfs/internal/convert"
 	"github.com/expr-lang/expr"
+	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/vm/runtime"
 )
 
@@ -22,6 +24,27 @@ var (
 		"dfs_multiply_int": exact("*", mulInts),
 	}
 )
+
+// exactInts makes calls of the arithmetic of integers. The library's own option
+// for operators leaves the function's type out, and then calls by reflection.
+type exactInts struct{}
+
+func (exactInts) Visit(node *ast.Node) {
+	b, ok := (*node).(*ast.BinaryNode)
+	if !ok || b.Left.Type() != intType || b.Right.Type() != intType {
+		return
+	}
+	name, ok := intOperators[b.Operator]
+	if !ok {
+		return
+	}
+	f := &ast.IdentifierNode{Value: name}
+	f.SetType(reflect.TypeOf(intFunctions[name]))
+	ast.Patch(node, &ast.CallNode{Callee: f, Arguments: []ast.Node{b.Left, b.Right}})
+	(*node).SetType(intType)
+}
+
+var intType = reflect.TypeFor[int]()
 
 // exact panics where the result is too large; the library makes an error of it.
 func exact(operator string, f func(a, b int) (int, bool)) func(a, b int) int {
@@ -40,9 +63,6 @@ func operators() []expr.Option {
 	var options []expr.Option
 	add := func(operator, name string, f func(params ...any) (any, error), types ...any) {
 		options = append(options, expr.Operator(operator, name), expr.Function(name, f, types...))
-	}
-	for operator, name := range intOperators {
-		options = append(options, expr.Operator(operator, name))
 	}
 	for operator, op := range map[string]struct {
 		name string
@@ -88,7 +108,7 @@ func operators() []expr.Option {
 			return err == nil && op.is(a.Cmp(b)), err
 		}, decimals[bool]()...)
 	}
-	return append(options,
+	return append(options, expr.Patch(exactInts{}),
 		expr.Function("dfs_equal", func(params ...any) (any, error) { return equal(params[0], params[1]), nil }, new(func(any, any) bool)),
 		expr.Function("dfs_differ", func(params ...any) (any, error) { return !equal(params[0], params[1]), nil }, new(func(any, any) bool)))
 }
