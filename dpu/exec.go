@@ -412,11 +412,14 @@ func (s *Units) compute(ctx context.Context, o *output, c *cell, m image) (dfs.V
 	logged, missing := len(c.deps) == 0, -1
 	for _, i := range c.deps {
 		v := m.view[i]
+		s.args = append(s.args, v)
 		if v.Kind() == dfs.Absent {
 			missing = i
 		}
-		logged = logged || i >= len(m.row) || m.row[i].Kind() != dfs.Absent
-		s.args = append(s.args, v)
+		if i < len(m.row) {
+			v = m.row[i]
+		}
+		logged = logged || v.Kind() != dfs.Absent
 	}
 	switch {
 	case missing < 0:
