@@ -526,12 +526,12 @@ func TestATableIsCreatedWithItsRows(t *testing.T) {
 				return tx
 			}
 			batch := []*dfs.Transaction{
-				part(1, true, statement("CREATE TABLE a (id int PRIMARY KEY)"), ins(a, dfs.Row{dfs.IntValue(1)})),
+				part(1, true, statement("CREATE TABLE a (id int PRIMARY KEY)"), statement("ALTER TABLE a ADD INDEX (id)"), ins(a, dfs.Row{dfs.IntValue(1)})),
 				part(2, true, ins(a, dfs.Row{dfs.IntValue(2)})),
 				part(3, false, ins(a, dfs.Row{dfs.IntValue(3)})),
 				txn(4, ins(a, dfs.Row{dfs.IntValue(4)})),
 			}
-			for _, cut := range []string{"\x03CREATE TABLE", "INSERT INTO", "COMMIT"} {
+			for _, cut := range []string{"\x03CREATE TABLE", "\x03ALTER TABLE", "INSERT INTO", "COMMIT"} {
 				for _, size := range []int{1, 2, 4} { // transactions in one Apply
 					s := srv.Schema(t)
 					c := &cutter{after: true}
@@ -556,6 +556,7 @@ func TestATableIsCreatedWithItsRows(t *testing.T) {
 					}
 					require.Nil(t, c.text.Load())
 					require.Equal(t, []string{"1", "2", "3", "4"}, rows(t, srv, "SELECT id FROM "+s+".a ORDER BY id"))
+					require.Equal(t, 1, strings.Count(tables(t, srv, s)["a"], "  KEY "), "the second statement")
 					require.NoError(t, m.Close())
 				}
 			}

@@ -259,6 +259,7 @@ func (m *MySQL) Checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
 		}
 	}
 	m.open = false
+	clear(m.failed)
 	if m.sess == nil {
 		s, err := openSession(ctx, m.connector, m.sqlOnly)
 		if err != nil {
