@@ -1,8 +1,9 @@
 // Package cdc reads the changes that a MySQL or MariaDB server commits, from
 // its binary log.
 //
-// A [Source] is one server. [Open] checks that the server logs what is needed,
-// and says all that is amiss at once. A [Stream] of it asks the server for the
+// A [Source] is one server, or the files that one has written ([OpenFiles]).
+// [Open] checks that the server logs what is needed, and says all that is amiss at
+// once. A [Stream] of it asks the server for the
 // log from a position, as a replica does, and cuts what comes into transactions.
 // These travel as the server logged them: the stream looks at event headers,
 // checksums and table names, and at nothing else. [Source.Decode] makes values

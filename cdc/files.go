@@ -34,8 +34,12 @@ import (
 // one. What is damaged or cannot be read is an *EventError with the place, and a
 // file that is missing ErrPurged.
 //
-// Where a log does not name columns, there is no server to ask for them. Of the
+// Where a log does not name columns, there is no server to ask for them: they are
+// those of the CREATE TABLE statements in the files, or in Options.Schema. Of the
 // Options, ServerID, ReadTimeout and TrustColumnNames mean nothing.
+//
+// Files of MySQL from 5.0 and MariaDB from 5.3 can be read, of which those before
+// 5.1.18 have no rows that can. Encrypted files cannot.
 func OpenFiles(ctx context.Context, paths []string, opts *Options) (*Source, error) {
 	o, faults := opts.withDefaults()
 	if o.Start == "" {
