@@ -174,8 +174,8 @@ func (c *catalog) remember(m *tableMap, t *dfs.Table) *schemaRecord {
 	return r
 }
 
-// evolve has the catalog follow a statement of the log.
-func (a *assembler) evolve(e event, s *ddl.Statement, session *dfs.Session) {
+// evolve has the catalog follow a statement of the log, of which s is the reading.
+func (a *assembler) evolve(e event, q query, s *ddl.Statement, session *dfs.Session) {
 	c := a.catalog
 	if !c.kept || a.skipTo > 0 {
 		return
@@ -190,6 +190,9 @@ func (a *assembler) evolve(e event, s *ddl.Statement, session *dfs.Session) {
 	if s.Settled && !slices.ContainsFunc(s.Tables, near) {
 		return
 	}
+	// What the catalog keeps are parts of the text, which is only lent.
+	kept := ddl.Parse(strings.Clone(q.text), strings.Clone(q.schema), a.mode(e, q))
+	s = &kept
 	if a.tx.begun {
 		a.tx.altered = append(a.tx.altered, s.Tables...)
 	}

@@ -52,7 +52,7 @@ func (a *assembler) query(e event, q query) error {
 		a.counted.statementsFiltered++
 	default:
 		if s.Temporary { // it is the session's own, and its rows are not logged
-			a.evolve(e, &s, nil)
+			a.evolve(e, q, &s, nil)
 		} else if err := a.ddl(e, &s, q); err != nil {
 			return err
 		}
@@ -120,7 +120,7 @@ func (a *assembler) concerned(s *ddl.Statement, q query) bool {
 // ddl handles a statement that may alter tables.
 func (a *assembler) ddl(e event, s *ddl.Statement, q query) error {
 	session := q.session(e, a.src.maria)
-	a.evolve(e, s, session)
+	a.evolve(e, q, s, session)
 	if !a.concerned(s, q) {
 		a.counted.statementsFiltered++
 		return nil
