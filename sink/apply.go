@@ -36,7 +36,7 @@ func (m *MySQL) apply(ctx context.Context, run []*dfs.Transaction, commit bool) 
 			return m.fail(ctx, run, parts, err)
 		}
 	}
-	list := items(run)
+	list := once(items(run))
 	m.open = true
 	err := m.merged(ctx, list, func() { m.begin(move, parts) })
 	if err != nil && mayRetry(err) {

@@ -19,6 +19,9 @@ func (m *mapping) locate(c *dfs.Change) (*mapping, error) {
 	if c.Op < dfs.Insert || c.Op > dfs.Delete || before && len(c.Before) != n || after && len(c.After) != n {
 		return nil, fmt.Errorf("a change (%s) of %s does not have the %d columns of its table", c.Op, m.src, n)
 	}
+	if err := m.deepDelete(c); err != nil {
+		return nil, err
+	}
 	row := c.Before
 	if !before {
 		row = c.After

@@ -29,6 +29,7 @@ type table struct {
 	indexed []bool // by column: it is part of an index
 	created string // SHOW CREATE TABLE, to notice when the table is altered
 	selfRef bool   // a foreign key refers to the table itself
+	deep    bool   // a delete would be carried out in part: see loadDepth
 
 	// madeRefs says that a foreign key, on either side, has a column which the
 	// server fills in. So any update may change it.
@@ -278,7 +279,7 @@ func (s *session) loadForeignKeys(ctx context.Context, t *table) error {
 			t.madeRefs = t.madeRefs || i < 0 || t.columns[i].generated || t.columns[i].onUpdate
 		}
 	}
-	return nil
+	return s.loadDepth(ctx, t)
 }
 
 // foreignKeys makes foreign keys of the rows of their columns, in order. The

@@ -52,6 +52,7 @@ type server struct {
 	lowerNames  bool // lower_case_table_names is not 0
 	valuesRow   bool // VALUES ROW(...) makes a table: MySQL 8.0.19
 	rowInRanges bool // (a,b) IN ((1,2)) uses an index: MySQL 5.7.3
+	sqlCascades bool // foreign keys act in the SQL layer: see loadDepth
 
 	sqlOnly string // why the row-event lane is closed; empty if it is open
 }
@@ -147,6 +148,10 @@ func (s *session) prepare(ctx context.Context) error {
 	v := s.srv.major*10000 + s.srv.minor*100 + patch
 	s.srv.valuesRow = !s.srv.mariadb && v >= 80019
 	s.srv.rowInRanges = !s.srv.mariadb && v >= 50703
+	if rows, err = s.query(ctx, "SHOW VARIABLES LIKE 'innodb_native_foreign_keys'"); err != nil {
+		return err
+	}
+	s.srv.sqlCascades = len(rows) > 0 && rows[0][1].text == "OFF"
 	return nil
 }
 

@@ -31,12 +31,21 @@ func (w *workload) settings() []string {
 		"SET NAMES " + names[r.IntN(len(names))],
 		fmt.Sprintf("SET SESSION foreign_key_checks=%d", min(1, r.IntN(8))),
 	}
+	// Parts of JSON need the document that they are parts of, and MariaDB's images
+	// must be alike for all sessions.
+	image, parts := "FULL", "''"
+	switch r.IntN(4) {
+	case 0:
+		image = [...]string{"MINIMAL", "NOBLOB"}[r.IntN(2)]
+	case 1:
+		parts = "'PARTIAL_JSON'"
+	}
 	if w.p.source != testenv.MariaDB {
-		list = append(list, "SET SESSION binlog_row_image="+[...]string{"FULL", "FULL", "MINIMAL", "NOBLOB"}[r.IntN(4)])
+		list = append(list, "SET SESSION binlog_row_image="+image)
 	}
 	if w.p.source == testenv.MySQL97 {
 		list = append(list, fmt.Sprintf("SET SESSION binlog_transaction_compression=%d", r.IntN(2)),
-			"SET SESSION binlog_row_value_options="+[...]string{"''", "'PARTIAL_JSON'"}[r.IntN(2)])
+			"SET SESSION binlog_row_value_options="+parts)
 	}
 	return list
 }

@@ -1,0 +1,13 @@
+SET foreign_key_checks = 0;
+INSERT INTO c VALUES (1, 100), (2, 200);
+INSERT INTO p VALUES (100);
+SET foreign_key_checks = 1;
+INSERT INTO c VALUES (3, 100);
+SET foreign_key_checks = 0;
+DELETE FROM p;
+INSERT INTO p VALUES (200);
+UPDATE p SET id = 300;
+SET foreign_key_checks = 1;
+DELETE FROM c WHERE id = 1;
+INSERT INTO p VALUES (200);
+DELETE FROM p WHERE id = 200;

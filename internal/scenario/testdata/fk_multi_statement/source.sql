@@ -1,0 +1,6 @@
+INSERT INTO p VALUES (1), (2), (3), (4);
+INSERT INTO c VALUES (1, 1), (2, 2), (3, 3), (4, 4);
+DELETE p, c FROM p JOIN c ON c.pid = p.id WHERE p.id = 1;
+REPLACE INTO p VALUES (2), (3);
+INSERT INTO c VALUES (9, 2);
+INSERT INTO p VALUES (4) ON DUPLICATE KEY UPDATE id = 44;

@@ -1,0 +1,5 @@
+INSERT INTO t VALUES (1, NULL), (2, 1), (3, 1), (4, 3), (5, 5);
+DELETE FROM t WHERE id = 1;
+DELETE FROM t WHERE id = 5;
+UPDATE t SET up = 2 WHERE id = 4;
+DELETE FROM t WHERE id IN (2, 3);

@@ -1,0 +1,5 @@
+INSERT INTO t VALUES (1, NULL, NULL), (2, 1, 1), (3, 2, 1);
+UPDATE t SET a = 3, b = 1 WHERE id = 1;
+DELETE FROM t WHERE id = 2;
+INSERT INTO t VALUES (1, 1, 1), (2, NULL, 1), (3, 2, 2);
+DELETE FROM t WHERE id = 1;

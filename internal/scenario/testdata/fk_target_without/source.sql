@@ -1,0 +1,5 @@
+INSERT INTO p VALUES (1), (2), (3);
+INSERT INTO c VALUES (1, 1), (2, 1), (3, 2);
+DELETE FROM p WHERE id = 1;
+UPDATE p SET id = 9 WHERE id = 2;
+DELETE FROM p WHERE id = 3;

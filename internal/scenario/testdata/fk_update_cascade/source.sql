@@ -1,0 +1,13 @@
+INSERT INTO p VALUES (1, 'a'), (2, 'b'), (3, 'c');
+INSERT INTO c (id, pid, code) VALUES (1, 1, 'a'), (2, 2, 'b'), (3, NULL, 'b');
+INSERT INTO g VALUES (1, 1), (2, 2);
+UPDATE p SET id = id + 10 ORDER BY id DESC;
+UPDATE p SET code = 'z' WHERE code = 'b';
+UPDATE p SET id = 99, code = 'y' WHERE id = 11;
+BEGIN;
+UPDATE p SET id = 50 WHERE id = 99;
+UPDATE c SET v = 7 WHERE pid = 50;
+UPDATE p SET id = 51 WHERE id = 50;
+COMMIT;
+UPDATE c SET id = id + 100 ORDER BY id DESC;
+DELETE FROM p WHERE id = 51;

@@ -1,0 +1,6 @@
+INSERT INTO p VALUES (1), (2), (3);
+INSERT INTO c VALUES (1, 1), (2, 2), (3, 3);
+UPDATE p SET id = 9 WHERE id = 1;
+DELETE FROM p WHERE id = 2;
+UPDATE c SET pid = 9 WHERE id = 1;
+DELETE FROM p;

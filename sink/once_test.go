@@ -1,0 +1,33 @@
+package sink
+
+import (
+	"testing"
+
+	"github.com/dataflowsync/dfs"
+	"github.com/stretchr/testify/require"
+)
+
+func TestARowIsDeletedOnceInATransaction(t *testing.T) {
+	keyed := &dfs.Table{Schema: "s", Name: "t", Key: []int{0}, Columns: []dfs.Column{{Name: "id"}, {Name: "v"}}}
+	plain := &dfs.Table{Schema: "s", Name: "p", Columns: keyed.Columns}
+	row := func(id, v int64) dfs.Row { return dfs.Row{dfs.IntValue(id), dfs.IntValue(v)} }
+	change := func(op dfs.Op, tab *dfs.Table, before, after dfs.Row) dfs.Change {
+		return dfs.Change{Op: op, Table: tab, Before: before, After: after, NoForeignKeys: true}
+	}
+	d := func(tab *dfs.Table, r dfs.Row) dfs.Change { return change(dfs.Delete, tab, r, nil) }
+	count := func(txs ...*dfs.Transaction) int { return len(once(items(txs))) }
+	tx := func(seq uint64, c ...dfs.Change) *dfs.Transaction {
+		return &dfs.Transaction{Checkpoint: dfs.Checkpoint{Seq: seq}, Changes: c}
+	}
+	require.Equal(t, 2, count(tx(1, d(keyed, row(1, 1)), d(keyed, row(2, 1)), d(keyed, row(1, 1)))), "a cycle")
+	require.Equal(t, 2, count(tx(1, d(plain, row(1, 1)), d(plain, row(1, 1)))), "rows without a key may be equal")
+	require.Equal(t, 2, count(tx(1, d(keyed, row(1, 1))), tx(2, d(keyed, row(1, 1)))), "a conflict is not hidden")
+	require.Equal(t, 3, count(tx(1, d(keyed, row(1, 1)), change(dfs.Insert, keyed, nil, row(1, 2)), d(keyed, row(1, 2)))), "inserted again")
+	require.Equal(t, 3, count(tx(1, d(keyed, row(1, 1)), change(dfs.Update, keyed, row(5, 1), row(1, 1)), d(keyed, row(1, 1)))), "moved there")
+	checked := change(dfs.Insert, keyed, nil, row(1, 2))
+	checked.NoForeignKeys = false
+	require.Equal(t, 3, count(tx(1, d(keyed, row(1, 1)), checked, d(keyed, row(1, 2)))), "inserted with checks")
+	two := d(keyed, row(1, 1))
+	two.NoForeignKeys = false
+	require.Equal(t, 2, count(tx(1, two, two)), "a log that does not act upon foreign keys has no such deletes")
+}
