@@ -10,10 +10,10 @@ export CGO_ENABLED ?= 0
 GOTEST  = go test -json -count=1 -timeout 20m
 REPORT  = go run ./internal/testreport
 
-.PHONY: help build demo test check bench soak servers fuzz clean
+.PHONY: help build demo test check bench soak tablefuzz servers fuzz clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 build: ## compile the example programs into bin/
 	go build -trimpath -o bin/ ./examples/...
@@ -44,6 +44,10 @@ bench: ## measure against the native replica and mysqlbinlog (ARGS="..." passes 
 soak: ## random faults under load for as long as told (DURATION=1h, ARGS="..." passes flags)
 	@scripts/servers.sh
 	@go run ./internal/soak $(if $(DURATION),-duration $(DURATION)) $(ARGS)
+
+tablefuzz: ## random tables and changes on all pairs of servers for as long as told (DURATION=2h, ARGS="..." passes flags)
+	@scripts/servers.sh
+	@go run ./internal/tablefuzz $(if $(DURATION),-duration $(DURATION)) $(ARGS)
 
 servers: ## fetch the servers that the tests need
 	@scripts/servers.sh
