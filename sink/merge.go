@@ -62,6 +62,7 @@ type tableRun struct {
 	lastIns int // latest group that may give a child its parent
 	freed   int // latest group that gives up a unique value not known here
 	keyOrd  string
+	barrier int   // what came before keyOrd changed ends with this group
 	open    []int // groups of the table, ascending
 }
 
@@ -111,7 +112,7 @@ func (g *merger) reset() {
 func (g *merger) run(r *tableRun) *tableRun {
 	if r.epoch != g.epoch {
 		g.ids++
-		*r = tableRun{epoch: g.epoch, id: g.ids, last: -1, lastIns: -1, freed: -1, open: r.open[:0]}
+		*r = tableRun{epoch: g.epoch, id: g.ids, last: -1, lastIns: -1, freed: -1, barrier: -1, open: r.open[:0]}
 	}
 	return r
 }
@@ -147,9 +148,13 @@ func (g *merger) add(c *dfs.Change, m *mapping) error {
 	serial := fixed || keyChange || m.key == nil && c.Op != dfs.Insert || t.selfRef && c.Op == dfs.Delete
 
 	need := g.floor
-	if m.ordered || t.selfRef && !c.NoForeignKeys || r.keyOrd != m.keyOrd {
+	if r.keyOrd != m.keyOrd {
+		// Which changes so far are of the row at hand cannot be told by its key.
+		r.keyOrd, r.barrier = m.keyOrd, r.last
+	}
+	need = max(need, r.barrier)
+	if m.ordered || t.selfRef && !c.NoForeignKeys {
 		need = max(need, r.last)
-		r.keyOrd = m.keyOrd
 	}
 	if !c.NoForeignKeys && g.broken != "foreign keys" {
 		if movesParents {
