@@ -167,3 +167,21 @@ func TestChangesThatMakeNoSenseAreRefused(t *testing.T) {
 		require.ErrorContains(t, g.add(&c, parent), part)
 	}
 }
+
+// An insert whose key is a default that the log leaves out may be of any row, so
+// nothing of the table moves across it.
+func TestNothingMovesAcrossAnUnknownKey(t *testing.T) {
+	parent, _ := mergeTables(t, false)
+	g := newMerger()
+	g.reset()
+	for _, c := range []dfs.Change{
+		del(parent.src, parseRow("9,-,1")),
+		ins(parent.src, parseRow("?,-,1")),
+		upd(parent.src, parseRow("1,-,1"), parseRow("1,-,2")),
+		del(parent.src, parseRow("77,-,1")),
+	} {
+		require.NoError(t, g.add(&c, parent))
+	}
+	require.Len(t, g.groups, 4, "the second delete does not join the first")
+	require.Equal(t, parseRow("77,-,1"), g.groups[3].rows[0].before)
+}
