@@ -37,10 +37,15 @@
 // *EventError.
 //
 // They should name columns too (binlog_row_metadata=FULL, from MySQL 8.0.1 and
-// MariaDB 10.5). Otherwise a Stream asks the server for the names, which are
-// those that a table has at that time. Rows from before the table was last
-// created or altered, as far as information_schema tells, end the Stream with
-// an *EventError: see [Options].TrustColumnNames.
+// MariaDB 10.5). Otherwise a Stream keeps what the tables look like at its place
+// in the log: as the server shows them when a pipeline starts at "now", as the
+// statements of the log make and alter them, and as [Options].Schema says. That is
+// the State of its transactions' checkpoints, and so it is right for a log that is
+// read after later statements. Of a table that it does not know, as when reading
+// begins in the past, or after a statement that this package cannot follow, the
+// server is asked. It shows the table as it is at that time: rows from before it
+// was last created or altered, as far as information_schema tells, end the Stream
+// with an *EventError that says what can be done.
 //
 // A JSON document becomes the text that its server prints, which has no form for
 // some of what MySQL keeps in JSON. A DATE, TIME, DATETIME or TIMESTAMP in it is a
