@@ -212,7 +212,9 @@ func (a *assembler) evolve(e event, q query, s *ddl.Statement, session *dfs.Sess
 	// A schema that is gone, and made again under a name that never comes back,
 	// is not to fill the memory.
 	if s.Kind == ddl.DropSchema {
-		c.forget(s.Tables[0])
+		for _, t := range s.Tables {
+			c.forget(t)
+		}
 	}
 }
 

@@ -346,3 +346,11 @@ func fuzzTransaction() []byte {
 	}
 	return b
 }
+
+// A statement that damage has made no statement names no schema.
+func TestDropOfNothing(t *testing.T) {
+	for _, text := range []string{"DROP DATABASE", "DROP SCHEMA IF EXISTS", "DROP DATABASE \"", "DROP TABLE", "RENAME TABLE", "ALTER DATABASE"} {
+		a, _ := newAssembler()
+		_ = feed(a, evQuery, 0, queryBody("d", text)) // it must end, in an error or none
+	}
+}

@@ -13,10 +13,10 @@ import (
 func (c *column) readable() bool {
 	switch c.typ {
 	case typTiny, typShort, typInt24, typLong, typLongLong, typFloat, typDouble, typYear, typNewDecimal,
-		typDate, typNewDate, typTime, typDateTime, typTimestamp, typNull,
+		typDate, typNewDate, typNull,
 		typVarchar, typVarString, typString, typJSON, typVarcharZ:
 		return true
-	case typTime2, typDateTime2, typTimestamp2:
+	case typTime, typDateTime, typTimestamp, typTime2, typDateTime2, typTimestamp2:
 		return c.meta <= 6
 	case typBit:
 		return c.meta>>8*8+c.meta&0xff <= 64
