@@ -1,0 +1,11 @@
+XA START 'a';
+INSERT INTO t VALUES (1, 'a');
+UPDATE t SET v = 'A' WHERE id = 1;
+XA END 'a';
+XA PREPARE 'a';
+XA COMMIT 'a';
+XA START 'one';
+INSERT INTO t VALUES (2, 'one phase');
+XA END 'one';
+XA COMMIT 'one' ONE PHASE;
+UPDATE t SET v = 'later' WHERE id = 1;

@@ -1,0 +1,11 @@
+INSERT INTO t VALUES (1);
+XA START 'r', 'branch', 7;
+INSERT INTO t VALUES (2);
+XA END 'r', 'branch', 7;
+XA PREPARE 'r', 'branch', 7;
+XA ROLLBACK 'r', 'branch', 7;
+INSERT INTO t VALUES (2);
+XA START 'gone';
+DELETE FROM t;
+XA END 'gone';
+XA ROLLBACK 'gone';
