@@ -154,7 +154,7 @@ func TestServerThatIsGoneIsTransientAfterOpen(t *testing.T) {
 	require.NoError(t, srv.Restart(limit(t)))
 	srv.Exec(t, "CREATE DATABASE shop", "CREATE TABLE shop.a (id int)")
 	st = stream(t, src, pos)
-	require.Equal(t, "CREATE TABLE shop.a (id int)", said(readN(t, src, st, 1)[0]))
+	require.Equal(t, []string{"CREATE DATABASE shop", "CREATE TABLE shop.a (id int)"}, says(readN(t, src, st, 2)))
 }
 
 func TestOpenOfAnEndedContext(t *testing.T) {
