@@ -20,6 +20,7 @@ import (
 // is the same both times was so at the place. The others are left to be asked for
 // when their rows come.
 func (s *Source) survey(ctx context.Context, find func() (*position, error)) (*position, *catalog, error) {
+	s.opts.Logger.Info("reading the columns of all followed tables")
 	seed := maphash.MakeSeed()
 	digest := func(t *dfs.Table, collation string) uint64 {
 		return maphash.Bytes(seed, append(appendTable(nil, t), collation...))
@@ -32,6 +33,19 @@ func (s *Source) survey(ctx context.Context, find func() (*position, error)) (*p
 	}
 	if err != nil {
 		return nil, nil, err
+	}
+	c := &catalog{kept: true, tables: new(ddl.Catalog)}
+	// What was seen before the place may show statements that the log has after it:
+	// MySQL before 8.0 and MariaDB alter a table first. They began by now. The place
+	// is looked for in the next second, so that those which begin after it are
+	// told from them.
+	if err := s.db.QueryRowContext(ctx, "SELECT UNIX_TIMESTAMP()").Scan(&c.asked); err != nil {
+		return nil, nil, fmt.Errorf("cdc: ask the server for the time: %w", err)
+	}
+	var slept int
+	err = s.db.QueryRowContext(ctx, "SELECT SLEEP((1000000 - MICROSECOND(NOW(6))) / 1e6)").Scan(&slept)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cdc: wait for the server's next second: %w", err)
 	}
 	p, err := find()
 	if err != nil {
@@ -47,7 +61,6 @@ func (s *Source) survey(ctx context.Context, find func() (*position, error)) (*p
 			return nil, nil, ctx.Err()
 		}
 	}
-	c := &catalog{kept: true, tables: new(ddl.Catalog)}
 	err = s.eachTable(ctx, func(t *dfs.Table, collation string) {
 		if sum, ok := before[tableName{t.Schema, t.Name}]; ok && sum == digest(t, collation) {
 			c.tables.Set(t, collation)
@@ -59,9 +72,6 @@ func (s *Source) survey(ctx context.Context, find func() (*position, error)) (*p
 				c.tables.SetSchema(name, collation)
 			}
 		})
-	}
-	if err == nil {
-		err = s.db.QueryRowContext(ctx, "SELECT UNIX_TIMESTAMP()").Scan(&c.asked)
 	}
 	return p, c, err
 }
