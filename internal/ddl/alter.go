@@ -153,11 +153,6 @@ func (p *definer) alterClause(a *alteration, t *dfs.Table) bool {
 
 // tableOptions reads options of the table.
 func (p *definer) tableOptions(a *alteration) bool {
-	// All but a few have a value behind "=" or a blank, so that a word alone is
-	// none.
-	if next := p.peek(); !next.punct('=') && !next.named() && next.kind != tokNumber && next.kind != tokString {
-		return false
-	}
 	o := p.options(true)
 	if o.set {
 		if a.options.set {
@@ -205,10 +200,11 @@ func (p *definer) add(a *alteration, t *dfs.Table) bool {
 			switch {
 			case !ok, group && (def.first || def.after != ""):
 				return false
+			case ifNotExists && def.primary:
+				// MariaDB adds the key though the column is there, or the column
+				// but no key where there is one.
+				return false
 			case ifNotExists && t.Column(def.Name) >= 0:
-				if def.primary {
-					return false // MariaDB adds the key, though not the column
-				}
 			default:
 				a.defs, a.changed = append(a.defs, def), append(a.changed, "")
 			}

@@ -9,7 +9,8 @@ import (
 // Apply moves the Catalog past a statement that has been run without an error.
 // What the statement does to a table is either understood exactly, or the table
 // is forgotten. The session may be nil; it tells what the log says of variables
-// on which the meaning of types depends. Apply reports whether anything changed.
+// on which the meaning of types depends. The Catalog shares no memory with
+// either. Apply reports whether anything changed.
 func (c *Catalog) Apply(s *Statement, session *dfs.Session) (changed bool) {
 	switch s.Kind {
 	case Begin, Commit, Rollback, RollbackTo, Savepoint, XAStart, XAEnd, XAPrepare, XACommit, XARollback,
@@ -20,6 +21,9 @@ func (c *Catalog) Apply(s *Statement, session *dfs.Session) (changed bool) {
 		c.ForgetAll()
 		return true
 	}
+	// What is kept are parts of the text, which may be only lent.
+	own := Parse(strings.Clone(s.Text), strings.Clone(s.schema), s.mode)
+	s = &own
 	if s.Temporary {
 		// While a session has a temporary table, it hides the other one of its
 		// name, and other statements of the session may mean either.
@@ -75,7 +79,7 @@ func newDialect(s *Statement, session *dfs.Session) *dialect {
 		return d
 	}
 	for _, v := range session.Vars {
-		value := strings.Trim(v.Value, "'")
+		value := strings.Clone(strings.Trim(v.Value, "'"))
 		switch v.Name {
 		case "sql_mode":
 			for mode := range strings.SplitSeq(value, ",") {
@@ -141,19 +145,20 @@ func (p *definer) options(clause bool) (o options) {
 			collation = p.word()
 		case p.skip("PARTITION"), p.skip("REMOVE", "PARTITIONING"):
 			p.toEnd()
-		case p.tok.is("SELECT"), p.tok.is("AS"), p.tok.is("IGNORE"), p.tok.is("REPLACE"), p.tok.is("TABLE"),
-			p.tok.is("VALUES"), p.tok.is("WITH"), p.tok.is("LIKE"), p.tok.is("SEQUENCE"), p.tok.is("PERIOD"):
-			// The columns are, or may be, those of something else, or hidden ones
-			// of MariaDB's WITH SYSTEM VERSIONING.
-			o.strange = true
-			return o
-		case p.tok.punct('('):
-			p.group(inTable)
-		case p.tok.punct(')'):
-			o.strange = true
-			return o
+		case p.skip("DEFAULT"), p.skip("START", "TRANSACTION"), p.skip("SECONDARY_LOAD"), p.skip("SECONDARY_UNLOAD"),
+			p.skipPunct(','), p.skipPunct(';'):
+		case p.tok.kind == tokWord && (p.peek().punct('=') && !p.tok.is("SEQUENCE") || tableOption(p.tok.text)):
+			if p.advance(); p.skip("DIRECTORY") || p.skip("ONLY") || p.tok.punct('=') {
+				p.skipPunct('=')
+			}
+			if !p.parenthesized() {
+				p.advance()
+			}
 		default:
-			p.advance()
+			// It is followed by what gives it other columns: a SELECT, LIKE, or
+			// MariaDB's WITH SYSTEM VERSIONING, which has hidden ones. Or it is new.
+			o.strange = true
+			return o
 		}
 	}
 	switch o.set = charset != "" || collation != ""; {
@@ -164,6 +169,21 @@ func (p *definer) options(clause bool) (o options) {
 		o.collation = p.d.defaultCollation(charset)
 	}
 	return o
+}
+
+// tableOption reports whether a word begins an option of a table or schema that
+// has a value, besides character sets and collations. With "=" behind it any word
+// does: the engines of MariaDB have options of their own.
+func tableOption(word string) bool {
+	switch strings.ToUpper(word) {
+	case "ENGINE", "TYPE", "AUTO_INCREMENT", "AVG_ROW_LENGTH", "CHECKSUM", "TABLE_CHECKSUM", "PAGE_CHECKSUM", "COMMENT",
+		"COMPRESSION", "CONNECTION", "DATA", "INDEX", "DELAY_KEY_WRITE", "ENCRYPTION", "ENGINE_ATTRIBUTE",
+		"SECONDARY_ENGINE", "SECONDARY_ENGINE_ATTRIBUTE", "INSERT_METHOD", "KEY_BLOCK_SIZE", "MAX_ROWS", "MIN_ROWS",
+		"PACK_KEYS", "PASSWORD", "ROW_FORMAT", "STATS_AUTO_RECALC", "STATS_PERSISTENT", "STATS_SAMPLE_PAGES",
+		"TABLESPACE", "STORAGE", "TRANSACTIONAL", "UNION", "AUTOEXTEND_SIZE", "ALGORITHM", "LOCK", "READ":
+		return true
+	}
+	return false
 }
 
 // createTable adds a table.

@@ -85,7 +85,7 @@ func (c *Catalog) set(n Table, e tableEntry) {
 			return
 		}
 	}
-	s.tables[c.key(n.Name)] = e
+	s.tables[strings.Clone(c.key(n.Name))] = e
 }
 
 // drop notes that a table does not exist.
@@ -126,7 +126,7 @@ func (c *Catalog) schema(name string) *schema {
 		if c.schemas == nil {
 			c.schemas = make(map[string]*schema)
 		}
-		c.schemas[c.key(name)] = s
+		c.schemas[strings.Clone(c.key(name))] = s
 	}
 	return s
 }

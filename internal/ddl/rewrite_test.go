@@ -92,15 +92,13 @@ func TestRewrittenStatementsDoTheSame(t *testing.T) {
 					return text[strings.Index(text, " "):]
 				}
 				n := route(Ref{Table: Table{from, r[0]}})
-				want := show(from, r[0])
 				if r[1] == "VIEW" {
-					// The server has put aliases for all.
-					got := show(to, n.Name)
-					want, got = o.columnsOf(from, r[0]), o.columnsOf(to, n.Name)
-					require.Equal(t, want, got)
+					// The server has rewritten their text.
+					require.Equal(t, o.columnsOf(from, r[0]), o.columnsOf(to, n.Name))
 					_, err := o.conn.ExecContext(t.Context(), "SELECT * FROM "+n.quoted())
 					require.NoError(t, err)
 				} else {
+					want := show(from, r[0])
 					got := show(to, n.Name)
 					for _, name := range []string{"p", "c", "same", "g", "h", "s"} {
 						m := route(Ref{Table: Table{from, name}})

@@ -145,6 +145,7 @@ type Statement struct {
 	IfNotExists bool
 
 	mode    Mode
+	schema  string // the default schema
 	body    int    // where in Text the definition begins, behind the name; for DROP INDEX at the index's
 	open    int    // comments that are open there
 	like    bool   // CREATE TABLE ... LIKE

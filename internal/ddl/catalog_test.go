@@ -1,0 +1,106 @@
+package ddl
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// apply applies statements in the schema d.
+func apply(c *Catalog, m Mode, texts ...string) {
+	for _, text := range texts {
+		s := Parse(text, "d", m)
+		c.Apply(&s, nil)
+	}
+}
+
+// names returns the columns of a table of d: "?" if it is not known, "-" if it
+// does not exist.
+func names(c *Catalog, table string) string {
+	t, known := c.Table("d", table)
+	switch {
+	case !known:
+		return "?"
+	case t == nil:
+		return "-"
+	}
+	var list []string
+	for _, col := range t.Columns {
+		list = append(list, col.Name)
+	}
+	return strings.Join(list, " ")
+}
+
+func TestCatalogForgetsWhatItDoesNotUnderstand(t *testing.T) {
+	for _, text := range []string{
+		"ALTER TABLE t FROBNICATE x", "ALTER TABLE t ADD b NUMBER(3)", "ALTER TABLE t ADD b INT WONDERFUL", "ALTER TABLE t ADD b VARCHAR(9)",
+		"ALTER TABLE t ADD b INT AFTER nope", "ALTER TABLE t ADD a INT", "ALTER TABLE t DROP a", "ALTER TABLE t DROP nope", "ALTER TABLE t MODIFY nope INT",
+		"ALTER TABLE t RENAME COLUMN nope TO b", "ALTER TABLE t ADD PRIMARY KEY (nope)", "ALTER TABLE t ADD SYSTEM VERSIONING",
+		"CREATE TEMPORARY TABLE t (a INT)", "CREATE VIEW t AS SELECT 1", "frobnicate t", "ALTER TABLE T ADD b INT", "DROP TABLE d.T", "CREATE TABLE t SELECT 1",
+	} {
+		var c Catalog
+		apply(&c, Mode{}, "CREATE TABLE t (a INT)")
+		require.Equal(t, "a", names(&c, "t"))
+		apply(&c, Mode{}, text)
+		require.Equal(t, "?", names(&c, "t"), text)
+	}
+}
+
+func TestCatalogFollowsNamesAndSchemas(t *testing.T) {
+	var c Catalog
+	apply(&c, Mode{}, "CREATE TABLE t (a INT)", "RENAME TABLE t TO u, x TO y")
+	require.Equal(t, "-", names(&c, "t"))
+	require.Equal(t, "a", names(&c, "u"))
+	require.Equal(t, "-", names(&c, "x"))
+	require.Equal(t, "?", names(&c, "y"))
+	apply(&c, Mode{}, "CREATE DATABASE d CHARACTER SET latin1")
+	require.Equal(t, "-", names(&c, "u"), "nothing is in a new schema")
+	apply(&c, Mode{}, "CREATE TABLE IF NOT EXISTS v (b VARCHAR(3))", "CREATE TABLE IF NOT EXISTS v (c INT)")
+	require.Equal(t, "b", names(&c, "v"))
+	v, _ := c.Table("d", "v")
+	require.Equal(t, "latin1_swedish_ci", v.Columns[0].Collation)
+	apply(&c, Mode{}, "DROP DATABASE d")
+	require.Equal(t, "-", names(&c, "v"))
+
+	folded := Catalog{Fold: true}
+	apply(&folded, Mode{}, "CREATE TABLE t (a INT)", "ALTER TABLE D.T ADD b INT")
+	require.Equal(t, "a b", names(&folded, "T"))
+}
+
+func TestCatalogSharesNoMemoryWithStatements(t *testing.T) {
+	var c Catalog
+	text := []byte("CREATE TABLE x.t (a ENUM('m'), b VARCHAR(3) COLLATE latin1_bin) CHARSET latin1; ")
+	s := Parse(unsafe.String(&text[0], len(text)), "d", Mode{})
+	c.Apply(&s, nil)
+	before := c.Append(nil)
+	for i := range text {
+		text[i] = '#'
+	}
+	require.Equal(t, before, c.Append(nil))
+}
+
+func TestNamesOfDroppedTablesAreBounded(t *testing.T) {
+	var c Catalog
+	for i := range 10 * maxAbsent {
+		apply(&c, Mode{}, fmt.Sprintf("DROP TABLE t%d", i))
+		require.LessOrEqual(t, len(c.schemas["d"].tables), maxAbsent)
+	}
+}
+
+func TestDamagedCatalogIsAnError(t *testing.T) {
+	var c Catalog
+	c.Set(&dfs.Table{Schema: "d", Name: "t", Columns: []dfs.Column{{Name: "a", Type: "int"}}}, "")
+	b := c.Append(nil)
+	for n := range b {
+		_, err := ParseCatalog(b[:n])
+		require.Error(t, err)
+	}
+	b[0]++
+	_, err := ParseCatalog(b)
+	require.ErrorContains(t, err, "version")
+}
