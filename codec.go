@@ -16,6 +16,10 @@ const (
 	codecPart    = 3 // a byte before each change says whether it is a Part
 )
 
+// notedJSON stands for JSON in the encoding of a JSON with notes. A program that
+// knows nothing of it takes it for damage.
+const notedJSON = 15
+
 // sessionDDL stands for DDL in the encoding of a change that has a Session.
 const sessionDDL = 7
 
@@ -113,6 +117,11 @@ func appendTable(b []byte, t *Table) []byte {
 func appendRow(b []byte, r Row) []byte {
 	b = binary.AppendUvarint(b, uint64(len(r)))
 	for _, v := range r {
+		if v.noted() {
+			b = append(b, notedJSON)
+			b = appendString(binary.AppendUvarint(b, v.num), v.str)
+			continue
+		}
 		b = append(b, byte(v.kind)|v.fsp<<4)
 		switch v.kind {
 		case Null, Absent:
@@ -311,6 +320,13 @@ func (d *decoder) row() Row {
 		case Float64:
 			if f := d.bytes(8); f != nil {
 				v.num = binary.LittleEndian.Uint64(f)
+			}
+		case notedJSON:
+			v.kind, v.num, v.str = JSON, d.uvarint(), d.string()
+			if v.num == 0 || v.num > uint64(len(v.str)) {
+				d.fail()
+			} else if _, ok := parseNotes(v.str[v.num:]); !ok {
+				d.fail()
 			}
 		case Decimal, String, Bytes, JSON:
 			v.str = d.string()

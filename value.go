@@ -21,7 +21,7 @@ const (
 	Decimal        // DECIMAL, as exact text
 	String         // text, as bytes in the column's character set
 	Bytes          // BINARY, BLOB, GEOMETRY (with its SRID first, as stored), VECTOR
-	JSON           // JSON, as text in UTF-8
+	JSON           // JSON, as text in UTF-8, and JSONNotes on what the text does not tell
 	Date           // DATE; zero and half-zero dates are kept
 	Time           // TIME, which is a signed span of up to 838 hours
 	DateTime       // DATETIME, without a zone; zero dates are kept
@@ -152,10 +152,13 @@ func (v Value) Float() float64 {
 
 // Text returns the text or the bytes of a String, Bytes, JSON or Decimal as
 // they are, without a copy. For other kinds it is empty.
-func (v Value) Text() string { return v.str }
+func (v Value) Text() string { return v.text() }
 
 // Bytes returns what Text returns, as a slice that must not be written to.
-func (v Value) Bytes() []byte { return unsafe.Slice(unsafe.StringData(v.str), len(v.str)) }
+func (v Value) Bytes() []byte {
+	s := v.text()
+	return unsafe.Slice(unsafe.StringData(s), len(s))
+}
 
 // FSP returns the digits after the second of a temporal value, 0 to 6.
 func (v Value) FSP() int { return int(v.fsp) }
@@ -241,7 +244,7 @@ func (v Value) Append(b []byte) []byte {
 		b = digits(digits(digits(b, s/3600, width, ':'), s/60%60, 2, ':'), s%60, 2, 0)
 		return v.fraction(b, int(n%1e6))
 	}
-	return append(b, v.str...)
+	return append(b, v.text()...)
 }
 
 // digits appends n with leading zeros, and then sep unless it is 0.
@@ -271,7 +274,7 @@ func (v Value) fraction(b []byte, micro int) []byte {
 // String returns what Append appends.
 func (v Value) String() string {
 	if v.str != "" {
-		return v.str
+		return v.text()
 	}
 	return string(v.Append(nil))
 }

@@ -47,9 +47,7 @@
 // was last created or altered, as far as information_schema tells, end the Stream
 // with an *EventError that says what can be done.
 //
-// A JSON document becomes the text that its server prints, which has no form for
-// some of what MySQL keeps in JSON. A DATE, TIME, DATETIME or TIMESTAMP in it is a
-// string in the text, and stays one. A DECIMAL is a number, of JSON type INTEGER
-// or DOUBLE to whoever reads the text, and one that would not be printed the same
-// again is refused with a [*TypeError], as are binary strings, BIT and GEOMETRY.
+// A JSON document becomes the text that its server prints. What that does not
+// tell, such as that a number is a DECIMAL, a string a DATE, or base64 a BLOB, is
+// in the notes that come with it: see [dfs.Value.JSONNotes].
 package cdc

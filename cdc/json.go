@@ -34,42 +34,41 @@ const (
 
 var errJSON = errors.New("cdc: damaged binary JSON")
 
-// json reads a JSON document and writes it as the server would. If the text does
-// not say all that the document does, the error is a *TypeError without the names
-// of the table and the column.
+// json reads a JSON document and writes it as the server would.
 func (d *decoder) json(b []byte, r *reader, v *dfs.Value) error {
 	if r.bad {
 		return errShortEvent
 	}
 	at := d.room(2*len(b) + 16)
-	text, err := appendJSON(d.text, b)
-	if err != nil {
+	w := jsonWriter{to: d.text, from: at}
+	if err := w.document(b); err != nil {
 		return err
 	}
-	d.text = text
-	*v = dfs.JSONValue(alias(d.text[at:len(d.text):len(d.text)]))
+	d.text = w.to
+	*v = w.result()
 	return nil
 }
 
-// appendJSON appends the text of a binary document, as MySQL prints it. No bytes
-// at all stand for null: a server writes that where it adds a column that must
-// not be NULL to rows that are there.
-func appendJSON(to, b []byte) ([]byte, error) {
-	if len(b) == 0 {
-		return append(to, "null"...), nil
-	}
-	// Values may lie over each other in a damaged document, so that a small one
-	// could print as a huge text. In one that is whole each value is visited
-	// once, and takes a byte at least.
-	w := jsonWriter{to: to, left: len(b) + 1}
-	err := w.value(b[0], b[1:], 0)
-	return w.to, err
+// A jsonWriter appends the text of one document, as MySQL prints it, to its to.
+type jsonWriter struct {
+	to    []byte
+	from  int // where in to the document begins
+	left  int // how many more values and bytes of strings there can be
+	notes []jsonNote
 }
 
-// A jsonWriter appends the text of one document to its to.
-type jsonWriter struct {
-	to   []byte
-	left int // how many more values there can be
+// document writes a binary document. No bytes at all stand for null: a server
+// writes that where it adds a column that must not be NULL to rows that are there.
+func (w *jsonWriter) document(b []byte) error {
+	if len(b) == 0 {
+		w.to = append(w.to, "null"...)
+		return nil
+	}
+	// Values may lie over each other in a damaged document, so that a small one
+	// could print as a huge text. In one that is whole no byte is of two values,
+	// and each takes one at least.
+	w.left = len(b) + 1
+	return w.value(b[0], b[1:], 0)
 }
 
 // value writes a value of the given type. b begins with it.
@@ -101,23 +100,26 @@ func (w *jsonWriter) value(kind byte, b []byte, depth int) error {
 		}
 		w.to = append(w.to, [...]string{"null", "true", "false"}[b[0]]...)
 	case jsonInt16:
-		w.to = strconv.AppendInt(w.to, int64(int16(le.Uint16(b))), 10)
+		w.integer(int64(int16(le.Uint16(b))), false)
 	case jsonUint16:
-		w.to = strconv.AppendUint(w.to, uint64(le.Uint16(b)), 10)
+		w.integer(int64(le.Uint16(b)), true)
 	case jsonInt32:
-		w.to = strconv.AppendInt(w.to, int64(int32(le.Uint32(b))), 10)
+		w.integer(int64(int32(le.Uint32(b))), false)
 	case jsonUint32:
-		w.to = strconv.AppendUint(w.to, uint64(le.Uint32(b)), 10)
+		w.integer(int64(le.Uint32(b)), true)
 	case jsonInt64:
-		w.to = strconv.AppendInt(w.to, int64(le.Uint64(b)), 10)
+		w.integer(int64(le.Uint64(b)), false)
 	case jsonUint64:
-		w.to = strconv.AppendUint(w.to, le.Uint64(b), 10)
+		w.integer(int64(le.Uint64(b)), true)
 	case jsonDouble:
 		w.to = appendDouble(w.to, math.Float64frombits(le.Uint64(b)))
 	case jsonString:
 		s, err := jsonBytes(b)
 		if err != nil {
 			return err
+		}
+		if w.left -= len(s); w.left < 0 {
+			return errJSON
 		}
 		w.to = appendQuoted(w.to, s)
 	case jsonOpaque:
@@ -127,6 +129,9 @@ func (w *jsonWriter) value(kind byte, b []byte, depth int) error {
 		s, err := jsonBytes(b[1:])
 		if err != nil {
 			return err
+		}
+		if w.left -= len(s); w.left < 0 {
+			return errJSON
 		}
 		return w.opaque(b[0], s)
 	default:
@@ -167,6 +172,9 @@ func (w *jsonWriter) container(kind byte, b []byte, depth int) error {
 			key, err := m.key(i)
 			if err != nil {
 				return err
+			}
+			if w.left -= len(key); w.left < 0 {
+				return errJSON
 			}
 			w.to = append(appendQuoted(w.to, key), ": "...)
 		}
@@ -252,93 +260,6 @@ func (m *jsonMembers) value(i int) (kind byte, data []byte, err error) {
 		return 0, nil, errJSON
 	}
 	return kind, m.b[at:], nil
-}
-
-// opaque writes a value of a type of SQL that JSON does not have.
-func (w *jsonWriter) opaque(typ byte, b []byte) error {
-	switch typ {
-	case typNewDecimal:
-		if len(b) < 2 {
-			return errJSON
-		}
-		r := reader{b: b[2:]}
-		at := len(w.to)
-		var err error
-		if w.to, err = appendDecimal(w.to, &r, int(b[0]), int(b[1])); err != nil {
-			return err
-		}
-		return exactNumber(string(w.to[at:]))
-	case typDate, typTime, typDateTime, typTimestamp:
-		if len(b) < 8 {
-			return errJSON
-		}
-		n := int64(binary.LittleEndian.Uint64(b))
-		neg := n < 0
-		if neg {
-			n = -n
-		}
-		us, clock := n&0xffffff, n>>24
-		w.to = append(w.to, '"')
-		if typ == typTime {
-			if neg {
-				w.to = append(w.to, '-')
-			}
-			w.to = fmt.Appendf(w.to, "%02d:%02d:%02d.%06d", clock>>12&1023, clock>>6&63, clock&63, us)
-		} else {
-			ymd, hms := clock>>17, clock&0x1ffff
-			ym := ymd >> 5
-			w.to = fmt.Appendf(w.to, "%04d-%02d-%02d", ym/13, ym%13, ymd&31)
-			if typ != typDate {
-				w.to = fmt.Appendf(w.to, " %02d:%02d:%02d.%06d", hms>>12, hms>>6&63, hms&63, us)
-			}
-		}
-		w.to = append(w.to, '"')
-		return nil
-	}
-	// The server prints these as "base64:type15:YWJj", and no server reads that
-	// as anything but a string.
-	return &TypeError{
-		Type: fmt.Sprintf("json with a value of type %d (%s) inside", typ, opaqueName(typ)),
-		Cure: "write it to the source as a string, such as TO_BASE64 makes, or leave the table out; " + cureLogged,
-	}
-}
-
-// cureLogged is what helps with a row that is in the log already.
-const cureLogged = "for what is logged already, copy the row by hand and start after its transaction"
-
-// opaqueName names what a JSON document holds bytes of.
-func opaqueName(typ byte) string {
-	switch typ {
-	case typBit:
-		return "BIT"
-	case typGeometry:
-		return "GEOMETRY"
-	case typVarchar, typVarString, typString, typBlob, 249, 250, 251:
-		return "BINARY or BLOB"
-	}
-	return "of no JSON type"
-}
-
-// exactNumber reports as an error that a server which reads the text of a DECIMAL
-// in JSON would not print it again as it is. The parser takes a number with a
-// point for a DOUBLE, and one without for an integer if it has 64 bits at most: so
-// 1.10 would come back as 1.1, and 12345678901234567890.5 as another number.
-func exactNumber(text string) error {
-	if _, err := strconv.ParseInt(text, 10, 64); err == nil {
-		return nil
-	}
-	if _, err := strconv.ParseUint(text, 10, 64); err == nil {
-		return nil
-	}
-	f, err := strconv.ParseFloat(text, 64)
-	again := string(appendDouble(nil, f))
-	if err == nil && again == text {
-		return nil
-	}
-	return &TypeError{
-		Type: fmt.Sprintf("json with the DECIMAL %s inside, which would be read as the DOUBLE %s", text, again),
-		Cure: "write it to the source as a DOUBLE or a string, or leave the table out; " + cureLogged,
-	}
 }
 
 // appendQuoted writes a string as the server does: it escapes what JSON must

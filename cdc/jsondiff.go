@@ -92,7 +92,7 @@ const (
 
 // applyDiffs makes the text of a document that was doc before the changes.
 func (d *decoder) applyDiffs(doc, diffs []byte, v *dfs.Value) error {
-	// As in appendJSON, no value takes less than a byte, except that those of a
+	// As in jsonWriter.document, no value takes less than a byte, except that those of a
 	// damaged document may lie over each other.
 	t := jsonTree{left: len(doc) + len(diffs) + 1}
 	root := &jsonNode{kind: jsonLiteral, raw: []byte{0}}
@@ -119,12 +119,12 @@ func (d *decoder) applyDiffs(doc, diffs []byte, v *dfs.Value) error {
 		}
 	}
 	at := d.room(2*(len(doc)+len(diffs)) + 16)
-	w := jsonWriter{to: d.text, left: len(doc) + len(diffs) + 1}
+	w := jsonWriter{to: d.text, from: at, left: len(doc) + len(diffs) + 1}
 	if err := w.node(root, 0); err != nil {
 		return err
 	}
 	d.text = w.to
-	*v = dfs.JSONValue(alias(d.text[at:len(d.text):len(d.text)]))
+	*v = w.result()
 	return nil
 }
 

@@ -36,6 +36,9 @@ const (
 	typNewDecimal = 246
 	typEnum       = 247
 	typSet        = 248
+	typTinyBlob   = 249 // in JSON only; in tables these four are all typBlob
+	typMediumBlob = 250
+	typLongBlob   = 251
 	typBlob       = 252
 	typVarString  = 253
 	typString     = 254
@@ -403,6 +406,9 @@ func (m *tableMapBody) dfsTable() *dfs.Table {
 	}
 	return t
 }
+
+// cureLogged is what helps with a row that is in the log already.
+const cureLogged = "for what is logged already, copy the row by hand and start after its transaction"
 
 // isText reports whether the column's value is a dfs.String.
 func (c *column) isText() bool {

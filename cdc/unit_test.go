@@ -309,10 +309,18 @@ func TestJSONDoubles(t *testing.T) {
 func FuzzJSON(f *testing.F) {
 	f.Add([]byte{0, 1, 0, 12, 0, 11, 0, 1, 0, 5, 1, 0, 'a'})
 	f.Add([]byte{2, 2, 0, 10, 0, 4, 1, 0, 4, 2, 0})
+	f.Add([]byte{15, 246, 4, 3, 2, 0x81, 0x0a})
+	f.Add([]byte{2, 1, 0, 12, 0, 15, 7, 0, 15, 2, 'a', 'b'})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		out, err := appendJSON(nil, b)
-		if err == nil && len(out) == 0 {
+		var w jsonWriter
+		if w.document(b) != nil {
+			return
+		}
+		if len(w.to) == 0 {
 			t.Fatal("no text and no error")
+		}
+		if v := w.result(); len(v.JSONNotes()) != len(w.notes) || v.Text() != string(w.to) {
+			t.Fatalf("%q has the notes %v of %v", w.to, v.JSONNotes(), w.notes)
 		}
 	})
 }

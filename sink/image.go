@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -21,6 +22,11 @@ func (m *mapping) locate(c *dfs.Change) (*mapping, error) {
 	}
 	if err := m.deepDelete(c); err != nil {
 		return nil, err
+	}
+	if m.json {
+		if err := errors.Join(m.checkNotes(c.After), m.checkNotes(c.Before)); err != nil {
+			return nil, err
+		}
 	}
 	row := c.Before
 	if !before {

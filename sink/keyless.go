@@ -7,8 +7,8 @@ import (
 )
 
 // appendWholeRow appends a comparison of every column with the row, for a table
-// in which nothing else tells rows apart. Together with LIMIT 1 it finds one of
-// the rows that are equal in everything, and it does not matter which.
+// in which nothing else tells rows apart. With its LIMIT 1 it finds one of the
+// rows that are equal in everything, and it does not matter which.
 func (m *mapping) appendWholeRow(b []byte, row dfs.Row) []byte {
 	first := true
 	for i := range m.columns {
@@ -23,7 +23,24 @@ func (m *mapping) appendWholeRow(b []byte, row dfs.Row) []byte {
 		b = c.appendEqual(b, &m.to.columns[c.to], row[i])
 	}
 	if first {
-		return append(b, "TRUE"...)
+		b = append(b, "TRUE"...)
+	}
+	return append(m.appendOrder(b, row), " LIMIT 1"...)
+}
+
+// appendOrder appends an order in which the rows come first whose documents have
+// the very text of those in row. To the server, 1 and 1.0 in them are equal.
+func (m *mapping) appendOrder(b []byte, row dfs.Row) []byte {
+	sep := " ORDER BY "
+	for i := range m.columns {
+		c := &m.columns[i]
+		if c.to < 0 || !c.isJSON || row[i].Kind() != dfs.JSON {
+			continue
+		}
+		b = appendIdent(append(append(b, sep...), "BINARY("...), c.name)
+		b = appendQuoted(append(b, ")=_binary"...), row[i].Text())
+		b = append(b, " DESC"...)
+		sep = ","
 	}
 	return b
 }
@@ -40,7 +57,9 @@ func (c *column) appendEqual(b []byte, tc *targetColumn, v dfs.Value) []byte {
 		b = append(appendIdent(append(b, " AND CAST("...), c.name), " AS BINARY)=CAST(CONVERT("...)
 		b = append(c.appendValue(b, v), " USING "...)
 		return append(append(b, tc.charset...), ") AS BINARY)"...)
-	case (v.Kind() == dfs.JSON || v.Kind() == dfs.String) && tc.typ == "json":
+	case c.isJSON && c.notes(v) != nil:
+		return c.appendValue(append(appendIdent(b, c.name), '='), v)
+	case c.isJSON:
 		b = append(appendIdent(b, c.name), "=CAST("...)
 		return append(c.appendValue(b, v), " AS JSON)"...)
 	case isSpatial(tc.typ) || strings.HasPrefix(tc.typ, "vector"):

@@ -90,7 +90,7 @@ func (c *column) appendValue(b []byte, v dfs.Value) []byte {
 	case dfs.Bytes:
 		return appendQuoted(append(b, "_binary"...), v.Text())
 	case dfs.JSON:
-		return appendQuoted(append(b, "_utf8mb4"...), v.Text())
+		return appendJSON(b, v, c.notes(v))
 	}
 	b = append(b, '\'')
 	b = v.Append(b)

@@ -27,6 +27,7 @@ type mapping struct {
 	alwaysOn colset      // columns that each update writes
 	rowwise  colset      // columns that a derived table cannot carry
 	enums    []int       // columns that are an ENUM on both sides
+	json     bool        // one of the columns is a JSON on both sides
 
 	// ordered says that the bytes of a key do not tell whether the target
 	// finds two keys equal. So changes keep their order within the table.
@@ -70,6 +71,7 @@ type column struct {
 	renumber []int
 	isSet    bool
 	isEnum   bool // both are an ENUM, in which 0 stands for what was no member
+	isJSON   bool // of the target's type JSON
 
 	// These stand around a derived table's column when it is compared with
 	// this one: a collation of its own would be an error, or stop the index
@@ -223,6 +225,8 @@ func (m *mapping) mapColumn(i int, tc *targetColumn) {
 			m.enums = append(m.enums, i)
 		}
 	}
+	c.isJSON = tc.typ == "json"
+	m.json = m.json || c.isJSON && sc.Type == "json"
 	if tc.onUpdate {
 		m.alwaysOn.add(i)
 	}

@@ -45,7 +45,7 @@ func (m *mapping) partInPlace(c *dfs.Change) bool {
 func (w *writer) partGroup(g *group) error {
 	m := g.m
 	set := m.partColumns(g.cols)
-	if g.op == dfs.Insert && !g.serial && !set.meets(m.rowwise) && m.joins() {
+	if g.op == dfs.Insert && !g.serial && !set.meets(m.rowwise) && m.joins() && !m.hasNotes(g.rows) {
 		head := m.insertInto(g.cols)
 		err := w.list(g, head, ",", m.changeNothing(), func(b []byte, r *rowOp, _ bool) []byte {
 			return append(m.appendRow(append(b, '('), r.after, g.cols), ')')

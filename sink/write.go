@@ -126,7 +126,7 @@ func (w *writer) sqlGroup(g *group) error {
 	if g.part {
 		return w.partGroup(g)
 	}
-	if g.serial || g.op == dfs.Update && (len(g.rows) == 1 || g.cols.meets(g.m.rowwise) || !g.m.joins()) {
+	if g.serial || g.op == dfs.Update && (len(g.rows) == 1 || g.cols.meets(g.m.rowwise) || !g.m.joins() || g.m.hasNotes(g.rows)) {
 		for i := range g.rows {
 			if err := w.single(g, &g.rows[i]); err != nil {
 				return err
@@ -454,7 +454,7 @@ func (m *mapping) appendSingle(b []byte, g *group, r *rowOp) []byte {
 	}
 	b = append(b, " WHERE "...)
 	if m.key == nil {
-		return append(m.appendWholeRow(b, r.before), " LIMIT 1"...)
+		return m.appendWholeRow(b, r.before)
 	}
 	return m.appendWhere(b, r.before)
 }

@@ -18,7 +18,7 @@ type typed struct {
 	mode   string // sql_mode of the source's session
 	noKey  bool   // cannot be a key
 	prefix string // of a key, such as "(20)"
-	read   string // how c is compared; HEX(c) if empty
+	read   string // how c is compared; by its bytes or its text if empty
 }
 
 func (c *typed) reads() string {
@@ -151,6 +151,7 @@ func typedColumns() []typed {
 		typed{typ: "inet4", on: []testenv.Kind{maria}, values: []string{"'0.0.0.0'", "'255.255.255.255'", "'192.168.0.1'"}},
 		jsonColumn(),
 	)
+	list = append(list, jsonOpaque()...)
 	return list
 }
 
@@ -159,6 +160,41 @@ func jsonColumn() typed {
 		`'{"a": 1, "bb": [true, false, null, "x\\"\\\\\\n\\u0001é"], "c": {}}'`, `'[]'`, `'"s"'`, `'null'`, `'-1'`, `'{"": {"": []}}'`, `'1.0'`, `'-0.0'`, `'1e308'`,
 		`'[9223372036854775807, 18446744073709551615, -9223372036854775808, 65535, 32768]'`, `'{"b":1,"a":2,"aa":3,"b":4}'`, `'"\\ud83d\\ude00 \\u0000\\u001f\\u007f"'`,
 	}}
+}
+
+// jsonOpaque are documents with values of types that JSON does not have.
+func jsonOpaque() (list []typed) {
+	blob := func(typ, v string) string {
+		return "JSON_ARRAY(1, (SELECT v FROM JSON_TABLE(" + v + ",'$' COLUMNS(v " + typ + " PATH '$')) t))"
+	}
+	for _, values := range [][]string{
+		{"JSON_OBJECT('k', JSON_ARRAY(1, CAST('1.10' AS DECIMAL(5,2)), CAST('12345678901234567890.123456789' AS DECIMAL(40,9))))",
+			"CAST(CAST('0.00' AS DECIMAL(5,2)) AS JSON)", "JSON_ARRAY(CAST('-" + strings.Repeat("9", 65) + "' AS DECIMAL(65)), CAST('5' AS DECIMAL(3)))",
+			"JSON_ARRAY(CAST('18446744073709551615' AS DECIMAL(30)), CAST('-0.000000000000000000000000000001' AS DECIMAL(65,30)))"},
+		{"JSON_ARRAY(CAST('2024-02-29' AS DATE), CAST('-12:30:00.5' AS TIME(1)), CAST('2024-02-29 01:02:03.456' AS DATETIME(3)), FROM_UNIXTIME(1710053999))",
+			"JSON_ARRAY(CAST('838:59:59' AS TIME), CAST('0001-01-01' AS DATE), CAST('9999-12-31 23:59:59.999999' AS DATETIME(6)))",
+			"CAST(CAST('2024-02-29' AS DATE) AS JSON)", "JSON_OBJECT('', CAST('10:00:00' AS TIME), 'a\"b\\\\\nß', JSON_ARRAY(0, JSON_OBJECT('$.x[1]', CAST('2024-02-29' AS DATE))))"},
+		{blob("DATE", `'"2024-02-30"'`), blob("TIMESTAMP(6)", `'"2024-02-29 10:00:00.5"'`), blob("TIMESTAMP", `'"2038-01-18 10:00:00"'`), blob("YEAR", `'2024'`), "JSON_ARRAY(CAST(0 AS UNSIGNED), CAST(65536 AS UNSIGNED), CAST(9223372036854775807 AS UNSIGNED), CAST(9223372036854775808 AS UNSIGNED), 65536)",
+			"JSON_ARRAY(CAST(4294967295 AS SIGNED), CAST(4294967296 AS SIGNED), CAST(4294967295 AS UNSIGNED), CAST(4294967296 AS UNSIGNED), 9223372036854775807, -4294967297, -9223372036854775808)"},
+		{"JSON_ARRAY(_binary'abc', _binary x'00ff', _binary'')", "JSON_OBJECT('b', _binary x'" + strings.Repeat("ab", 300) + "')", "CAST(CAST(_binary'\\0' AS BINARY) AS JSON)",
+			"JSON_ARRAY(CAST('a' AS BINARY(3)), FROM_BASE64('AAEC'))"},
+		{blob("BIT(1)", "'1'"), blob("BIT(9)", "'257'"), blob("BIT(64)", "'18446744073709551615'")},
+		{blob("BINARY(4)", `'"ab"'`), blob("VARBINARY(10)", `'"ab\\u0001"'`), blob("TINYBLOB", `'"ü"'`), blob("BLOB", `'"x\\"y"'`), blob("MEDIUMBLOB", `'"x"'`), blob("LONGBLOB", `'"x"'`),
+			"JSON_ARRAY(IFNULL((SELECT v FROM JSON_TABLE('[]','$[*]' COLUMNS(v BLOB PATH '$')) t), _binary x'00ff'))"},
+		{"JSON_ARRAY(1, CAST('1.0' AS DECIMAL(2,1)), 100, 1e2, true, 'x', null)", "JSON_ARRAY(1.0e0, 1, 1e2, 100, true, 'x', null)"},
+		{"JSON_ARRAY(1e308, -1.7976931348623157e308, 5e-324, 1e15, 1e14, 123456789012345680.0e0, 1e-14, 1e-13, -0e0)",
+			`'{"a":1,"a":2,"":{"":[]},"b":9223372036854775807,"c":18446744073709551615,"d":-9223372036854775808,"e":18446744073709551616}'`},
+		{"CONCAT(REPEAT('[', 99), REPEAT(']', 99))", "CONCAT(REPEAT('{\"a\":', 99), '1.5', REPEAT('}', 99))", "JSON_OBJECT('long', REPEAT('k', 70000), 'd', CAST('1.10' AS DECIMAL(5,2)))",
+			"(SELECT CAST(CONCAT('[', GROUP_CONCAT(n), ']') AS JSON) FROM (WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM s WHERE n<200) SELECT n FROM s) q)"},
+	} {
+		types := "JSON_TYPE(c),JSON_STORAGE_SIZE(c)"
+		for i := range 8 {
+			types += fmt.Sprintf(",IFNULL(JSON_TYPE(JSON_EXTRACT(c,'$[%d]')),'')", i)
+		}
+		list = append(list,
+			typed{typ: "json", on: []testenv.Kind{my97}, noKey: true, mode: odd, values: values, read: "CONCAT_WS('|',c," + types + ")"})
+	}
+	return list
 }
 
 func (c *typed) has(k testenv.Kind) bool { return c.on == nil || slices.Contains(c.on, k) }
