@@ -160,10 +160,15 @@ func (m *MySQL) counted(ctx context.Context, sql []byte, zeros int) (int64, erro
 	switch {
 	case err != nil && zeros > 0 && serverError(err) == erSubqueryRows:
 		return 0, errors.New("the target changes a value of the row, or of one that it makes from it, beside the ENUM that holds no member")
+	case refusesText(err):
+		return m.rawRow(ctx, g, r, err)
 	case err != nil:
 		return 0, err
 	case zeros > 0:
-		return n[1], nil
+		n = n[1:]
+	}
+	if n[0] == 0 && g.op != dfs.Insert && g.m.findsNoText(r) {
+		return m.rawRow(ctx, g, r, nil)
 	}
 	return n[0], nil
 }
@@ -200,10 +205,10 @@ func (m *MySQL) overwrite(ctx context.Context, g *group, r *rowOp, conflict *Con
 			b = append(appendIdent(b, mp.columns[i].name), '=')
 			b = append(mp.columns[i].appendKey(b, image[i]), " AND "...)
 		}
-		b = mp.appendWhere(append(b, "NOT ("...), image)
+		b = mp.appendWhere(append(b, "NOT ("...), image, false)
 		b = append(b, ')')
 		if g.op == dfs.Update {
-			b = mp.appendWhere(append(b, " AND NOT ("...), r.before)
+			b = mp.appendWhere(append(b, " AND NOT ("...), r.before, false)
 			b = append(b, ')')
 		}
 		if _, err := m.exec(ctx, b); err != nil {

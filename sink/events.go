@@ -69,7 +69,7 @@ func (s *session) useEvents(ctx context.Context, off bool) error {
 
 // mapEvents makes the mapping ready for the row-event lane, if it may take it.
 func (m *mapping) mapEvents(back []int) {
-	if m.to.inPlace || m.to.checked || m.to.primary == nil || m.keyName != "PRIMARY" || m.key == nil {
+	if m.to.inPlace || m.to.checked {
 		return
 	}
 	defs := make([]rowevent.ColumnDef, len(m.to.columns))
@@ -93,11 +93,14 @@ func (m *mapping) mapEvents(back []int) {
 		return // it has a type that is not encoded
 	}
 	m.events, m.back = t, back
-	for _, i := range m.key {
-		m.eventKey = append(m.eventKey, m.columns[i].to)
-	}
 	for j := range defs {
 		m.eventAll = append(m.eventAll, j)
+	}
+	if m.key == nil || m.to.primary == nil || m.keyName != "PRIMARY" {
+		return
+	}
+	for _, i := range m.key {
+		m.eventKey = append(m.eventKey, m.columns[i].to)
 	}
 	slices.Sort(m.eventKey)
 }
@@ -117,7 +120,7 @@ func plainType(typ string) string {
 // takesEvents reports whether the group goes by the row-event lane.
 func (w *writer) takesEvents(g *group) bool {
 	m := g.m
-	if w.srv.sqlOnly != "" || m.events == nil || len(g.rows) < w.minEvents || g.serial || g.fixed || g.part {
+	if w.srv.sqlOnly != "" || m.events == nil || m.eventKey == nil || !m.events.Checks() || len(g.rows) < w.minEvents || g.serial || g.fixed || g.part {
 		return false
 	}
 	switch g.op {

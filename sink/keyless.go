@@ -9,7 +9,7 @@ import (
 // appendWholeRow appends a comparison of every column with the row, for a table
 // in which nothing else tells rows apart. With its LIMIT 1 it finds one of the
 // rows that are equal in everything, and it does not matter which.
-func (m *mapping) appendWholeRow(b []byte, row dfs.Row) []byte {
+func (m *mapping) appendWholeRow(b []byte, row dfs.Row, raw bool) []byte {
 	first := true
 	for i := range m.columns {
 		c := &m.columns[i]
@@ -20,6 +20,12 @@ func (m *mapping) appendWholeRow(b []byte, row dfs.Row) []byte {
 			b = append(b, " AND "...)
 		}
 		first = false
+		if raw {
+			var done bool
+			if b, done = c.appendRaw(b, row[i]); done {
+				continue
+			}
+		}
 		b = c.appendEqual(b, &m.to.columns[c.to], row[i])
 	}
 	if first {

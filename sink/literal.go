@@ -59,12 +59,28 @@ func introducer(charset string) (intro string, inHex bool) {
 }
 
 func appendText(b []byte, intro string, inHex bool, s string) []byte {
+	if inHex && len(s)%unit(intro) != 0 {
+		// The server would put zeros in front. This it refuses, so that the row
+		// comes to rawRow.
+		return append(b, "(SELECT '' UNION SELECT 'x')"...)
+	}
 	b = append(b, intro...)
 	if !inHex || s == "" {
 		return appendQuoted(b, s)
 	}
 	b = append(b, " 0x"...)
 	return hex.AppendEncode(b, []byte(s))
+}
+
+// unit returns how many bytes the length of a text is a multiple of.
+func unit(intro string) int {
+	switch intro {
+	case "_ucs2", "_utf16", "_utf16le":
+		return 2
+	case "_utf32":
+		return 4
+	}
+	return 1
 }
 
 // appendValue appends v as it is written into the column, for a place where a

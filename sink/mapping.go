@@ -72,6 +72,7 @@ type column struct {
 	isSet    bool
 	isEnum   bool // both are an ENUM, in which 0 stands for what was no member
 	isJSON   bool // of the target's type JSON
+	sameText bool // text in the same character set
 
 	// These stand around a derived table's column when it is compared with
 	// this one: a collation of its own would be an error, or stop the index
@@ -226,6 +227,7 @@ func (m *mapping) mapColumn(i int, tc *targetColumn) {
 		}
 	}
 	c.isJSON = tc.typ == "json"
+	c.sameText = sc.Charset != "" && (sc.Charset == tc.charset || sc.Charset == "utf8" && tc.charset == "utf8mb3" || sc.Charset == "utf8mb3" && tc.charset == "utf8")
 	m.json = m.json || c.isJSON && sc.Type == "json"
 	if tc.onUpdate {
 		m.alwaysOn.add(i)

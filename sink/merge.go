@@ -45,6 +45,7 @@ type group struct {
 	part   bool // of rows that other changes make up too, see part.go
 	serial bool // one statement for each row, in order
 	fixed  bool // nothing moves across it
+	raw    bool // rows are found by the bytes of their text
 	cols   colset
 	rows   []rowOp
 }

@@ -288,7 +288,7 @@ func (w *writer) deletes(g *group) error {
 	defer func(n int) { w.maxRows = n }(w.maxRows)
 	w.maxRows = min(w.maxRows, 100)
 	return w.list(g, string(head), " OR ", "", func(b []byte, r *rowOp, _ bool) []byte {
-		return append(m.appendWhere(append(b, '('), r.before), ')')
+		return append(m.appendWhere(append(b, '('), r.before, false), ')')
 	})
 }
 
@@ -454,16 +454,23 @@ func (m *mapping) appendSingle(b []byte, g *group, r *rowOp) []byte {
 	}
 	b = append(b, " WHERE "...)
 	if m.key == nil {
-		return m.appendWholeRow(b, r.before)
+		return m.appendWholeRow(b, r.before, g.raw)
 	}
-	return m.appendWhere(b, r.before)
+	return m.appendWhere(b, r.before, g.raw)
 }
 
-// appendWhere appends a comparison with the key of row.
-func (m *mapping) appendWhere(b []byte, row dfs.Row) []byte {
+// appendWhere appends a comparison with the key of row: as the server compares,
+// or of the bytes of text if raw.
+func (m *mapping) appendWhere(b []byte, row dfs.Row, raw bool) []byte {
 	for k, i := range m.key {
 		if k > 0 {
 			b = append(b, " AND "...)
+		}
+		if raw {
+			var done bool
+			if b, done = m.columns[i].appendRaw(b, row[i]); done {
+				continue
+			}
 		}
 		b = append(appendIdent(b, m.columns[i].name), '=')
 		b = m.columns[i].appendKey(b, row[i])

@@ -79,6 +79,10 @@ type Rows struct {
 	From []int
 
 	NoForeignKeys bool // neither check nor act upon them
+
+	// Raw takes text as it is, also bytes that are no text of the column's
+	// character set. The server stores them, and SQL would not.
+	Raw bool
 }
 
 // Append appends a table map and one rows event for n changes, of which row
@@ -108,12 +112,12 @@ func (t *Table) Append(b []byte, r *Rows, n int, row func(i int) (before, after 
 		before, after := row(i)
 		var err error
 		if r.Op != dfs.Insert {
-			if b, err = t.appendImage(b, r.Before, r.From, before); err != nil {
+			if b, err = t.appendImage(b, r, r.Before, before); err != nil {
 				return b, err
 			}
 		}
 		if r.Op != dfs.Delete {
-			if b, err = t.appendImage(b, r.After, r.From, after); err != nil {
+			if b, err = t.appendImage(b, r, r.After, after); err != nil {
 				return b, err
 			}
 		}
@@ -130,12 +134,12 @@ func (t *Table) appendPresent(b []byte, image []int) []byte {
 	return append(b, t.present...)
 }
 
-func (t *Table) appendImage(b []byte, image, from []int, row dfs.Row) ([]byte, error) {
+func (t *Table) appendImage(b []byte, r *Rows, image []int, row dfs.Row) ([]byte, error) {
 	nulls := len(b)
 	b = append(b, t.present[:(len(image)+7)/8]...)
 	clear(b[nulls:])
 	for k, i := range image {
-		v := row[from[i]]
+		v := row[r.From[i]]
 		c := &t.columns[i]
 		if v.IsNull() {
 			if !c.nullable {
@@ -145,7 +149,7 @@ func (t *Table) appendImage(b []byte, image, from []int, row dfs.Row) ([]byte, e
 			continue
 		}
 		var ok bool
-		if b, ok = c.append(b, v); !ok {
+		if b, ok = c.append(b, v, r.Raw); !ok {
 			return b, fmt.Errorf("%w: column %s cannot hold the %s %.40q", ErrValue, c.name, v.Kind(), v.String())
 		}
 	}

@@ -61,6 +61,17 @@ type Table struct {
 	present  []byte
 }
 
+// Checks reports whether every text can be checked: whether it is one of its
+// character set. Where it cannot, Append takes rows with Raw only.
+func (t *Table) Checks() bool {
+	for i := range t.columns {
+		if t.columns[i].text == otherText {
+			return false
+		}
+	}
+	return true
+}
+
 type column struct {
 	name     string
 	kind     byte // what the rows hold
@@ -129,7 +140,7 @@ func (c *column) parse(def ColumnDef, meta []byte) (byte, []byte, bool) {
 	}
 	var known bool
 	if c.text, known = textRules[def.Charset]; !known {
-		return 0, meta, false
+		c.text = otherText
 	}
 	switch name {
 	case "tinyint":
@@ -209,6 +220,7 @@ const (
 	asciiText
 	utf8mb3Text
 	utf8mb4Text
+	otherText // which cannot be checked
 )
 
 // textRules has the character sets whose text can be checked. In the others, of

@@ -14,7 +14,7 @@ import (
 var ErrValue = errors.New("rowevent: value does not fit")
 
 // append appends v, which is not NULL, as a row image holds it.
-func (c *column) append(b []byte, v dfs.Value) ([]byte, bool) {
+func (c *column) append(b []byte, v dfs.Value, raw bool) ([]byte, bool) {
 	switch c.kind {
 	case typeTiny, typeShort, typeInt24, typeLong, typeLongLong:
 		return appendInt(b, v.Uint(), c.width), c.holds(v)
@@ -72,7 +72,7 @@ func (c *column) append(b []byte, v dfs.Value) ([]byte, bool) {
 		return appendTime(b, us, c.scale), ok
 	}
 	s := v.Text()
-	if v.Kind() != dfs.String && v.Kind() != dfs.Bytes || len(s) > c.max || !c.valid(s) {
+	if v.Kind() != dfs.String && v.Kind() != dfs.Bytes || len(s) > c.max || !raw && !c.valid(s) {
 		return b, false
 	}
 	return append(appendInt(b, uint64(len(s)), c.width), s...), true
@@ -94,6 +94,8 @@ func (c *column) finite(v dfs.Value) bool {
 // more characters than the column takes.
 func (c *column) valid(s string) bool {
 	switch c.text {
+	case otherText:
+		return false
 	case asciiText:
 		for i := range len(s) {
 			if s[i] >= utf8.RuneSelf {
