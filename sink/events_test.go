@@ -100,7 +100,14 @@ func TestValuesOfAStageMeetTheSameChecksOnBothLanes(t *testing.T) {
 				}
 				changes = append(changes, ins(v, dfs.Row{dfs.IntValue(int64(id)), dfs.StringValue(c)}))
 			}
-			require.Error(t, m.Apply(t.Context(), []*dfs.Transaction{txn(1, changes...)}))
+			err := m.Apply(t.Context(), []*dfs.Transaction{txn(1, changes...)})
+			if text == "\xff\xfe" && !sqlOnly {
+				// What is no text arrives nevertheless, by events alone.
+				require.NoError(t, err)
+				require.Equal(t, []string{"FFFE"}, rows(t, srv, "SELECT HEX(c) FROM "+s+".v WHERE id=30"))
+				continue
+			}
+			require.Error(t, err)
 			require.Equal(t, []string{"0"}, rows(t, srv, "SELECT COUNT(*) FROM "+s+".v"))
 		}
 	}

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,8 +18,8 @@ import (
 // table of the character set or a row event has stored. The rule is that it
 // arrives as the same bytes or is an error. MySQL 8.0 and later, where the
 // account may use row events, are given them by one, as a replica would be; else,
-// and where the row has an index on what is written or the table has triggers or
-// CHECK constraints, the server's refusal stands. A row that such bytes are needed
+// for a TEXT, where an UPDATE writes what has an index, and where the table has
+// triggers or CHECK constraints, the server's refusal stands. A row that such bytes are needed
 // to find is found by comparing bytes.
 
 // Errors of text that is none in its character set.
@@ -93,7 +94,7 @@ func (m *MySQL) rawRow(ctx context.Context, g *group, r *rowOp, refused error) (
 	}
 	b, err := g.m.events.Append(nil, rows, 1, func(int) (dfs.Row, dfs.Row) { return r.before, r.after })
 	if err != nil {
-		return 0, errors.Join(refused, err)
+		return 0, cmp.Or(refused, err)
 	}
 	sql := rowevent.AppendStatement(nil, b)
 	if len(sql) > m.sess.srv.maxPacket {

@@ -80,8 +80,10 @@ type Rows struct {
 
 	NoForeignKeys bool // neither check nor act upon them
 
-	// Raw takes text as it is, also bytes that are no text of the column's
-	// character set. The server stores them, and SQL would not.
+	// Raw takes a CHAR or VARCHAR as it is, also bytes that are no text of the
+	// column's character set. The server stores them, and SQL would not. A TEXT of
+	// such bytes it would cut without a word (MySQL 9.7, Field_blob::unpack), so
+	// that is refused all the same.
 	Raw bool
 }
 

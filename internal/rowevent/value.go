@@ -72,7 +72,7 @@ func (c *column) append(b []byte, v dfs.Value, raw bool) ([]byte, bool) {
 		return appendTime(b, us, c.scale), ok
 	}
 	s := v.Text()
-	if v.Kind() != dfs.String && v.Kind() != dfs.Bytes || len(s) > c.max || !raw && !c.valid(s) {
+	if v.Kind() != dfs.String && v.Kind() != dfs.Bytes || len(s) > c.max || !(raw && c.kind != typeBlob) && !c.valid(s) {
 		return b, false
 	}
 	return append(appendInt(b, uint64(len(s)), c.width), s...), true
@@ -95,7 +95,7 @@ func (c *column) finite(v dfs.Value) bool {
 func (c *column) valid(s string) bool {
 	switch c.text {
 	case otherText:
-		return false
+		return s == ""
 	case asciiText:
 		for i := range len(s) {
 			if s[i] >= utf8.RuneSelf {
