@@ -144,7 +144,11 @@ func (m *MySQL) row(ctx context.Context, g *group, r *rowOp) (int64, error) {
 	if g.part {
 		return m.partRow(ctx, g, r)
 	}
-	return m.counted(ctx, g.m.appendSingle(nil, g, r), g.m.groupZeros(g.op, []rowOp{*r}, nil))
+	n, err := m.counted(ctx, g.m.appendSingle(nil, g, r), g.m.groupZeros(g.op, []rowOp{*r}, nil))
+	if refusesText(err) || err == nil && n == 0 && g.op != dfs.Insert && g.m.findsNoText(r) {
+		return m.rawRow(ctx, g, r, err)
+	}
+	return n, err
 }
 
 // counted executes a statement that writes so many ordinals 0, and returns how
@@ -160,15 +164,10 @@ func (m *MySQL) counted(ctx context.Context, sql []byte, zeros int) (int64, erro
 	switch {
 	case err != nil && zeros > 0 && serverError(err) == erSubqueryRows:
 		return 0, errors.New("the target changes a value of the row, or of one that it makes from it, beside the ENUM that holds no member")
-	case refusesText(err):
-		return m.rawRow(ctx, g, r, err)
 	case err != nil:
 		return 0, err
 	case zeros > 0:
-		n = n[1:]
-	}
-	if n[0] == 0 && g.op != dfs.Insert && g.m.findsNoText(r) {
-		return m.rawRow(ctx, g, r, nil)
+		return n[1], nil
 	}
 	return n[0], nil
 }

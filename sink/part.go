@@ -123,7 +123,7 @@ func (m *mapping) partStatements(g *group, r *rowOp) []partStatement {
 	}
 	remove := partStatement{uncounted, 0, func(b []byte) []byte {
 		b = append(append(append(b, "DELETE FROM "...), m.to.ident()...), " WHERE "...)
-		b = m.appendWhere(b, r.before)
+		b = m.appendWhere(b, r.before, false)
 		for j := range m.to.columns {
 			if tc := &m.to.columns[j]; tc.nullable && !tc.generated && !m.targetKey(j) {
 				b = append(appendIdent(append(b, " AND "...), tc.name), " IS NULL"...)
