@@ -175,7 +175,7 @@ func TestRowsThatFailAreNamed(t *testing.T) {
 			}},
 			"insert eu.orders 1, 2", "To: eu.orders has no column nope"},
 		{"a statement alters its table", dpu.Unit{From: "eu.*", Drop: []string{"total"}}, "ddl eu.orders ALTER TABLE orders ADD x int",
-			`unit "eu.*", table eu.orders: transaction a:1 alters the table by "ALTER TABLE orders ADD x int"`},
+			`unit "eu.*", table eu.orders: transaction a:1 alters it by "ALTER TABLE orders ADD x int"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := process(t, []dpu.Unit{c.unit}, nil, c.script+"\ncommit a:1")
@@ -212,7 +212,7 @@ func TestStageGoesOnAfterAPanic(t *testing.T) {
 }
 
 func TestStatementsFollowThePolicy(t *testing.T) {
-	unit := []dpu.Unit{{From: "eu.*"}}
+	unit := []dpu.Unit{{From: "eu.*", Drop: []string{"total"}}}
 	const script = "ddl eu.orders ALTER TABLE orders ADD x int\ncommit a:1"
 	got, err := process(t, unit, &dpu.Options{DDL: dpu.PolicyIgnore, Logger: quiet}, script)
 	require.NoError(t, err)
@@ -220,11 +220,35 @@ func TestStatementsFollowThePolicy(t *testing.T) {
 	got, err = process(t, unit, &dpu.Options{DDLDone: []string{"a:1"}}, script)
 	require.NoError(t, err)
 	require.Equal(t, "commit a:1\n", got)
-	_, err = process(t, unit, nil, "ddl . CREATE DATABASE x\ncommit")
-	require.ErrorContains(t, err, "tables that it does not tell")
+	_, err = process(t, unit, nil, "ddl eu. DROP DATABASE eu\ncommit")
+	require.ErrorContains(t, err, `unit "eu.*", table tables that it does not name`)
+	_, err = process(t, unit, nil, "ddl . WHATEVER THIS IS\ncommit")
+	require.ErrorContains(t, err, `unit "eu.*", table tables that it does not name`)
 	got, err = process(t, unit, &dpu.Options{OnlyUnits: true}, "ddl us.orders DROP TABLE orders\ninsert us.orders 1, 2\ncommit a:1")
 	require.NoError(t, err)
 	require.Equal(t, "commit a:1\n", got)
+}
+
+// A unit that gives its tables another name gives it to their statements too.
+func TestStatementsAreTranslated(t *testing.T) {
+	units := []dpu.Unit{{From: "shop.users", Into: "crm.people"}, {From: "shop_*.*", Into: "all.{1}_{table}", Where: dpu.Where{Expr: "true"}}, {From: "eu.*", Drop: []string{"x"}}}
+	for _, c := range []struct{ in, want string }{
+		{"ddl shop.users ALTER TABLE users ADD x int", "ddl crm.people ALTER TABLE `crm`.`people` ADD x int"},
+		{"ddl shop_eu.t CREATE TABLE t (id int, FOREIGN KEY (id) REFERENCES shop.users (id))",
+			"ddl all.eu_t CREATE TABLE `all`.`eu_t` (id int, FOREIGN KEY (id) REFERENCES `crm`.`people` (id))"},
+		{"ddl shop.users RENAME TABLE shop.users TO shop_us.people", "ddl crm.people RENAME TABLE `crm`.`people` TO `all`.`us_people`"},
+		{"ddl us.orders DROP TABLE orders", "ddl us.orders DROP TABLE orders"},
+		{"ddl shop.users DROP TABLE shop.users, eu.orders", "error"},
+		{"ddl shop_eu. DROP DATABASE shop_eu", "error"},
+	} {
+		got, err := process(t, units, nil, c.in+"\ncommit a:1")
+		if c.want == "error" {
+			require.ErrorContains(t, err, "cannot be translated for the target", c.in)
+			continue
+		}
+		require.NoError(t, err)
+		require.Equal(t, c.want+"\ncommit a:1\n", got)
+	}
 }
 
 func TestFaultsAreFoundAtTheStart(t *testing.T) {
