@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/dpu"
 	"github.com/dataflowsync/dfs/internal/config"
 	"github.com/dataflowsync/dfs/queue"
 	"github.com/dataflowsync/dfs/sink"
@@ -308,9 +309,33 @@ func checkTables(ctx context.Context, c *config.Config, p *parts) section {
 	s := section{Part: "tables", About: "followed, and where they go"}
 	tables, err := p.source.Tables(ctx)
 	s.faults(err)
+	units, err := openUnits(c, tables, slog.New(slog.DiscardHandler))
+	s.faults(err)
+	made := []dpu.Target{}
 	for _, t := range tables {
+		if units == nil {
+			made = append(made, dpu.Target{Source: t, Table: t})
+			continue
+		}
+		list, err := units.Targets(t)
+		s.faults(err)
+		made = append(made, list...)
+	}
+	for _, m := range made {
+		t := m.Table
+		if t == nil {
+			s.add("note", m.Source.String(), "", "goes nowhere, since no unit takes it")
+			continue
+		}
 		to := c.Routed(t.Schema, t.Name)
-		f := finding{Verdict: "ok", Name: t.String() + " → " + to, Text: fmt.Sprintf("%d columns, %s", len(t.Columns), keyOf(t))}
+		f := finding{Verdict: "ok", Name: m.Source.String() + " → " + to, Text: fmt.Sprintf("%d columns, %s", len(t.Columns), keyOf(t))}
+		if m.Unit != "" {
+			_, lines, _ := strings.Cut(strings.TrimRight(m.String(), "\n"), "\n")
+			f.Text += fmt.Sprintf(", by unit %q:\n%s", m.Unit, lines)
+		}
+		if len(m.Notes) > 0 {
+			f.Verdict = "note"
+		}
 		if t.Key == nil {
 			f.Verdict = "note"
 		}

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
+	"slices"
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/cdc"
+	"github.com/dataflowsync/dfs/dpu"
 	"github.com/dataflowsync/dfs/internal/config"
 	"github.com/dataflowsync/dfs/queue"
 	"github.com/dataflowsync/dfs/sink"
@@ -56,6 +59,12 @@ func targetOptions(c *config.Config, log *slog.Logger) *sink.MySQLOptions {
 		SQLOnly:  c.Target.SQLOnly,
 		Logger:   log,
 	}
+	for _, u := range c.Units {
+		// Statements come with the names that units give their tables.
+		if o.Tables != nil && u.Into != "" {
+			o.Tables = append(slices.Clip(o.Tables), placeholder.ReplaceAllString(u.Into, "*"))
+		}
+	}
 	for _, r := range c.Target.Routes {
 		o.Routes = append(o.Routes, sink.Route(r))
 	}
@@ -71,6 +80,7 @@ func targetOptions(c *config.Config, log *slog.Logger) *sink.MySQLOptions {
 // parts are what a pipeline is made of.
 type parts struct {
 	source *cdc.Source
+	units  *dpu.Units   // nil if the file has none
 	queue  *queue.Queue // nil if the file has none
 	target *sink.MySQL
 }
@@ -110,13 +120,66 @@ func open(ctx context.Context, c *config.Config, log *slog.Logger) (*parts, erro
 	if p.source != nil && p.target != nil {
 		tables, err := p.source.Tables(ctx)
 		fault(sourceName(c), err)
-		fault(targetName(c), p.target.CheckTables(ctx, tables))
+		if p.units, err = openUnits(c, tables, log); err != nil {
+			fault("the units", err)
+		} else {
+			made, err := p.targets(tables)
+			fault("the units", err)
+			fault(targetName(c), p.target.CheckTables(ctx, made))
+		}
 	}
 	if len(errs) > 0 {
 		p.close()
 		return nil, errors.Join(errs...)
 	}
 	return &p, nil
+}
+
+var placeholder = regexp.MustCompile(`\{[^}]*\}`)
+
+// openUnits makes the units of the file, for the tables of the source; nil if it
+// has none. Its faults name their lines.
+func openUnits(c *config.Config, tables []*dfs.Table, log *slog.Logger) (*dpu.Units, error) {
+	if len(c.Units) == 0 {
+		return nil, nil
+	}
+	units, err := dpu.New(c.DPU(), &dpu.Options{
+		Tables: tables, OnlyUnits: c.OnlyUnits, HashKey: []byte(c.HashKey), DDL: dpu.PolicyError, DDLDone: c.Target.DDLDone, Logger: log,
+	})
+	faults := config.UnitFaults(err)
+	if err == nil || len(faults) == 0 {
+		return units, err
+	}
+	var errs []error
+	for _, f := range faults {
+		path := config.UnitPath(f)
+		if f.Table != "" {
+			errs = append(errs, fmt.Errorf("%s: %s, of %s: %s", c.Where(path), path, f.Table, f.Text))
+		} else {
+			errs = append(errs, fmt.Errorf("%s: %s: %s", c.Where(path), path, f.Text))
+		}
+	}
+	return nil, errors.Join(errs...)
+}
+
+// targets returns the tables that rows of the source's arrive as.
+func (p *parts) targets(tables []*dfs.Table) ([]*dfs.Table, error) {
+	if p.units == nil {
+		return tables, nil
+	}
+	var list []*dfs.Table
+	for _, t := range tables {
+		made, err := p.units.Targets(t)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range made {
+			if m.Table != nil {
+				list = append(list, m.Table)
+			}
+		}
+	}
+	return list, nil
 }
 
 // close frees what is open, target first.
@@ -147,6 +210,9 @@ func (p *parts) pipeline(c *config.Config, log *slog.Logger) *dfs.Pipeline {
 		StopTimeout: c.Pipeline.StopTimeout,
 		RetryWait:   c.Pipeline.RetryWait,
 		Logger:      log,
+	}
+	if p.units != nil {
+		line.Stages = []dfs.Stage{p.units}
 	}
 	if p.queue != nil { // a nil *queue.Queue is not a nil dfs.Queue
 		line.Queue = p.queue

@@ -24,7 +24,12 @@ type Config struct {
 	Queue    Queue    `yaml:"queue"`
 	Target   Target   `yaml:"target"`
 	Pipeline Pipeline `yaml:"pipeline"`
-	Log      Log      `yaml:"log"`
+
+	Units     []Unit `yaml:"units"`
+	OnlyUnits bool   `yaml:"only_units"` // drop the rows of tables that no unit takes
+	HashKey   Secret `yaml:"hash_key"`
+
+	Log Log `yaml:"log"`
 
 	file  string
 	lines map[string]int // of each value, by its path: "source.tables[1]"

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dataflowsync/dfs/dpu"
 	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 )
@@ -344,4 +345,50 @@ func TestRoutedNamesTheTarget(t *testing.T) {
 	c.Target.Routes = []Route{{"Shop?.*", "crm.*"}, {"*", "crm.*"}}
 	require.Equal(t, "crm.a.b", c.Routed("shop1", "a.b"))
 	require.Equal(t, "shop.users", c.Routed("shop", "users"))
+}
+
+func TestUnitsAreReadAndTheirFaultsHaveLines(t *testing.T) {
+	c, err := parse(minimal + `units:
+  - from: shop.users
+    into: crm.people
+    drop: password
+    rename: {mail: email, Id: id}
+    mask: {phone: truncate 4}
+    columns:
+      - {name: total, type: "decimal(12,2)", expr: price * quantity}
+      - {name: origin, value: web}
+hash_key: ${HOST}${HOST}
+`)
+	require.NoError(t, err)
+	units := c.DPU()
+	require.Equal(t, map[string]string{"mail": "email", "Id": "id"}, units[0].Rename)
+	require.Equal(t, "web", units[0].Columns[1].Value)
+	require.Equal(t, "price * quantity", units[0].Columns[0].Expr)
+	require.Equal(t, dpu.Mask("truncate 4"), units[0].Mask["phone"])
+	require.Equal(t, "/etc/dfs/dfs.yaml:9", c.Where("units[0].rename.mail"))
+
+	_, err = parse(minimal + `units:
+  - from: users
+  - from: shop.users
+    where: id >
+    soft_delete: gone
+    part: true
+    columns:
+      - name: x
+        type: text(
+  - from: a.b
+    rename: {a: b, a: c}
+    colums: []
+  - {from: a.b, drop: [x], into: "${PW}"}
+hash_key: short
+`)
+	require.Error(t, err)
+	require.Equal(t, `/etc/dfs/dfs.yaml:6: units[0].from: "users" names no table: write it as "schema.table", where either may hold * and ?, such as "shop.*"
+/etc/dfs/dfs.yaml:8: units[1].where: unexpected token EOF, at character 4
+/etc/dfs/dfs.yaml:9: units[1].soft_delete: a part of a row cannot be kept when the row goes; use one of Part and SoftDelete
+/etc/dfs/dfs.yaml:13: units[1].columns[0].type: the type "text(" lacks its closing parenthesis
+/etc/dfs/dfs.yaml:15: units[2].rename.a is there twice, first on line 15
+/etc/dfs/dfs.yaml:16: unknown key "colums" under units[2]; did you mean columns?
+/etc/dfs/dfs.yaml:17: units[3].into: is wrong; how is not shown, since the unit holds environment variables
+/etc/dfs/dfs.yaml:18: hash_key is too short; use 16 bytes or more`, err.Error())
 }

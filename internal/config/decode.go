@@ -107,6 +107,8 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 			}
 		}
 		d.mapping(n, v, path)
+	case reflect.Map:
+		d.names(n, v, path)
 	case reflect.Slice:
 		items := []*yaml.Node{n} // one value may stand for a list of one
 		if n.Kind == yaml.SequenceNode {
@@ -148,6 +150,26 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 		}
 		d.value(n.Content[i+1], field, full)
 		d.lines[full] = key.Line
+	}
+}
+
+// names fills v, a map of texts whose keys are names that the user chose.
+func (d *decoder) names(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.MappingNode {
+		d.fault(n.Line, "%s holds names with a value each, not %s", path, kindOf(n))
+		return
+	}
+	v.Set(reflect.MakeMap(v.Type()))
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], reflect.New(v.Type().Elem()).Elem()
+		full := path + "." + key.Value
+		if v.MapIndex(reflect.ValueOf(key.Value)).IsValid() {
+			d.fault(key.Line, "%s is there twice, first on line %d", full, d.lines[full])
+			continue
+		}
+		d.value(n.Content[i+1], value, full)
+		d.lines[full] = key.Line
+		v.SetMapIndex(reflect.ValueOf(key.Value), value)
 	}
 }
 
