@@ -141,6 +141,7 @@ func TestBasic(t *testing.T) {
 	t.Run("faults", func(t *testing.T) { e.testFaults(t) })
 	t.Run("purged", func(t *testing.T) { e.testPurged(t) })
 	t.Run("statements", func(t *testing.T) { e.testStatements(t) })
+	t.Run("units", func(t *testing.T) { e.testUnits(t) })
 	t.Run("embed", func(t *testing.T) { e.testEmbed(t) })
 }
 

@@ -310,8 +310,11 @@ func checkTables(ctx context.Context, c *config.Config, p *parts) section {
 	tables, err := p.source.Tables(ctx)
 	s.faults(err)
 	units, err := openUnits(c, tables, slog.New(slog.DiscardHandler))
-	s.faults(err)
-	made := []dpu.Target{}
+	if s.faults(err); err != nil {
+		return s // where rows would go is not known
+	}
+	var made []dpu.Target
+	var arrive []*dfs.Table
 	for _, t := range tables {
 		if units == nil {
 			made = append(made, dpu.Target{Source: t, Table: t})
@@ -327,6 +330,7 @@ func checkTables(ctx context.Context, c *config.Config, p *parts) section {
 			s.add("note", m.Source.String(), "", "goes nowhere, since no unit takes it")
 			continue
 		}
+		arrive = append(arrive, t)
 		to := c.Routed(t.Schema, t.Name)
 		f := finding{Verdict: "ok", Name: m.Source.String() + " → " + to, Text: fmt.Sprintf("%d columns, %s", len(t.Columns), keyOf(t))}
 		if m.Unit != "" {
@@ -355,7 +359,7 @@ func checkTables(ctx context.Context, c *config.Config, p *parts) section {
 		}
 		s.Findings = append(s.Findings, f)
 	}
-	s.statements(p.target, tables)
+	s.statements(p.target, arrive)
 	s.About = plural(uint64(len(tables)), "table") + " " + s.About
 	return s
 }
