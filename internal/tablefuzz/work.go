@@ -16,7 +16,6 @@ type workload struct {
 	r      *rand.Rand
 	p      pair
 	tables []*table
-	xid    int
 }
 
 // settings returns statements that set the session up at random.

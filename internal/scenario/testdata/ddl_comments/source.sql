@@ -1,4 +1,4 @@
---! sync
+CREATE TABLE t (id INT PRIMARY KEY);
 /* a comment with DROP TABLE t */ ALTER TABLE t /* inside; */ ADD COLUMN b INT -- to the end
 ;
 INSERT INTO t VALUES (1, 1);

@@ -1,1 +1,0 @@
-CREATE TABLE orders (id INT PRIMARY KEY, v VARCHAR(9));

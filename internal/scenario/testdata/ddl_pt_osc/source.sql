@@ -1,0 +1,13 @@
+CREATE TABLE orders (id INT PRIMARY KEY, v VARCHAR(9)) CHARACTER SET utf8;
+INSERT INTO orders VALUES (1, 'a'), (2, 'b'), (3, 'c');
+CREATE TABLE _orders_new (id INT NOT NULL PRIMARY KEY, v VARCHAR(9)) CHARACTER SET utf8;
+ALTER TABLE _orders_new ADD COLUMN total INT NOT NULL DEFAULT 0;
+CREATE TRIGGER pt_osc_del AFTER DELETE ON orders FOR EACH ROW DELETE IGNORE FROM _orders_new WHERE _orders_new.id <=> OLD.id;
+CREATE TRIGGER pt_osc_ins AFTER INSERT ON orders FOR EACH ROW REPLACE INTO _orders_new (id, v) VALUES (NEW.id, NEW.v);
+INSERT LOW_PRIORITY IGNORE INTO _orders_new (id, v) SELECT id, v FROM orders LOCK IN SHARE MODE;
+INSERT INTO orders VALUES (4, 'd');
+DELETE FROM orders WHERE id = 1;
+RENAME TABLE orders TO _orders_old, _orders_new TO orders;
+DROP TABLE IF EXISTS _orders_old;
+DROP TRIGGER IF EXISTS pt_osc_del;
+INSERT INTO orders VALUES (5, 'e', 5);
