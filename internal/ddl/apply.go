@@ -22,8 +22,7 @@ func (c *Catalog) Apply(s *Statement, session *dfs.Session) (changed bool) {
 		return true
 	}
 	// What is kept are parts of the text, which may be only lent.
-	own := Parse(strings.Clone(s.Text), strings.Clone(s.schema), s.mode)
-	s = &own
+	s = s.clone()
 	if s.Temporary {
 		// While a session has a temporary table, it hides the other one of its
 		// name, and other statements of the session may mean either.

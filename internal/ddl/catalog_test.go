@@ -84,6 +84,16 @@ func TestCatalogSharesNoMemoryWithStatements(t *testing.T) {
 	require.Equal(t, before, c.Append(nil))
 }
 
+func TestStatementsMayBeTakenForOthers(t *testing.T) {
+	// As who reads a dump does, which creates schemas that are there.
+	var c Catalog
+	s := Parse("CREATE DATABASE IF NOT EXISTS d CHARACTER SET latin1", "", Mode{})
+	s.Kind = AlterSchema
+	c.Apply(&s, nil)
+	apply(&c, Mode{}, "CREATE TABLE t (a VARCHAR(3))")
+	require.Equal(t, "a", names(&c, "t"))
+}
+
 func TestNamesOfDroppedTablesAreBounded(t *testing.T) {
 	var c Catalog
 	for i := range 10 * maxAbsent {

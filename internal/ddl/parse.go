@@ -8,7 +8,7 @@ import (
 // Parse tells what text is about, run with the given default schema. The
 // strings of the result alias text.
 func Parse(text, schema string, m Mode) Statement {
-	s := Statement{Text: text, mode: m, schema: schema}
+	s := Statement{Text: text, mode: m}
 	p := parser{lex: lexer{s: text, mode: &m}, schema: schema, s: &s}
 	p.advance()
 	p.statement()

@@ -3,6 +3,8 @@ package ddl
 import (
 	"fmt"
 	"iter"
+	"slices"
+	"strings"
 )
 
 // A Mode says how to read the text of a statement. The zero Mode is a server's
@@ -145,7 +147,6 @@ type Statement struct {
 	IfNotExists bool
 
 	mode    Mode
-	schema  string // the default schema
 	body    int    // where in Text the definition begins, behind the name; for DROP INDEX at the index's
 	open    int    // comments that are open there
 	like    bool   // CREATE TABLE ... LIKE
@@ -155,6 +156,21 @@ type Statement struct {
 }
 
 type span struct{ from, to int }
+
+// clone returns a copy that shares no memory with s but what is never changed.
+func (s *Statement) clone() *Statement {
+	n := *s
+	n.Text = strings.Clone(s.Text)
+	n.Tables, n.Refs = slices.Clone(s.Tables), slices.Clone(s.Refs)
+	own := func(t *Table) { t.Schema, t.Name = strings.Clone(t.Schema), strings.Clone(t.Name) }
+	for i := range n.Tables {
+		own(&n.Tables[i])
+	}
+	for i := range n.Refs {
+		own(&n.Refs[i].Table)
+	}
+	return &n
+}
 
 // Pairs returns each pair of names in the text with a dot between them. What
 // names a table outside the default schema is among them, for a statement that is

@@ -39,7 +39,7 @@ func (p *parser) cutTransaction() {
 		}
 		before, t = t, next
 	}
-	if before.is("START") && t.is(last) {
+	if before.is("START") && t.is(last) && before.at >= s.body {
 		s.Text = strings.TrimRight(s.Text[:before.at], " \t\r\n")
 	}
 }
