@@ -51,7 +51,6 @@ func repeat(n int, f func(i int) string) string {
 
 const odd = "NO_ENGINE_SUBSTITUTION,ALLOW_INVALID_DATES" // takes what strict sessions refuse
 
-var mysqls = []testenv.Kind{my97, my56}
 var news = []testenv.Kind{my97, maria}
 
 func typedColumns() []typed {
