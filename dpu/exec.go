@@ -10,15 +10,6 @@ import (
 	"github.com/dataflowsync/dfs"
 )
 
-// A plan is what the units make of one table.
-type plan struct {
-	src  *dfs.Table
-	outs []*output
-	// keep says that no unit takes the table, and its changes stay; without it
-	// and outs they go.
-	keep bool
-}
-
 // exec is the state of Process. What it makes lives in slabs: memory for many
 // rows that is allocated at once and never written again.
 type exec struct {
@@ -39,9 +30,6 @@ type exec struct {
 
 // slabSize is how many values a slab holds: 16 KiB.
 const slabSize = 512
-
-// maxPlans bounds what is kept of a source that makes ever new Tables.
-const maxPlans = 10000
 
 // Process gives each change to its units: see dfs.Stage. An error is an *Error,
 // unless it is about a statement; the batch is then to be thrown away.
@@ -109,74 +97,6 @@ func (s *Units) fail(err error) error {
 		e.Key = describeKey(s.at.src, row)
 	}
 	return e
-}
-
-// plan returns what is made of a table.
-func (s *Units) plan(t *dfs.Table) (*plan, error) {
-	if t == s.last && t != nil {
-		return s.lastPlan, nil
-	}
-	p := s.plans[t]
-	if p == nil {
-		if t == nil || len(t.Columns) == 0 {
-			return &plan{src: t, keep: true}, nil // a statement
-		}
-		// A source may describe one table by ever new Tables.
-		name := t.String()
-		for _, old := range s.byName[name] {
-			if sameTable(old.src, t) {
-				p = old
-			}
-		}
-		if p == nil {
-			var err error
-			if p, err = s.newPlan(t); err != nil {
-				return nil, err
-			}
-			s.byName[name] = append(s.byName[name], p)
-		}
-		if len(s.plans) >= maxPlans {
-			clear(s.plans)
-			clear(s.byName)
-		}
-		s.plans[t] = p
-	}
-	s.last, s.lastPlan = t, p
-	return p, nil
-}
-
-func sameTable(a, b *dfs.Table) bool {
-	return slices.Equal(a.Key, b.Key) && slices.EqualFunc(a.Columns, b.Columns, func(x, y dfs.Column) bool {
-		return x.Name == y.Name && x.Type == y.Type && x.Charset == y.Charset && x.Collation == y.Collation &&
-			x.Nullable == y.Nullable && slices.Equal(x.Members, y.Members)
-	})
-}
-
-// newPlan asks the units about a table.
-func (s *Units) newPlan(t *dfs.Table) (*plan, error) {
-	p := &plan{src: t}
-	taken := false
-	for _, u := range s.units {
-		captures, ok := u.matches(t)
-		if !ok {
-			continue
-		}
-		taken = true
-		o, err := u.build(t, captures)
-		if err != nil {
-			return nil, err
-		}
-		p.outs = append(p.outs, o)
-		if len(o.notes) > 0 && !s.mapped[o.u.name+t.String()] {
-			s.mapped[o.u.name+t.String()] = true
-			s.opts.Logger.Warn("unit changes values", "unit", u.name, "table", t.String(), "how", o.notes)
-		}
-		if !u.Also {
-			break
-		}
-	}
-	p.keep = !taken && !s.opts.OnlyUnits
-	return p, nil
 }
 
 // transaction rewrites one transaction.
@@ -345,9 +265,6 @@ func (s *Units) selects(ctx context.Context, o *output, m image) (bool, error) {
 	}
 	s.args = s.args[:0]
 	for _, i := range w.deps {
-		if i >= len(m.view) { // looked up, for the row as it was
-			return false, fmt.Errorf("the condition reads the column %s, which is looked up and so not known of a row as it was", o.in[i].Name)
-		}
 		if m.view[i].Kind() == dfs.Absent {
 			return false, errImage(o.in[i].Name)
 		}
@@ -441,148 +358,4 @@ func (s *Units) finish(ctx context.Context, o *output, made dfs.Change) error {
 		return nil
 	}
 	return s.call(ctx, o)
-}
-
-// softly adds a change of a table whose deleted rows stay.
-func (s *Units) softly(o *output, made dfs.Change) {
-	when := s.committed
-	if when.IsZero() { // which would stand for MySQL's zero timestamp
-		when = time.Unix(1, 0)
-	}
-	deleted := func(row dfs.Row) dfs.Change {
-		c := made
-		c.Op, c.Part = dfs.Update, false
-		c.Before = row
-		c.Before[o.soft] = dfs.NullValue()
-		c.After = s.alloc(len(row))
-		copy(c.After, row)
-		c.After[o.soft] = dfs.TimestampValue(when, 6)
-		return c
-	}
-	// A row that was deleted may be in the place of one that comes, so that one
-	// is put over it.
-	put := func(row dfs.Row) dfs.Change {
-		c := made
-		c.Op, c.Part, c.Before, c.After = dfs.Insert, true, nil, row
-		c.After[o.soft] = dfs.NullValue()
-		return c
-	}
-	switch made.Op {
-	case dfs.Insert:
-		s.out = append(s.out, put(made.After))
-	case dfs.Delete:
-		s.out = append(s.out, deleted(made.Before))
-	default:
-		if sameKey(o.table, made.Before, made.After) {
-			made.Before[o.soft], made.After[o.soft] = dfs.NullValue(), dfs.NullValue()
-			s.out = append(s.out, made)
-			return
-		}
-		whole := s.alloc(len(made.After))
-		for i, v := range made.After {
-			if v.Kind() == dfs.Absent {
-				v = made.Before[i]
-			}
-			whole[i] = v
-		}
-		s.out = append(s.out, deleted(made.Before), put(whole))
-	}
-}
-
-// sameKey reports whether an update leaves the row its key.
-func sameKey(t *dfs.Table, before, after dfs.Row) bool {
-	for _, k := range t.Key {
-		if after[k] != before[k] && after[k].Kind() != dfs.Absent {
-			return false
-		}
-	}
-	return true
-}
-
-// byRows adds the difference between the rows that a RowFunc made of the row as
-// it was and makes of the row as it is.
-func (s *Units) byRows(ctx context.Context, o *output, made dfs.Change, was, is bool, before, after image) error {
-	var old, now []dfs.Row
-	var err error
-	if was {
-		if old, err = o.rows.run(ctx, s, o, before.view); err != nil {
-			return err
-		}
-	}
-	if is {
-		if now, err = o.rows.run(ctx, s, o, after.view); err != nil {
-			return err
-		}
-	}
-	pair := func(rows []dfs.Row, row dfs.Row) int {
-		if o.table.Key == nil && (len(old) != 1 || len(now) != 1) {
-			return -1
-		}
-		return o.find(rows, row)
-	}
-	for _, b := range slices.Backward(old) {
-		if pair(now, b) >= 0 {
-			continue
-		}
-		made.Op, made.Before, made.After = dfs.Delete, b, nil
-		if err := s.finish(ctx, o, made); err != nil {
-			return err
-		}
-	}
-	for _, a := range now {
-		made.Op, made.Before, made.After = dfs.Insert, nil, a
-		if i := pair(old, a); i >= 0 {
-			made.Op, made.Before = dfs.Update, old[i]
-		}
-		if err := s.finish(ctx, o, made); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// find returns the index of the row with the key of row, or -1; any row has the
-// key of a table without one.
-func (o *output) find(rows []dfs.Row, row dfs.Row) int {
-	return slices.IndexFunc(rows, func(r dfs.Row) bool { return sameKey(o.table, r, row) })
-}
-
-// fetch looks up what the batch needs, all keys together.
-func (s *Units) fetch(ctx context.Context, batch []*dfs.Transaction) error {
-	some := slices.ContainsFunc(s.units, func(u *unit) bool { return len(u.joins) > 0 })
-	if !some {
-		return nil
-	}
-	for _, tx := range batch {
-		for i := range tx.Changes {
-			c := &tx.Changes[i]
-			if c.Op != dfs.Insert && c.Op != dfs.Update {
-				continue
-			}
-			p, err := s.plan(c.Table)
-			if err != nil {
-				return err
-			}
-			if len(p.outs) == 0 {
-				continue
-			}
-			if err := checkRows(c); err != nil {
-				return err
-			}
-			view := s.overlay(c)
-			for _, o := range p.outs {
-				for k, j := range o.u.joins {
-					j.want(view, o.on[k])
-				}
-			}
-		}
-	}
-	for _, u := range s.units {
-		for i, j := range u.joins {
-			if err := j.fetch(ctx); err != nil {
-				return fmt.Errorf("unit %q, Lookups[%d]: %w", u.name, i, err)
-			}
-		}
-	}
-	return nil
 }

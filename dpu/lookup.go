@@ -3,6 +3,7 @@ package dpu
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dataflowsync/dfs"
@@ -212,4 +213,44 @@ func describe(row []dfs.Value, on []int) string {
 		b = row[i].Append(b)
 	}
 	return string(b)
+}
+
+// fetch looks up what the batch needs, all keys together.
+func (s *Units) fetch(ctx context.Context, batch []*dfs.Transaction) error {
+	some := slices.ContainsFunc(s.units, func(u *unit) bool { return len(u.joins) > 0 })
+	if !some {
+		return nil
+	}
+	for _, tx := range batch {
+		for i := range tx.Changes {
+			c := &tx.Changes[i]
+			if c.Op != dfs.Insert && c.Op != dfs.Update {
+				continue
+			}
+			p, err := s.plan(c.Table)
+			if err != nil {
+				return err
+			}
+			if len(p.outs) == 0 {
+				continue
+			}
+			if err := checkRows(c); err != nil {
+				return err
+			}
+			view := s.overlay(c)
+			for _, o := range p.outs {
+				for k, j := range o.u.joins {
+					j.want(view, o.on[k])
+				}
+			}
+		}
+	}
+	for _, u := range s.units {
+		for i, j := range u.joins {
+			if err := j.fetch(ctx); err != nil {
+				return fmt.Errorf("unit %q, Lookups[%d]: %w", u.name, i, err)
+			}
+		}
+	}
+	return nil
 }

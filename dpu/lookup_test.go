@@ -120,6 +120,8 @@ func TestLookupsThatFail(t *testing.T) {
 	require.ErrorIs(t, err, dfs.ErrTransient)
 	require.ErrorContains(t, run(dpu.Join{On: []string{"city"}}), "Lookups[0].Lookup: is nil")
 	require.ErrorContains(t, run(dpu.Join{Lookup: &cities{}, On: []string{"town"}}), "Lookups[0].On, of s.p: there is no column town")
+	_, err = dpu.New([]dpu.Unit{{From: "s.p", Where: dpu.Where{Expr: "name != nil"}, Lookups: []dpu.Join{{Lookup: &cities{}, On: []string{"city"}}}}}, &dpu.Options{Tables: s.Tables})
+	require.ErrorContains(t, err, "Where, of s.p: unknown name name")
 	require.ErrorContains(t, run(dpu.Join{Lookup: &cities{}}), "Lookups[0].On, of s.p: is empty")
 	require.ErrorContains(t, run(dpu.Join{Lookup: &cities{}, On: []string{"city"}, As: map[string]string{"name": "City"}}), "its column City has the name of another")
 }

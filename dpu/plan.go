@@ -156,7 +156,7 @@ func (b *builder) condition() {
 	w := &b.u.Where
 	switch {
 	case w.Expr != "":
-		e, err := compileExpr(w.Expr, b.in, true)
+		e, err := compileExpr(w.Expr, b.src.Columns, true)
 		if err != nil {
 			b.fault("Where", "%v", err)
 			return
@@ -167,7 +167,7 @@ func (b *builder) condition() {
 			return is, err
 		}}
 	case w.Func != nil:
-		b.where = &condition{deps: b.columns("Where.From", w.From, b.in), test: w.Func}
+		b.where = &condition{deps: b.columns("Where.From", w.From, b.src.Columns), test: w.Func}
 	}
 }
 

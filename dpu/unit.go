@@ -24,7 +24,8 @@ type Unit struct {
 	From string
 
 	// Match chooses the tables by a function instead. It must always give the
-	// same answer for the same table.
+	// same answer for the same table, also where that has no columns yet, as for
+	// statements that alter it.
 	Match func(t *dfs.Table) bool
 
 	// Also lets the units after this one have the rows too: so one table becomes
@@ -36,10 +37,12 @@ type Unit struct {
 	Where Where
 
 	// Lookups add columns that are found elsewhere. What comes after can use
-	// them like columns of the source.
+	// them like columns of the source. They are not known of a row as it was
+	// before an update, so Where does not see them, and Key cannot have them.
 	Lookups []Join
 
-	// Select lists the columns to keep. Default: all of the source's.
+	// Select lists the columns to keep, also of those that are looked up. Default:
+	// all.
 	Select []string
 
 	// Drop lists columns to leave out.
@@ -83,7 +86,7 @@ type Unit struct {
 	Part bool
 
 	// Rows makes the unit's rows by a function over Go structs: see MapRows. Then
-	// only Where, Lookups, Into, SoftDelete and Part may be set besides.
+	// only Where, Also, Into, SoftDelete, Part and Func may be set besides.
 	Rows *RowFunc
 
 	// Func, if set, is given each change that the rest of the unit has made, and

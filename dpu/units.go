@@ -131,8 +131,8 @@ func newUnit(index int, spec Unit, opts *Options) (*unit, error) {
 			fault("Drop", "the column %s is in Select too", name)
 		}
 	}
-	if spec.Rows != nil && (len(spec.Select)+len(spec.Drop)+len(spec.Columns)+len(spec.Mask)+len(spec.Cast)+len(spec.Rename)+len(spec.Key) > 0) {
-		fault("Rows", "makes all columns; leave out Select, Drop, Columns, Mask, Cast, Rename and Key")
+	if spec.Rows != nil && (len(spec.Lookups)+len(spec.Select)+len(spec.Drop)+len(spec.Columns)+len(spec.Mask)+len(spec.Cast)+len(spec.Rename)+len(spec.Key) > 0) {
+		fault("Rows", "makes all columns; leave out Lookups, Select, Drop, Columns, Mask, Cast, Rename and Key")
 	}
 	for i, j := range spec.Lookups {
 		switch {
