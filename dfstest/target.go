@@ -75,8 +75,10 @@ type draft struct {
 	own    map[string]bool // tables that are the draft's own copy
 }
 
+// draft begins a transaction. Drafts share the memory behind txs, since there is
+// one at a time, and the target's own is never written to.
 func (t *Target) draft() *draft {
-	return &draft{at: t.at, txs: slices.Clip(t.txs), tables: maps.Clone(t.tables), own: make(map[string]bool)}
+	return &draft{at: t.at, txs: t.txs, tables: maps.Clone(t.tables), own: make(map[string]bool)}
 }
 
 func (t *Target) take(d *draft) { t.at, t.txs, t.tables = d.at, d.txs, d.tables }
