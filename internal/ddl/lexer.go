@@ -28,8 +28,8 @@ func (t token) is(w string) bool {
 // punct reports whether t is the character c.
 func (t token) punct(c byte) bool { return t.kind == tokPunct && t.text[0] == c }
 
-// named reports whether t can be a name.
-func (t token) named() bool { return t.kind == tokWord || t.kind == tokName }
+// named reports whether t can be a name, which is never empty.
+func (t token) named() bool { return t.kind == tokWord || t.kind == tokName && t.text != "" }
 
 // A lexer cuts a statement into tokens as the server does. Comments are left
 // out, but the content of /*! and /*M! comments is code if the server ran it.
@@ -39,6 +39,7 @@ type lexer struct {
 	pos  int
 	open int  // /*! comments that are open
 	dot  bool // the last token was a dot, so that digits begin a name
+	torn bool // a quote has no end, which no server takes: the mode is not the right one
 }
 
 // next returns the next token, and one of kind tokEnd after the last. It never
@@ -222,7 +223,7 @@ func (l *lexer) quoted(q byte) token {
 			l.pos++
 		}
 		if l.pos >= len(l.s) {
-			l.pos = len(l.s)
+			l.pos, l.torn = len(l.s), true
 			return token{tokName, l.s[at+1:], at, l.pos}
 		}
 		l.pos++
@@ -253,6 +254,6 @@ func (l *lexer) string(q byte) token {
 			l.pos++
 		}
 	}
-	l.pos = len(l.s)
+	l.pos, l.torn = len(l.s), true
 	return token{tokString, l.s[at:], at, l.pos}
 }

@@ -189,22 +189,22 @@ func (p *parser) union() {
 // schema.table.column, schema.function(.
 func (p *parser) chain(in setting) {
 	first := p.tok
-	if !p.advance().punct('.') {
+	if !p.advance().punct('.') || slices.ContainsFunc(notAliases[:], first.is) {
 		return
 	}
-	dot := p.tok
 	second := p.advance()
 	if !second.named() && !second.punct('*') {
 		return
 	}
+	column := second
 	third := p.advance()
 	switch {
 	case third.punct('.'):
-		dot = third
-		p.advance()
-		if p.tok.named() || p.tok.punct('*') {
-			p.advance()
+		column = p.advance()
+		if !column.named() && !column.punct('*') {
+			return
 		}
+		p.advance()
 		if in == inQuery {
 			p.s.Refs = append(p.s.Refs, Ref{Table: Table{p.textOf(first), p.textOf(second)}, From: first.at, To: second.end, Role: Qualifier})
 		}
@@ -213,7 +213,7 @@ func (p *parser) chain(in setting) {
 		return
 	}
 	if in == inTable {
-		p.s.drops = append(p.s.drops, span{first.at, dot.end})
+		p.s.drops = append(p.s.drops, qualified{span{first.at, column.at}, column})
 	}
 }
 

@@ -31,7 +31,12 @@ func (s *Statement) Rewrite(f func(Ref) Table) (string, error) {
 	}
 	var edits []edit
 	for _, d := range s.drops {
-		edits = append(edits, edit{d, ""})
+		// Behind a dot, a keyword is a name.
+		if d.column.kind == tokWord {
+			edits = append(edits, edit{d.span, "`"}, edit{span{d.column.end, d.column.end}, "`"})
+		} else {
+			edits = append(edits, edit{d.span, ""})
+		}
 	}
 	now := make([]Table, len(s.Refs))
 	for i, r := range s.Refs {
@@ -76,7 +81,14 @@ func (s *Statement) Rewrite(f func(Ref) Table) (string, error) {
 			return fail(fmt.Errorf("names overlap at %q", s.Text[e.from:e.to]))
 		}
 		b.WriteString(s.Text[done:e.from])
+		// Two quotes side by side would be one quote within a name.
+		if text != "" && e.from > 0 && s.Text[e.from-1] == '`' {
+			b.WriteByte(' ')
+		}
 		b.WriteString(text)
+		if text != "" && e.to < len(s.Text) && s.Text[e.to] == '`' {
+			b.WriteByte(' ')
+		}
 		done = e.to
 	}
 	b.WriteString(s.Text[done:])

@@ -147,15 +147,21 @@ type Statement struct {
 	IfNotExists bool
 
 	mode    Mode
-	body    int    // where in Text the definition begins, behind the name; for DROP INDEX at the index's
-	open    int    // comments that are open there
-	like    bool   // CREATE TABLE ... LIKE
-	drops   []span // qualifiers of columns in the definition of a table
-	obscure bool   // a name is in a character set that is not understood
-	fault   string // why it cannot be rewritten, or empty
+	body    int         // where in Text the definition begins, behind the name; for DROP INDEX at the index's
+	open    int         // comments that are open there
+	like    bool        // CREATE TABLE ... LIKE
+	drops   []qualified // qualifiers of columns in the definition of a table
+	obscure bool        // a name is in a character set that is not understood
+	fault   string      // why it cannot be rewritten, or empty
 }
 
 type span struct{ from, to int }
+
+// A qualified column has the names of a schema and a table in front.
+type qualified struct {
+	span   // of these names, with their dots
+	column token
+}
 
 // clone returns a copy that shares no memory with s but what is never changed.
 func (s *Statement) clone() *Statement {
