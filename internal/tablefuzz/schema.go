@@ -114,7 +114,7 @@ func (d *designer) column(i int) column {
 	// Servers store values without bytes as the implicit default of these, and
 	// take none.
 	switch c.sql {
-	case "VECTOR(4)", "GEOMETRY", "POINT":
+	case "VECTOR(4)", "GEOMETRY", "POINT", "JSON":
 		c.nullable = true
 	}
 	if !c.noDef && !c.json && r.IntN(6) == 0 && c.integer {
