@@ -131,11 +131,12 @@ func (s *Source) chooseID(ctx context.Context, own string) ([]Fault, error) {
 		query = "SHOW REPLICAS"
 	}
 	err := eachRow(ctx, s.db, query, func(v []sql.NullString) { used[v[0].String] = true })
-	if _, denied := errorCode(err); err != nil && !denied {
+	if _, denied := errorCode(err); err != nil && !denied && !errors.Is(err, errMalformed) {
 		return nil, err
 	}
 	// An account that may not see the replicas is told by checkGrants what it
-	// lacks, or it is MariaDB's, where reading does not need that right.
+	// lacks, or it is MariaDB's, where reading does not need that right. And of a
+	// malformed answer the ids that could be read must do.
 	free := func() (id uint32) {
 		for id == 0 || used[strconv.FormatUint(uint64(id), 10)] {
 			id = 1<<30 + rand.Uint32N(1<<30)

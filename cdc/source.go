@@ -391,8 +391,19 @@ func (s *Source) logEnd(ctx context.Context, p *position) error {
 	return errors.Join(mark(err), bad)
 }
 
+// errMalformed says that a server's answer was not to be read to its end.
+var errMalformed = errors.New("the server's answer is malformed")
+
 // eachRow runs a query and calls f with the columns of each row, as text.
-func eachRow(ctx context.Context, db *sql.DB, query string, f func([]sql.NullString)) error {
+func eachRow(ctx context.Context, db *sql.DB, query string, f func([]sql.NullString)) (err error) {
+	// The driver takes for granted that a row has all of its columns. That of
+	// SHOW SLAVE HOSTS in MySQL 5.6 has not, if a replica gave no @slave_uuid or
+	// is just going (seen with 5.6.24).
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("cdc: %s: %w: %v", query, errMalformed, p)
+		}
+	}()
 	rows, err := db.QueryContext(ctx, query)
 	if err != nil {
 		return fmt.Errorf("cdc: %s: %w", query, err)
