@@ -11,15 +11,24 @@ import (
 	"github.com/dataflowsync/dfs"
 )
 
-// tablesInFiles is Tables for files: the followed tables of which the last two
-// files have rows, as the latest of these describe them. Where the log does not
-// name columns there is nothing to tell.
+// tablesInFiles is Tables for files: the followed tables of Options.Schema, and
+// those of which the last two files have rows, as the latest of these describe
+// them. Where the log does not name columns its rows tell nothing.
 func (s *Source) tablesInFiles(ctx context.Context) ([]*dfs.Table, error) {
 	list, err := listLogs(s.paths)
 	if err != nil {
 		return nil, fmt.Errorf("cdc: %w", err)
 	}
 	found := make(map[tableName]*dfs.Table)
+	c, err := s.openCatalog("")
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range c.tables.Tables() {
+		if s.filter.follows(t.Schema, t.Name) {
+			found[tableName{t.Schema, t.Name}] = t
+		}
+	}
 	for _, p := range list[max(0, len(list)-2):] {
 		if err := s.tablesInFile(ctx, p, found); err != nil {
 			return nil, err

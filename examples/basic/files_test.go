@@ -99,10 +99,24 @@ func (e *env) requireSame(t *testing.T) {
 // TestFilesOfARunningServer applies what was copied while the server wrote it,
 // then a later copy, and at last the whole log.
 func TestFilesOfARunningServer(t *testing.T) {
-	for _, kind := range []testenv.Kind{testenv.MySQL97, testenv.MariaDB} {
+	for _, kind := range testenv.Kinds() {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
-			e, config := filesEnv(t, kind, "")
+			more := ""
+			if kind == testenv.MySQL56 {
+				more = ", schema_file: schema.sql" // its log names no columns
+			}
+			e, config := filesEnv(t, kind, more)
+			if more != "" {
+				copyLog(t, e.source, filepath.Join(e.dir, "log"))
+				code, out := e.basic(t, "check", "-c", config)
+				require.Equal(t, 3, code, out)
+				require.Contains(t, out, "dfs.yaml:2: source.schema_file: open ")
+				require.NoError(t, os.WriteFile(filepath.Join(e.dir, "schema.sql"), []byte(
+					"CREATE DATABASE `shop` /*!40100 DEFAULT CHARACTER SET latin1 */;\nUSE `shop`;\n"+
+						"CREATE TABLE `t` (`id` int(11) NOT NULL, `s` text, `d` decimal(20,2) DEFAULT NULL,\n"+
+						"`at` datetime(6) DEFAULT NULL, PRIMARY KEY (`id`)) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4;\n"), 0o600))
+			}
 			work := beBusy(t, e.source)
 			db := e.target.DB(t)
 			seen := -1

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"regexp"
 	"slices"
 
@@ -34,6 +35,14 @@ func sourceOptions(c *config.Config, log *slog.Logger) *cdc.Options {
 
 // openSource opens the server or the files that changes come from.
 func openSource(ctx context.Context, c *config.Config, o *cdc.Options) (*cdc.Source, error) {
+	if c.Source.SchemaFile != "" {
+		b, err := os.ReadFile(c.Source.SchemaFile)
+		if err != nil {
+			return nil, fmt.Errorf("%s: source.schema_file: %w; write one by mysqldump --no-data --databases, or leave the key out",
+				c.Where("source.schema_file"), err)
+		}
+		o.Schema = string(b)
+	}
 	if len(c.Source.Files) > 0 {
 		return cdc.OpenFiles(ctx, c.Source.Files, o)
 	}

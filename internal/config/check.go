@@ -40,6 +40,7 @@ func (c *Config) check(d *decoder) {
 		d.fault(line, "queue.path is missing; name the file, or leave the whole queue out")
 	}
 	c.Queue.Path = resolve(dir, c.Queue.Path)
+	c.Source.SchemaFile = resolve(dir, c.Source.SchemaFile)
 	d.negative("queue.max_bytes", c.Queue.MaxBytes < 0)
 	d.negative("queue.keep", c.Queue.Keep < 0)
 

@@ -74,7 +74,8 @@ type Source struct {
 	MaxPart     Size          `yaml:"max_part"`
 	Buffer      Size          `yaml:"buffer"`
 
-	TrustColumnNames bool `yaml:"trust_column_names"`
+	SchemaFile       string `yaml:"schema_file"` // CREATE TABLE statements, as mysqldump --no-data --databases writes them
+	TrustColumnNames bool   `yaml:"trust_column_names"`
 }
 
 // Queue is the file between source and target.

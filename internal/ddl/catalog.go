@@ -65,6 +65,18 @@ func (c *Catalog) entry(n Table) (e tableEntry, known bool) {
 	return e, known || s.only
 }
 
+// Tables returns the tables that are known to exist, in no order.
+func (c *Catalog) Tables() (list []*dfs.Table) {
+	for _, s := range c.schemas {
+		for _, e := range s.tables {
+			if e.table != nil {
+				list = append(list, e.table)
+			}
+		}
+	}
+	return list
+}
+
 // Set says what a table looks like. Afterwards nothing may change t. The
 // collation is the table's default, TABLE_COLLATION in information_schema.tables:
 // if it is empty, a text column that is added to the table without a character
