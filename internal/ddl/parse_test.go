@@ -64,7 +64,7 @@ func TestParse(t *testing.T) {
 		{text: "CREATE TABLE `x`.`REFERENCES` (`REFERENCES` int)", want: "create table: x.REFERENCES"},
 		{text: `CREATE TABLE "t" (a int)`, want: "create table: ?"},
 		{text: `CREATE TABLE "t""u" (a int)`, mode: Mode{ANSIQuotes: true}, want: `create table: d.t"u`},
-		{text: `CREATE TABLE t (a int COMMENT '\', b int COMMENT ' REFERENCES p')`, want: "create table: d.t | parent d.p"},
+		{text: `CREATE TABLE t (a int COMMENT '\', b int COMMENT ' REFERENCES p')`, want: "create table: d.t ? | parent d.p"},
 		{text: `CREATE TABLE t (a int COMMENT '\', b int COMMENT ' REFERENCES p')`, mode: Mode{NoBackslashEscapes: true}, want: "create table: d.t"},
 		{text: "CREATE TEMPORARY TABLE t (a int)", want: "create table, temporary: d.t"},
 		{text: "DROP /*!40005 TEMPORARY */ TABLE IF EXISTS `t`", want: "drop table, temporary, if exists: d.t"},
