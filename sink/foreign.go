@@ -15,53 +15,76 @@ import (
 // deletes: once as the child, and again at the end (seen with 9.7.4). No row can
 // be deleted twice without an insert, or an update to its key, in between; so
 // this does not hide that the target lacks the row, which the first of the two
-// would find out. Tables without a primary key may have equal rows, and keep all.
+// would find out. Tables without a primary key may have equal rows, and keep all,
+// as do parts of rows, of which several have one key.
 func once(list []item) []item {
-	type place struct {
-		seq uint64
-		key string
-	}
-	gone := make(map[place]bool)
-	var b []byte
-	name := func(it item, row dfs.Row) (place, bool) {
-		b = append(b[:0], it.c.Table.String()...)
-		for _, i := range it.c.Table.Key {
-			if i >= len(row) || row[i].Kind() == dfs.Absent {
-				return place{}, false
-			}
-			v := row[i].String()
-			b = fmt.Appendf(b, " %d:%s", len(v), v)
-		}
-		return place{it.tx.Seq, string(b)}, true
-	}
 	deletes := 0
 	for i := range list {
-		if c := list[i].c; c.NoForeignKeys && c.Op == dfs.Delete && c.Table.Key != nil {
+		if deletesAlone(list[i].c) {
 			deletes++
 		}
 	}
 	if deletes < 2 {
 		return list
 	}
+	type place struct {
+		seq   uint64
+		table string
+	}
+	gone := make(map[place]map[string]bool)
 	out := list[:0]
 	for _, it := range list {
-		row := it.c.After
-		if it.c.Op == dfs.Delete {
-			row = it.c.Before
-		}
-		if at, ok := name(it, row); ok && it.c.Table.Key != nil {
-			if it.c.Op != dfs.Delete {
-				delete(gone, at)
-			} else if it.c.NoForeignKeys {
-				if gone[at] {
-					continue
-				}
-				gone[at] = true
-			}
-		}
 		out = append(out, it)
+		c := it.c
+		if c.Op == dfs.DDL || c.Table == nil || c.Table.Key == nil {
+			continue
+		}
+		at := place{it.tx.Seq, c.Table.String()}
+		keys := gone[at]
+		if c.Op != dfs.Delete {
+			row := c.After
+			if c.Op == dfs.Update {
+				row = overlay(c.Before, c.After)
+			}
+			if key, ok := keyText(c.Table, row); ok {
+				delete(keys, key)
+			} else {
+				delete(gone, at) // it may be the key of any of them
+			}
+			continue
+		}
+		key, ok := keyText(c.Table, c.Before)
+		switch {
+		case !ok || !deletesAlone(c):
+		case keys[key]:
+			out = out[:len(out)-1]
+		case keys == nil:
+			gone[at] = map[string]bool{key: true}
+		default:
+			keys[key] = true
+		}
 	}
 	return out
+}
+
+// deletesAlone reports whether c deletes a whole row of a table with a key, and
+// nothing else.
+func deletesAlone(c *dfs.Change) bool {
+	return c.Op == dfs.Delete && c.NoForeignKeys && !c.Part && c.Table.Key != nil
+}
+
+// keyText returns the primary key of a row, and false if the row lacks a part of
+// it. Keys of different values have different texts.
+func keyText(t *dfs.Table, row dfs.Row) (string, bool) {
+	var b []byte
+	for _, i := range t.Key {
+		if i >= len(row) || row[i].Kind() == dfs.Absent {
+			return "", false
+		}
+		v := row[i].String()
+		b = fmt.Appendf(b, " %d:%s", len(v), v)
+	}
+	return string(b), true
 }
 
 // loadDepth finds out whether a delete of t's rows goes on over three foreign

@@ -30,4 +30,16 @@ func TestARowIsDeletedOnceInATransaction(t *testing.T) {
 	two := d(keyed, row(1, 1))
 	two.NoForeignKeys = false
 	require.Equal(t, 2, count(tx(1, two, two)), "a log that does not act upon foreign keys has no such deletes")
+
+	wide := &dfs.Table{Schema: "s", Name: "w", Key: []int{0, 1}, Columns: keyed.Columns}
+	sparse := func(a, b dfs.Value) dfs.Change { return change(dfs.Update, wide, row(1, 3), dfs.Row{a, b}) }
+	absent := dfs.AbsentValue()
+	require.Equal(t, 3, count(tx(1, d(wide, row(1, 2)), sparse(absent, dfs.IntValue(2)), d(wide, row(1, 2)))), "moved there, logged without what is as it was")
+	require.Equal(t, 2, count(tx(1, d(wide, row(1, 2)), sparse(absent, dfs.IntValue(4)), d(wide, row(1, 2)))), "moved elsewhere")
+	unsure := change(dfs.Update, wide, dfs.Row{dfs.IntValue(1), absent}, dfs.Row{dfs.IntValue(1), absent})
+	require.Equal(t, 3, count(tx(1, d(wide, row(1, 2)), unsure, d(wide, row(1, 2)))), "what was updated is not known")
+
+	part := d(keyed, row(1, 1))
+	part.Part = true
+	require.Equal(t, 2, count(tx(1, part, part)), "two parts of a row")
 }
