@@ -92,10 +92,10 @@ func (c *Catalog) set(n Table, e tableEntry) {
 	case ok && old.table == nil && e.table != nil:
 		c.absent--
 	case (!ok || old.table != nil) && e.table == nil:
-		if c.absent++; c.absent > maxAbsent {
+		if c.absent == maxAbsent {
 			c.forgetAbsent()
-			return
 		}
+		c.absent++
 	}
 	s.tables[strings.Clone(c.key(n.Name))] = e
 }

@@ -100,6 +100,18 @@ func TestNamesOfDroppedTablesAreBounded(t *testing.T) {
 		apply(&c, Mode{}, fmt.Sprintf("DROP TABLE t%d", i))
 		require.LessOrEqual(t, len(c.schemas["d"].tables), maxAbsent)
 	}
+	for _, gone := range []string{"DROP TABLE t", "RENAME TABLE t TO u", "ALTER TABLE t RENAME u"} {
+		var c Catalog
+		apply(&c, Mode{}, "CREATE TABLE t (a INT, b INT)")
+		for i := range maxAbsent {
+			apply(&c, Mode{}, fmt.Sprintf("DROP TABLE t%d", i))
+		}
+		apply(&c, Mode{}, gone)
+		require.Equal(t, "-", names(&c, "t"), gone)
+		require.Equal(t, 1, c.absent, "the others are forgotten")
+		apply(&c, Mode{}, "CREATE TABLE IF NOT EXISTS t (b INT, a INT)")
+		require.Equal(t, "b a", names(&c, "t"), gone)
+	}
 }
 
 func TestDamagedCatalogIsAnError(t *testing.T) {
