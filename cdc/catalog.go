@@ -199,10 +199,7 @@ func (a *assembler) evolve(e event, q query, s *ddl.Statement, session *dfs.Sess
 	clear(c.records)
 	clear(a.maps)
 	a.last = nil
-	// A statement that failed halfway has an error code. What it has done is not
-	// known, but for a DROP TABLE: there one of the tables was missing.
-	failed := binary.LittleEndian.Uint16(e.body()[9:]) != 0 && s.Kind != ddl.DropTable
-	if s.Settled && (failed || int64(e.time()) <= c.asked && !absolute(s)) {
+	if s.Settled && (q.halfway(s) || int64(e.time()) <= c.asked && !absolute(s)) {
 		for _, t := range s.Tables {
 			c.forget(t)
 		}

@@ -131,6 +131,7 @@ func checkEvent(b []byte, sum bool) (event, error) {
 // A query is what a query event says.
 type query struct {
 	took   uint32 // seconds from the event's time until it was made
+	failed uint16 // the error that the statement ended with, after it had done a part; or 0
 	schema string
 	text   string
 	vars   []byte // status variables; see session
@@ -146,6 +147,7 @@ func parseQuery(e event) (q query, err error) {
 		q.took = 0 // less than nothing: a clock was set back
 	}
 	schema := int(b[8])
+	q.failed = binary.LittleEndian.Uint16(b[9:])
 	vars := int(binary.LittleEndian.Uint16(b[11:]))
 	b = b[13:]
 	if len(b) < vars+schema+1 {

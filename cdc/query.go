@@ -117,6 +117,14 @@ func (a *assembler) concerned(s *ddl.Statement, q query) bool {
 	return false
 }
 
+// halfway reports whether a statement has done only a part of what it says. A DROP
+// that found one of its tables or views missing has dropped the others.
+func (q *query) halfway(s *ddl.Statement) bool {
+	const badTable = 1051 // ER_BAD_TABLE_ERROR
+	missing := q.failed == badTable && (s.Kind == ddl.DropTable || s.Kind == ddl.DropView)
+	return q.failed != 0 && !missing
+}
+
 // ddl handles a statement that may alter tables.
 func (a *assembler) ddl(e event, s *ddl.Statement, q query) error {
 	session := q.session(e, a.src.maria)
@@ -130,8 +138,15 @@ func (a *assembler) ddl(e event, s *ddl.Statement, q query) error {
 			return err
 		}
 	}
-	if a.skipTo > 0 {
+	switch {
+	case a.skipTo > 0:
 		return nil
+	case s.Selects:
+		return a.refuse(e, "a CREATE TABLE ... SELECT was logged as a statement, without its rows",
+			"set binlog_format=ROW on the source, for running sessions too")
+	case q.halfway(s):
+		return a.refuse(e, fmt.Sprintf("the statement %.80q ended with error %d on the source after it had done a part of its work, and which part is not known", s.Text, q.failed),
+			"compare its tables on source and target")
 	}
 	t := &dfs.Table{Schema: q.schema}
 	if s.Settled && len(s.Tables) == 1 {

@@ -60,3 +60,38 @@ func logEnd(t *testing.T, srv *testenv.Server) string {
 	require.NoError(t, srv.DB(t).QueryRow("SHOW BINARY LOG STATUS").Scan(&file, &pos, &rest, &rest, &rest))
 	return file + ":" + pos
 }
+
+// What a session logs as statements comes with neither rows nor a promise that a
+// target does the same.
+func TestStatementsThatATargetCannotRunAsTheSourceDid(t *testing.T) {
+	for _, kind := range testenv.Kinds() {
+		srv := testenv.Shared(t, kind)
+		s := srv.Schema(t)
+		srv.Exec(t, "CREATE TABLE "+s+".a (id int PRIMARY KEY)", "INSERT INTO "+s+".a VALUES (1), (2)",
+			"CREATE TABLE "+s+".x (id int PRIMARY KEY)", "CREATE TABLE "+s+".p (id int PRIMARY KEY) ENGINE=InnoDB",
+			"CREATE TABLE "+s+".c (id int PRIMARY KEY, p int, FOREIGN KEY (p) REFERENCES "+s+".p (id)) ENGINE=InnoDB")
+		o := &cdc.Options{Tables: []string{s + ".*"}}
+		src := open(t, srv.DSN(""), o)
+		st, _ := begin(t, src)
+		var bad *cdc.EventError
+		if kind != testenv.MySQL56 { // which forbids it where it has GTIDs
+			session(t, srv, "USE "+s, "SET binlog_format=STATEMENT", "CREATE TABLE b SELECT * FROM a")
+			require.ErrorAs(t, ended(t, st), &bad, kind)
+			require.Contains(t, bad.What, "SELECT was logged as a statement")
+		}
+
+		st, _ = begin(t, open(t, srv.DSN(""), o))
+		_, err := srv.DB(t).Exec("DROP TABLE " + s + ".x, " + s + ".p")
+		require.Error(t, err)
+		session(t, srv, "USE "+s, "INSERT INTO c VALUES (1, NULL)")
+		if kind == testenv.MySQL56 {
+			// The others log what they have dropped, or drop nothing.
+			require.ErrorAs(t, ended(t, st), &bad)
+			require.Contains(t, bad.What, "ended with error 1217")
+			continue
+		}
+		for _, tx := range readN(t, src, st, map[testenv.Kind]int{testenv.MySQL97: 1, testenv.MariaDB: 2}[kind]) {
+			require.NotContains(t, said(tx), "`p`")
+		}
+	}
+}

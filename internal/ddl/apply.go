@@ -197,6 +197,10 @@ func (c *Catalog) createTable(s *Statement, d *dialect) {
 			return
 		}
 	}
+	if s.Selects {
+		c.Forget(name.Schema, name.Name)
+		return
+	}
 	if len(s.Refs) == 2 && s.Refs[1].Role == Source && s.like {
 		from, known := c.entry(s.Refs[1].Table)
 		if !known || from.table == nil {

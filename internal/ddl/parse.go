@@ -12,6 +12,7 @@ func Parse(text, schema string, m Mode) Statement {
 	p := parser{lex: lexer{s: text, mode: &m}, schema: schema, s: &s}
 	p.advance()
 	p.statement()
+	s.Selects = s.Kind == CreateTable && s.selects()
 	if s.obscure || p.lex.torn {
 		s.Settled = false
 	}

@@ -300,3 +300,36 @@ func TestCharacterSetOfTheText(t *testing.T) {
 	s = Parse("DROP TABLE \x81\x40", "d", Mode{Charset: "gbk"})
 	require.False(t, s.Settled)
 }
+
+func TestCreateTableThatSelects(t *testing.T) {
+	for text, want := range map[string]bool{
+		"CREATE TABLE t SELECT 1 AS b":                                                           true,
+		"CREATE TABLE t (a INT) AS SELECT 1 AS b":                                                true,
+		"CREATE TABLE t (a INT) (SELECT 1 AS b)":                                                 true,
+		"CREATE TABLE t ((SELECT 1) UNION (SELECT 2))":                                           true,
+		"CREATE TABLE t (a INT) REPLACE SELECT 1 AS a":                                           true,
+		"CREATE TABLE t AS TABLE u":                                                              true,
+		"CREATE TABLE t VALUES (1), (2)":                                                         true,
+		"CREATE TABLE t AS VALUES ROW(1, 2)":                                                     true,
+		"CREATE TABLE t AS WITH c AS (TABLE u) TABLE c":                                          true,
+		"CREATE TABLE IF NOT EXISTS t /*!50000 SELECT*/ 1":                                       true,
+		"CREATE TABLE t (a INT) PARTITION BY HASH(a) PARTITIONS 4 SELECT 1 AS b, 2 AS a":         true,
+		"SET STATEMENT max_statement_time=1 FOR CREATE TABLE t SELECT 1 AS b":                    true,
+		"CREATE TABLE t (`select` INT, `table` INT COMMENT 'select', x.select INT) /* SELECT */": false,
+		"CREATE TABLE t LIKE u":                                                                  false,
+		"CREATE TABLE t (a INT) PARTITION BY RANGE (a) (PARTITION p VALUES LESS THAN (1))":       false,
+		"CREATE TABLE t (a INT) PARTITION BY LIST (a) (PARTITION p VALUES IN (1, 2))":            false,
+		"CREATE TABLE t (a INT) START TRANSACTION":                                               false,
+		"CREATE VIEW t AS SELECT 1":                                                              false,
+	} {
+		s := Parse(text, "d", Mode{})
+		require.Equal(t, want, s.Selects, text)
+		if want {
+			var c Catalog
+			c.SetSchema("d", "utf8mb4_general_ci")
+			c.Apply(&s, nil)
+			_, known := c.Table("d", "t")
+			require.False(t, known, "it has columns that %s does not list", text)
+		}
+	}
+}

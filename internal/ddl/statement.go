@@ -141,8 +141,13 @@ type Statement struct {
 
 	// Temporary says that a CREATE or DROP TABLE is about tables of one session
 	// alone. Their rows are in no log.
-	Temporary   bool
-	OrReplace   bool
+	Temporary bool
+	OrReplace bool
+
+	// Selects says that a CREATE TABLE fills its table from a query, and so adds
+	// rows, and columns that it does not list.
+	Selects bool
+
 	IfExists    bool
 	IfNotExists bool
 

@@ -77,3 +77,28 @@ func (p *parser) alterTable() {
 		p.advance()
 	}
 }
+
+// selects reports whether a CREATE TABLE has a query. The words that begin one are
+// reserved, and no other clause has them: neither defaults nor generated columns
+// nor partitions can hold a subquery.
+func (s *Statement) selects() bool {
+	mode := s.mode
+	l := lexer{s: s.Text, mode: &mode}
+	var last token
+	named := false // the TABLE of CREATE TABLE is behind
+	for t := l.next(); t.kind != tokEnd; last, t = t, l.next() {
+		switch {
+		case last.punct('.'):
+		case t.is("TABLE") && !named:
+			named = true
+		case t.is("SELECT"), t.is("TABLE"):
+			return true
+		case t.is("VALUES"):
+			ahead := l
+			if next := ahead.next(); !next.is("LESS") && !next.is("IN") {
+				return true
+			}
+		}
+	}
+	return false
+}
