@@ -115,8 +115,9 @@ type Change struct {
 	Before Row    // nil for Insert
 	After  Row    // nil for Delete; both may have Absent values, see Row
 
-	// Query is the statement, for DDL: its bytes as they were logged, in the
-	// character set that the source's session had for them.
+	// Query is the statement, for DDL, in the character set that the source's
+	// session had for it. It means the same to every server: what the source ran
+	// of comments such as /*!80016 ... */ is code, and what it did not is left out.
 	Query   string
 	Session *Session // what the meaning of Query depends on; nil if not known
 

@@ -65,6 +65,8 @@ type assembler struct {
 	off  uint64
 	end  uint64 // the place at which the event ends that is being handled; 0 if only the event tells
 
+	version string // of the server that wrote the file
+
 	tx      transaction
 	txNum   uint64 // counts transactions
 	partNum uint64 // counts parts
@@ -153,7 +155,11 @@ func (a *assembler) handle(ctx context.Context, e event, inner bool) error {
 			a.at.set = set
 		}
 		return nil
-	case evStop, evIntvar, evAppendBlock, evDeleteFile, evRand, evUserVar, evFormat, evBeginLoad,
+	case evFormat:
+		f, err := parseFormat(e)
+		a.version = f.version
+		return err
+	case evStop, evIntvar, evAppendBlock, evDeleteFile, evRand, evUserVar, evBeginLoad,
 		evHeartbeat, evHeartbeat2, evIgnorable, evRowsQuery, evTxContext, evViewChange,
 		evCheckpoint, evMariaGTIDList, evStartEncryption:
 		return nil

@@ -145,7 +145,10 @@ func (f *fileEvents) pass(e event) (event, error) {
 		}
 	}
 	switch kind {
-	case evFormat, evHeartbeat, evHeartbeat2:
+	case evFormat:
+		a.version = f.log.version
+		return nil, nil
+	case evHeartbeat, evHeartbeat2:
 		return nil, nil
 	case evRotate:
 		// It names the next file, or in a relay log one of another server.

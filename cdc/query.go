@@ -14,7 +14,8 @@ func (a *assembler) query(e event, q query) error {
 	if q.text == "BEGIN" {
 		return a.begin(e)
 	}
-	s := ddl.Parse(q.text, q.schema, a.mode(e, q))
+	mode := a.mode(e, q)
+	s := ddl.Parse(ddl.Plain(q.text, mode), q.schema, mode)
 	switch s.Kind {
 	case ddl.Begin:
 		return a.begin(e)
@@ -85,9 +86,10 @@ func (a *assembler) begin(e event) error {
 	return nil
 }
 
-// mode says how to read the text of a query.
+// mode says how to read the text of a query: as the server did that wrote it into
+// the log, which may have another version by now.
 func (a *assembler) mode(e event, q query) ddl.Mode {
-	m := ddl.Mode{MariaDB: a.src.maria, Version: versionNumber(a.src.version)}
+	m := ddl.Mode{MariaDB: a.src.maria, Version: versionNumber(a.version)}
 	for _, v := range q.session(e, a.src.maria).Vars {
 		switch v.Name {
 		case "sql_mode":

@@ -204,7 +204,7 @@ func (s *Source) newStream(at *position, fix bool, state string) (*Stream, error
 	c.changed = c.changed || fix && state != ""
 	st := &Stream{src: s, sent: time.Now(), fix: fix, begun: fix}
 	st.asm = assembler{
-		src: s, at: *at, file: at.file, off: at.pos, catalog: c,
+		src: s, at: *at, file: at.file, off: at.pos, version: s.version, catalog: c,
 		maps: make(map[uint64]*tableMap), out: st.emit,
 	}
 	return st, nil

@@ -1,6 +1,9 @@
 package ddl
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // tokenKind is what a token of a statement is.
 type tokenKind uint8
@@ -37,9 +40,21 @@ type lexer struct {
 	s    string
 	mode *Mode
 	pos  int
-	open int  // /*! comments that are open
+	open bool // in a /*! comment that is code; the first */ ends it, also if others began in it
 	dot  bool // the last token was a dot, so that digits begin a name
 	torn bool // a quote has no end, which no server takes: the mode is not the right one
+
+	// versions are the places of what opens and closes comments that are code, and
+	// of those that are none though another server may run them. They are kept if
+	// it is not nil.
+	versions []span
+}
+
+// note keeps the place from at to here.
+func (l *lexer) note(at int) {
+	if l.versions != nil {
+		l.versions = append(l.versions, span{at, l.pos})
+	}
 }
 
 // next returns the next token, and one of kind tokEnd after the last. It never
@@ -57,9 +72,10 @@ func (l *lexer) next() token {
 			l.line()
 		case c == '/' && strings.HasPrefix(l.s[l.pos:], "/*"):
 			l.comment()
-		case c == '*' && l.open > 0 && strings.HasPrefix(l.s[l.pos:], "*/"):
+		case c == '*' && l.open && strings.HasPrefix(l.s[l.pos:], "*/"):
 			l.pos += 2
-			l.open--
+			l.open = false
+			l.note(l.pos - 2)
 		case c == '`' || c == '"' && l.mode.ANSIQuotes:
 			return l.quoted(c)
 		case c == '\'' || c == '"':
@@ -95,23 +111,38 @@ func (l *lexer) line() {
 
 // comment reads the beginning of a comment that is code, or all of another.
 //
-// A version is of 5 or 6 digits (sql_lex.cc), and comes before code for servers
-// of that version or later. MariaDB leaves out versions 5.7 to 9.99 unless the
-// comment begins with /*M!, since they mean MySQL.
+// A version comes before code for servers of that version or later (sql_lex.cc).
+// It is of 5 digits; MariaDB and MySQL from 8.0 on take a sixth to it. MariaDB
+// leaves out versions 5.7 to 9.99 unless the comment begins with /*M!, since they
+// mean MySQL.
 func (l *lexer) comment() {
+	at := l.pos
 	rest := l.s[l.pos+2:]
 	maria := strings.HasPrefix(rest, "M!")
 	if !maria && !strings.HasPrefix(rest, "!") || maria && !l.mode.MariaDB && l.mode.Version != 0 {
 		l.pos += 2
-		l.plainComment(0)
+		switch {
+		case l.passedOver():
+			l.note(at)
+		case maria:
+			l.plainComment(0)
+			l.note(at)
+		default:
+			l.plainComment(0)
+		}
 		return
 	}
 	n := 3
 	if maria {
 		n = 4
 	}
+	known := l.mode.Version != 0
+	most := 6
+	if known && !l.mode.MariaDB && l.mode.Version < 80000 {
+		most = 5
+	}
 	version, digits := 0, 0
-	for l.pos+n+digits < len(l.s) && digits < 6 {
+	for l.pos+n+digits < len(l.s) && digits < most {
 		c := l.s[l.pos+n+digits]
 		if c < '0' || c > '9' {
 			break
@@ -123,22 +154,43 @@ func (l *lexer) comment() {
 		version, digits = 0, 0
 	}
 	l.pos += n + digits
-	known := l.mode.Version != 0
 	if known && (version > l.mode.Version || l.mode.MariaDB && !maria && version >= 50700 && version <= 99999) {
 		l.plainComment(1)
+		l.note(at)
 		return
 	}
-	l.open++
+	l.open = true
+	l.note(at)
+}
+
+// passedOver moves past the rest of a comment that begins with a blank and a later
+// version, in which other comments are nested, and reports whether there is one.
+// So MySQL logs /*!99999 ... */, with a blank for the exclamation mark, where it
+// has not run it. A comment that a user began so ends before what is nested ends.
+func (l *lexer) passedOver() bool {
+	rest := l.s[l.pos:]
+	if l.mode.Version == 0 || len(rest) < 6 || rest[0] != ' ' {
+		return false
+	}
+	if version, err := strconv.Atoi(rest[1:6]); err != nil || version <= l.mode.Version {
+		return false
+	}
+	at := l.pos
+	if l.plainComment(1) && strings.Contains(l.s[at:l.pos-2], "*/") {
+		return true
+	}
+	l.pos = at
+	return false
 }
 
 // plainComment moves past the end of a comment, in which as many levels of
-// others may be nested.
-func (l *lexer) plainComment(nested int) {
+// others may be nested, and reports whether it has an end.
+func (l *lexer) plainComment(nested int) bool {
 	for l.pos < len(l.s) {
 		switch rest := l.s[l.pos:]; {
 		case strings.HasPrefix(rest, "*/"):
 			l.pos += 2
-			return
+			return true
 		case nested > 0 && strings.HasPrefix(rest, "/*"):
 			l.pos += 2
 			l.plainComment(nested - 1)
@@ -146,6 +198,7 @@ func (l *lexer) plainComment(nested int) {
 			l.pos++
 		}
 	}
+	return false
 }
 
 // wordByte reports whether c may be part of a name without quotes.

@@ -275,7 +275,7 @@ func (p *parser) set(verb token) {
 		case p.tok.punct(')'):
 			depth--
 		case depth == 0 && p.tok.is("FOR"):
-			if p.lex.open > 0 {
+			if p.lex.open {
 				return // the comment ends where it did not begin
 			}
 			*p.s = Parse(strings.TrimLeft(p.lex.s[p.tok.end:], " \t\r\n"), p.schema, *p.lex.mode)

@@ -153,7 +153,7 @@ type Statement struct {
 
 	mode    Mode
 	body    int         // where in Text the definition begins, behind the name; for DROP INDEX at the index's
-	open    int         // comments that are open there
+	open    bool        // a comment that is code is open there
 	like    bool        // CREATE TABLE ... LIKE
 	drops   []qualified // qualifiers of columns in the definition of a table
 	obscure bool        // a name is in a character set that is not understood
