@@ -53,8 +53,11 @@
 //
 // # Statements
 //
-// A statement that alters a table of a unit stops the pipeline by default, since
-// it does not say what is to become of what the unit makes: see Options.DDL.
+// A statement that alters a table of a unit is handed on with the names that
+// units give, if they give its tables a name alone, and one that no other table
+// has. Otherwise it stops the pipeline by default, since it does not say what is to
+// become of what the unit makes, and must not act on rows of other tables: see
+// Options.DDL.
 //
 // # Errors
 //

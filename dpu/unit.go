@@ -95,7 +95,8 @@ type Unit struct {
 
 	// Emits describes the tables that Func emits changes of. If it is set,
 	// changes of other tables and columns are an error; else nothing is known
-	// of them before they come.
+	// of them before they come, and statements about other tables are handed on
+	// as if Func emitted rows of the unit's own target alone.
 	Emits []*dfs.Table
 }
 
@@ -171,8 +172,10 @@ type Options struct {
 	// must stay the same for hashes to stay so.
 	HashKey []byte
 
-	// DDL says what to do with a statement that alters a table of a unit. One
-	// that alters other tables passes. Default: PolicyError.
+	// DDL says what to do with a statement that alters a table of a unit, and
+	// cannot be handed on by other names: see the package comment. One that alters
+	// other tables passes, unless units send rows to such a table of the target.
+	// Default: PolicyError.
 	DDL Policy
 
 	// DDLDone names transactions, by their ID, whose statements PolicyError drops,

@@ -231,7 +231,7 @@ func TestStatementsFollowThePolicy(t *testing.T) {
 
 // A unit that gives its tables another name gives it to their statements too.
 func TestStatementsAreTranslated(t *testing.T) {
-	units := []dpu.Unit{{From: "shop.users", Into: "crm.people"}, {From: "shop_*.*", Into: "all.{1}_{table}", Where: dpu.Where{Expr: "true"}}, {From: "eu.*", Drop: []string{"x"}}}
+	units := []dpu.Unit{{From: "shop.users", Into: "crm.people"}, {From: "shop_*.*", Into: "all.{1}_{table}"}, {From: "eu.*", Drop: []string{"x"}}}
 	for _, c := range []struct{ in, want string }{
 		{"ddl shop.users ALTER TABLE users ADD x int", "ddl crm.people ALTER TABLE `crm`.`people` ADD x int"},
 		{"ddl shop_eu.t CREATE TABLE t (id int, FOREIGN KEY (id) REFERENCES shop.users (id))",
@@ -249,6 +249,65 @@ func TestStatementsAreTranslated(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, c.want+"\ncommit a:1\n", got)
 	}
+}
+
+// A statement about one table must not act on what the target has of others.
+func TestStatementsAboutTablesThatMeetAreRefused(t *testing.T) {
+	into := func(from, into string) dpu.Unit { return dpu.Unit{From: from, Into: into} }
+	tab := func(name string) []*dfs.Table {
+		return []*dfs.Table{dfstest.Table(t, name+" (id int, key id)")}
+	}
+	for _, c := range []struct {
+		name, table string
+		units       []dpu.Unit
+		opts        *dpu.Options
+		want        string // where the statement goes to, or why it does not
+	}{
+		{"shards", "shop_1.orders", []dpu.Unit{into("shop_*.orders", "all.orders")}, nil, "all.orders of the target may also have rows of shop_*.orders"},
+		{"shards that keep apart", "shop_1.orders", []dpu.Unit{into("shop_*.orders", "all.orders_{1}")}, nil, "all.orders_1"},
+		{"by the schema", "shop_1.orders", []dpu.Unit{into("shop_*.orders", "all.{schema}_{table}")}, nil, "all.shop_1_orders"},
+		{"by both names", "a_b.c", []dpu.Unit{into("*.*", "all.{schema}_{table}")}, nil, "all.a_b_c of the target may also have rows of a.b_c"},
+		{"by both names, which are short", "a.b", []dpu.Unit{into("*.*", "all.{schema}_{table}")}, nil, "all.a_b"},
+		{"half of the wildcards", "a_b.c", []dpu.Unit{into("*_*.c", "all.c_{1}")}, nil, "may also have rows of *_*.c"},
+		{"one character", "a1.c", []dpu.Unit{into("a?.c", "all.{1}{1}")}, nil, "all.11"},
+		{"another schema", "shop.a", []dpu.Unit{into("*.*", "copy.*")}, nil, "may also have rows of *.*"},
+		{"the same schema", "shop.a", []dpu.Unit{into("shop.*", "copy.*")}, nil, "copy.a"},
+		{"two units", "old.users", []dpu.Unit{into("shop.users", "crm.people"), into("old.users", "CRM.People")}, nil, "may also have rows of shop.users"},
+		{"a schema with the name", "shop.users", []dpu.Unit{into("shop.users", "crm.people"), into("old.*", "crm.*")}, nil, "may also have rows of old.people"},
+		{"an earlier unit has it", "shop.users", []dpu.Unit{into("old.people", "x.y"), into("shop.users", "crm.people"), into("old.*", "crm.*")}, nil, "crm.people"},
+		{"a table of the name", "shop.users", []dpu.Unit{into("shop.users", "crm.people")}, &dpu.Options{Tables: append(tab("shop.users"), tab("crm.people")...)},
+			"may also have rows of crm.people"},
+		{"a table of the name that does not come", "shop.users", []dpu.Unit{into("shop.users", "crm.people")},
+			&dpu.Options{OnlyUnits: true, Tables: append(tab("shop.users"), tab("crm.people")...)}, "crm.people"},
+		{"a table of the name in a unit", "shop.users", []dpu.Unit{into("shop.users", "crm.people"), into("*.*", "*.*")},
+			&dpu.Options{Tables: append(tab("shop.users"), tab("crm.people")...)}, "may also have rows of crm.people"},
+		{"no such table", "shop.users", []dpu.Unit{into("shop.users", "crm.people"), into("*.*", "*.*")}, nil, "crm.people"},
+		{"a table without a unit", "crm.people", []dpu.Unit{into("shop.users", "crm.people")}, nil, "crm.people of the target may also have rows of shop.users"},
+		{"what a function emits", "crm.people", []dpu.Unit{{From: "shop.log", Emits: tab("crm.people"), Func: func(context.Context, dpu.Change, func(dpu.Change)) error { return nil }}}, nil,
+			"may also have rows of what unit \"shop.log\" emits"},
+		{"what a function matches", "shop.users", []dpu.Unit{{Match: func(t *dfs.Table) bool { return t.Name == "users" }, Into: "crm.{table}"}}, nil,
+			"may also have rows of what unit \"unit 1\" matches"},
+		{"some rows", "shop.users", []dpu.Unit{{From: "shop.users", Into: "crm.people", Where: dpu.Where{Expr: "id > 1"}}}, nil, "its unit makes other columns or rows"},
+	} {
+		for _, text := range []string{"TRUNCATE TABLE %s", "ALTER TABLE %s ADD x int", "DROP TABLE %s"} {
+			got, err := process(t, c.units, c.opts, "ddl "+c.table+" "+fmt.Sprintf(text, c.table)+"\ncommit a:1")
+			if strings.Contains(c.want, " ") {
+				require.ErrorContains(t, err, c.want, c.name)
+				continue
+			}
+			require.NoError(t, err, c.name)
+			require.Contains(t, got, "ddl "+c.want+" "+text[:5], c.name)
+		}
+	}
+
+	units := []dpu.Unit{into("shop.users", "crm.people"), into("eu.*", "*.*")}
+	_, err := process(t, units, nil, "ddl crm. DROP DATABASE crm\ncommit a:1")
+	require.ErrorContains(t, err, "units send tables of other schemas to crm")
+	_, err = process(t, units, &dpu.Options{OnlyUnits: true}, "ddl shop.users DROP TABLE shop.users, shop.other\ncommit a:1")
+	require.ErrorContains(t, err, "no unit is for shop.other")
+	got, err := process(t, units, nil, "ddl other. DROP DATABASE other\ncommit a:1")
+	require.NoError(t, err)
+	require.Equal(t, "ddl other. DROP DATABASE other\ncommit a:1\n", got)
 }
 
 func TestFaultsAreFoundAtTheStart(t *testing.T) {
