@@ -1,25 +1,67 @@
 package cdc
 
 import (
+	_ "embed"
+	"strconv"
 	"strings"
+	"sync"
+	"unicode/utf16"
 	"unicode/utf8"
 
-	"golang.org/x/text/encoding/charmap"
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/encoding/japanese"
+	"golang.org/x/text/encoding/korean"
+	"golang.org/x/text/encoding/simplifiedchinese"
+	"golang.org/x/text/encoding/traditionalchinese"
 )
 
-// singleByte are the character sets of one byte a character in which MySQL and
-// package charmap agree on every byte. A test asks the server.
-var singleByte = map[string]*charmap.Charmap{
-	"cp1250":   charmap.Windows1250,
-	"cp1251":   charmap.Windows1251,
-	"cp1256":   charmap.Windows1256,
-	"cp1257":   charmap.Windows1257,
-	"cp850":    charmap.CodePage850,
-	"cp852":    charmap.CodePage852,
-	"koi8r":    charmap.KOI8R,
-	"latin1":   charmap.Windows1252,
-	"latin5":   charmap.ISO8859_9,
-	"macroman": charmap.Macintosh,
+//go:embed characters.txt
+var characterList string
+
+// characters is the table that characters.txt holds: of each character set what a
+// code means, if that is neither ASCII nor what package encoding has for it, or
+// utf8.RuneError if a code has no character.
+var characters = sync.OnceValue(func() map[string]map[uint32]rune {
+	m := make(map[string]map[uint32]rune)
+	for line := range strings.Lines(characterList) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		f := strings.SplitN(strings.TrimSpace(line), " ", 3)
+		first, err := strconv.ParseUint(f[1], 16, 32)
+		if err != nil {
+			panic(err) // the file is part of the program
+		}
+		text, err := strconv.Unquote(f[2])
+		if err != nil {
+			panic(err)
+		}
+		of := m[f[0]]
+		if of == nil {
+			of = make(map[uint32]rune)
+			m[f[0]] = of
+		}
+		code := uint32(first)
+		for _, r := range text {
+			of[code] = r
+			code++
+		}
+	}
+	return m
+})
+
+// multiByte are the character sets in which a character has one byte or more. The
+// encoding is right for most codes; characters has the others.
+var multiByte = map[string]encoding.Encoding{
+	"big5":    traditionalchinese.Big5,
+	"cp932":   japanese.ShiftJIS,
+	"eucjpms": japanese.EUCJP,
+	"euckr":   korean.EUCKR,
+	"gb18030": simplifiedchinese.GB18030,
+	"gb2312":  simplifiedchinese.GBK,
+	"gbk":     simplifiedchinese.GBK,
+	"sjis":    japanese.ShiftJIS,
+	"ujis":    japanese.EUCJP,
 }
 
 // memberText returns the name of a member of an ENUM or SET as UTF-8, in memory of
@@ -29,29 +71,98 @@ func memberText(charset, name string) (string, bool) {
 	switch charset {
 	case "utf8mb4", "utf8mb3", "utf8":
 		return strings.Clone(name), utf8.ValidString(name)
-	case "ucs2", "utf16", "utf16le", "utf32", "swe7":
-		return strings.Clone(name), name == "" // bytes of ASCII mean something else there
+	case "ucs2", "utf16", "utf16le", "utf32":
+		return unicodeText(charset, name)
 	}
-	m := singleByte[charset]
+	special := characters()[charset]
+	var dec *encoding.Decoder
+	if e := multiByte[charset]; e != nil {
+		dec = e.NewDecoder()
+	}
 	var b strings.Builder
 	ok := true
-	for i := range len(name) {
-		c := name[i]
-		if c < utf8.RuneSelf {
-			b.WriteByte(c)
-			continue
+	for rest := name; rest != ""; {
+		n := min(codeLen(charset, rest), len(rest))
+		var code uint32
+		for _, c := range []byte(rest[:n]) {
+			code = code<<8 | uint32(c)
 		}
-		r := utf8.RuneError
-		if m != nil {
-			r = m.DecodeByte(c)
-		}
-		if r == utf8.RuneError && charset == "latin1" {
-			r = rune(c) // MySQL's latin1 is cp1252 with control characters in its gaps
+		r, found := special[code]
+		switch {
+		case found:
+		case code < utf8.RuneSelf:
+			r = rune(code)
+		case dec != nil:
+			text, err := dec.String(rest[:n])
+			var size int
+			r, size = utf8.DecodeRuneInString(text)
+			if err != nil || size != len(text) {
+				r = utf8.RuneError
+			}
+		default:
+			r = utf8.RuneError
 		}
 		ok = ok && r != utf8.RuneError
 		b.WriteRune(r)
+		rest = rest[n:]
 	}
 	return b.String(), ok
+}
+
+// codeLen returns the number of bytes of the character with which s begins, in a
+// character set whose characters do not all have the same. It may be more than s has.
+func codeLen(charset, s string) int {
+	c := s[0]
+	if c < utf8.RuneSelf || multiByte[charset] == nil {
+		return 1
+	}
+	switch charset {
+	case "sjis", "cp932":
+		if c == 0x80 || 0xa0 <= c && c <= 0xdf || c >= 0xfd {
+			return 1
+		}
+	case "ujis", "eucjpms":
+		if c == 0x8f {
+			return 3
+		}
+	case "gb18030":
+		if len(s) > 1 && '0' <= s[1] && s[1] <= '9' {
+			return 4
+		}
+	}
+	return 2
+}
+
+// unicodeText is memberText for the encodings of Unicode other than UTF-8. Those
+// of more than one byte have the high one first, but for utf16le.
+func unicodeText(charset, name string) (string, bool) {
+	size := 2
+	if charset == "utf32" {
+		size = 4
+	}
+	ok := len(name)%size == 0
+	var list []rune
+	for ; len(name) >= size; name = name[size:] {
+		var r rune
+		for i := range size {
+			at := i
+			if charset == "utf16le" {
+				at = size - 1 - i
+			}
+			r = r<<8 | rune(name[at])
+		}
+		if n := len(list); size == 2 && charset != "ucs2" && n > 0 && utf16.IsSurrogate(r) {
+			if pair := utf16.DecodeRune(list[n-1], r); pair != utf8.RuneError {
+				list[n-1] = pair
+				continue
+			}
+		}
+		list = append(list, r)
+	}
+	for _, r := range list {
+		ok = ok && utf8.ValidRune(r) && r != utf8.RuneError
+	}
+	return string(list), ok
 }
 
 // nameOr returns name or, if it is empty, other.
