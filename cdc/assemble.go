@@ -34,7 +34,7 @@ type transaction struct {
 	saved     []savepoint
 	old       bool // MySQL: it has rows as servers before 5.6 log them
 	ddl       bool // it has a statement
-	plain     bool // MariaDB: the statement at hand is known not to be a REPLACE
+	note      note // MariaDB: of the statement at hand
 
 	refused *EventError // why it cannot be handed on
 	skipped bool        // followed rows of it were left out, as reading begins later
@@ -73,6 +73,8 @@ type assembler struct {
 	part    []byte // the container being filled; its size is bounded by MaxPart
 	maps    map[uint64]*tableMap
 	last    *tableMap // the last one looked up
+
+	text []byte // of the statement that tx.note is about
 
 	held      map[string][]byte // containers of prepared XA transactions, by xid
 	heldBytes int
@@ -287,15 +289,18 @@ func (a *assembler) tableMap(ctx context.Context, e event) error {
 	if !ok {
 		return errShortEvent
 	}
+	schema, table, err := tableNames(e)
+	if err != nil {
+		return err
+	}
+	if a.src.maria {
+		a.noteMap(schema)
+	}
 	m := a.lookup(id)
 	if m != nil && bytes.Equal(m.event.body(), e.body()) {
 		copy(m.event, e[:headerLen])
 		m.tx = a.txNum
 		return nil
-	}
-	schema, table, err := tableNames(e)
-	if err != nil {
-		return err
 	}
 	if m == nil {
 		if len(a.maps) >= 4096 {
@@ -354,6 +359,9 @@ func (a *assembler) rows(e event) error {
 	id, ok := tableID(e)
 	if !ok {
 		return errShortEvent
+	}
+	if a.src.maria && binary.LittleEndian.Uint16(e.body()[6:])&rowsFlagStmtEnd != 0 {
+		defer func() { a.tx.note = note{} }()
 	}
 	m := a.lookup(id)
 	if m == nil || m.tx != a.txNum || !a.tx.open {

@@ -24,8 +24,9 @@
 // leaves out what has got the constant default of its column; a sink writes the
 // default that its own table has. MariaDB does not log which columns a REPLACE
 // sets back to their defaults in this case, so that there it ends the Stream, by
-// the text of the statement: one that a trigger or a stored function runs inside
-// of an INSERT, UPDATE or DELETE is not recognised.
+// the text of the statement. So does an update of a table that the text does not
+// name, since it may be made by a REPLACE in a trigger or a stored function; updates
+// through a view are refused with these.
 //
 // An XA transaction in two phases is handed on when it is committed. Until then
 // positions name it, and the source must keep its log back to where it was prepared:

@@ -2,6 +2,7 @@ package cdc
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/dataflowsync/dfs"
@@ -21,34 +22,65 @@ import (
 // columns it has set back to their defaults; its own replicas go wrong there (seen
 // with 10.11.18). So the text of the statement is asked for.
 
+// A note is what is known of the statement whose rows come. MariaDB writes its text
+// in front of its table maps.
+type note struct {
+	text   bool        // there is one, not read yet: assembler.text
+	tables []ddl.Table // that it names, if it is not a REPLACE
+	schema string      // of its first table map
+	mixed  bool        // there was another schema
+}
+
+// maxText bounds the texts that are kept until they are needed.
+const maxText = 64 << 10
+
 // annotate takes the text of the statement that the rows that follow are of.
 func (a *assembler) annotate(e event) {
-	a.tx.plain = false
-	first := true
-	for w := range ddl.Words(alias(e.body()), ddl.Mode{MariaDB: true}) {
-		w = strings.ToUpper(w)
-		switch {
-		case first && w != "LOAD":
-			a.tx.plain = w == "INSERT" || w == "UPDATE" || w == "DELETE"
-			return
-		case w == "REPLACE":
-			a.tx.plain = false
-			return
-		case w == "TABLE":
-			return
-		}
-		first, a.tx.plain = false, true
+	a.tx.note = note{text: true}
+	if len(e.body()) > maxText {
+		a.readNote(string(e.body()))
+		return
 	}
+	a.text = append(a.text[:0], e.body()...)
+}
+
+func (a *assembler) readNote(text string) {
+	a.tx.note.text = false
+	a.tx.note.tables = ddl.Changed(text, ddl.Mode{MariaDB: true, Version: versionNumber(a.src.version)})
+}
+
+// noteMap notes that the statement may have rows of a schema.
+func (a *assembler) noteMap(schema []byte) {
+	switch n := &a.tx.note; {
+	case n.schema == "":
+		n.schema = string(schema)
+	case n.schema != string(schema):
+		n.mixed = true
+	}
+}
+
+// plain reports whether the statement at hand makes plain updates of a table: it
+// names the table, and is no REPLACE. What it does not name, a trigger or a
+// function may change by a REPLACE of its own. The text does not tell its default
+// schema, so a name without a schema counts only if all its tables are in one.
+func (a *assembler) plain(m *tableMap) bool {
+	if a.tx.note.text {
+		a.readNote(string(a.text))
+	}
+	same := func(x, y string) bool { return x == y || a.src.fold && strings.EqualFold(x, y) }
+	return slices.ContainsFunc(a.tx.note.tables, func(t ddl.Table) bool {
+		return same(t.Name, m.name) && (t.Schema == "" && !a.tx.note.mixed || same(t.Schema, m.schemaN))
+	})
 }
 
 // mayReplace refuses an update of MariaDB whose image after leaves columns out, if
 // it may be a REPLACE.
 func (a *assembler) mayReplace(e event, m *tableMap) error {
-	if a.tx.plain || !sparseUpdate(e) {
+	if !sparseUpdate(e) || a.plain(m) {
 		return nil
 	}
 	return a.refuse(e, fmt.Sprintf("an update of %s.%s leaves columns out, and it may be a REPLACE, of which MariaDB does not log what it sets back to defaults", m.schemaN, m.name),
-		"set binlog_row_image=FULL on the source, for running sessions too; or, if no application uses REPLACE, "+
+		"set binlog_row_image=FULL on the source, for running sessions too; or, if the update is none of a REPLACE, a trigger, a function or a view, "+
 			"set binlog_row_image for all as this session has it and binlog_annotate_row_events=ON, and start again")
 }
 

@@ -125,3 +125,47 @@ func TestReplaceOfMariaDBWithSparseImages(t *testing.T) {
 	require.ErrorAs(t, ended(t, st), &bad)
 	require.Contains(t, bad.Cure, "set binlog_row_image for all")
 }
+
+// What a trigger or a function changes beside the statement may be changed by a
+// REPLACE of its own, of which the text of the statement says nothing.
+func TestReplaceInsideOfTriggersAndFunctionsOfMariaDB(t *testing.T) {
+	srv := testenv.Start(t, testenv.MariaDB, "--binlog-row-image=MINIMAL", "--log-bin-trust-function-creators=1")
+	const b = "(id int PRIMARY KEY, n int DEFAULT 7, m int)"
+	srv.Exec(t, "CREATE DATABASE shop", "CREATE DATABASE other", "CREATE TABLE shop.a (id int PRIMARY KEY, b int)",
+		"CREATE TABLE shop.b "+b, "CREATE TABLE other.b "+b, "CREATE TABLE shop.c (id int PRIMARY KEY, b int)",
+		"INSERT INTO shop.b VALUES (1, 2, 3)", "INSERT INTO other.b VALUES (1, 2, 3)", "INSERT INTO shop.c VALUES (1, 2)",
+		"CREATE TRIGGER shop.tr AFTER INSERT ON shop.a FOR EACH ROW REPLACE INTO shop.b (id, m) VALUES (1, NEW.id)",
+		"CREATE TRIGGER shop.tb AFTER UPDATE ON shop.b FOR EACH ROW REPLACE INTO other.b (id, m) VALUES (1, NEW.m)",
+		"CREATE FUNCTION shop.f() RETURNS int BEGIN REPLACE INTO shop.b (id, m) VALUES (1, 8); RETURN 1; END",
+		"CREATE VIEW shop.v AS SELECT * FROM shop.c")
+	var src *cdc.Source
+	for _, statements := range [][]string{
+		{"INSERT INTO shop.a (id, b) VALUES (1, 1)"},
+		{"UPDATE shop.c b SET b.b = shop.f()"},
+		{"INSERT INTO shop.c SELECT 2, shop.f()"},
+		{"DO shop.f()"},
+		{"USE shop", "UPDATE b SET m = 4"},
+		{"UPDATE shop.b SET m = 5"},
+		{"UPDATE shop.v SET b = 9"},
+		{"BEGIN", "UPDATE shop.c SET b = 10", "SET binlog_annotate_row_events=OFF", "UPDATE shop.c SET b = 11", "COMMIT"},
+	} {
+		srv.Exec(t, "UPDATE shop.b SET n = 2, m = 3", "UPDATE other.b SET n = 2, m = 3") // a REPLACE that alters nothing logs nothing
+		src = open(t, srv.DSN(""), nil)
+		st, _ := begin(t, src)
+		session(t, srv, statements...)
+		var bad *cdc.EventError
+		require.ErrorAs(t, ended(t, st), &bad, statements)
+		require.Contains(t, bad.What, "leaves columns out")
+	}
+	// What a statement names, neither of them can change.
+	for _, sql := range []string{"UPDATE shop.c JOIN shop.b ON b.id = c.id SET c.b = shop.f()", "INSERT INTO shop.a SELECT 9, m FROM shop.b"} {
+		_, err := srv.DB(t).Exec(sql)
+		require.ErrorContains(t, err, "1442")
+	}
+	srv.Exec(t, "DROP TRIGGER shop.tb")
+	src = open(t, srv.DSN(""), nil)
+	st, _ := begin(t, src)
+	session(t, srv, "USE shop", "UPDATE b JOIN c ON c.id = b.id SET b.m = 6, c.b = 7", "UPDATE b x SET x.m = 7",
+		"INSERT INTO other.b VALUES (1, 1, 1) ON DUPLICATE KEY UPDATE m = 9")
+	require.Equal(t, []string{"update b ABSENT ABSENT 6; update c ABSENT 7", "update b ABSENT ABSENT 7", "update b 1 2 9"}, says(readN(t, src, st, 3)))
+}

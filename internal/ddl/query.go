@@ -318,7 +318,7 @@ func (p *parser) from() {
 
 // clauses are the words that end a FROM clause.
 var clauses = [...]string{"WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "UNION", "EXCEPT", "INTERSECT", "MINUS",
-	"WINDOW", "QUALIFY", "PROCEDURE", "INTO", "LOCK", "WITH", "FETCH", "SELECT", "TABLE"}
+	"WINDOW", "QUALIFY", "PROCEDURE", "INTO", "LOCK", "WITH", "FETCH", "SELECT", "TABLE", "SET"}
 
 // tables reads a group in a FROM clause: a query or more tables.
 func (p *parser) tables() {
@@ -386,4 +386,4 @@ func (p *parser) factor() {
 // its alias; all are reserved.
 var notAliases = [...]string{"JOIN", "INNER", "CROSS", "LEFT", "RIGHT", "NATURAL", "STRAIGHT_JOIN", "ON", "USING",
 	"USE", "FORCE", "IGNORE", "FOR", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "UNION", "EXCEPT", "INTERSECT",
-	"WINDOW", "PROCEDURE", "INTO", "LOCK", "WITH", "FETCH", "TABLESAMPLE"}
+	"WINDOW", "PROCEDURE", "INTO", "LOCK", "WITH", "FETCH", "TABLESAMPLE", "SET"}
