@@ -2,6 +2,7 @@ package ddl
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"unsafe"
@@ -114,12 +115,33 @@ func TestNamesOfDroppedTablesAreBounded(t *testing.T) {
 	}
 }
 
+// Shards of one shape shrink to nearly nothing.
+func TestCatalogOfManyEqualTablesIsRead(t *testing.T) {
+	var c Catalog
+	for i := range 1000 {
+		tab := &dfs.Table{Schema: "shop", Name: fmt.Sprintf("shard_%05d", i)}
+		for j := range 400 {
+			tab.Columns = append(tab.Columns, dfs.Column{Name: fmt.Sprintf("column_%03d", j), Type: "varchar(255)", Charset: "utf8mb4", Collation: "utf8mb4_0900_ai_ci"})
+		}
+		c.Set(tab, "utf8mb4_0900_ai_ci")
+	}
+	b := c.Append(nil)
+	require.Less(t, len(b), 100<<10)
+	back, err := ParseCatalog(b)
+	require.NoError(t, err)
+	require.Equal(t, b, back.Append(nil))
+}
+
 func TestDamagedCatalogIsAnError(t *testing.T) {
 	var c Catalog
 	c.Set(&dfs.Table{Schema: "d", Name: "t", Columns: []dfs.Column{{Name: "a", Type: "int"}}}, "")
 	b := c.Append(nil)
 	for n := range b {
 		_, err := ParseCatalog(b[:n])
+		require.Error(t, err)
+		bad := slices.Clone(b)
+		bad[n] ^= 1 << (n % 8)
+		_, err = ParseCatalog(bad)
 		require.Error(t, err)
 	}
 	b[0]++

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"maps"
 	"slices"
 
@@ -12,15 +13,23 @@ import (
 )
 
 // catalogVersion is the first byte of what Append writes.
-const catalogVersion = 1
+const catalogVersion = 2
+
+// maxCatalog bounds a catalog's binary form before it is compressed: some
+// millions of tables.
+const maxCatalog = 1 << 30
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Append appends the Catalog to b in a binary form that ParseCatalog reads, also
 // in later versions of this package. Catalogs that know the same give the same
 // bytes.
 //
-// After the version comes an s2 block: whether letter case counts, the schemas
-// with their tables in the order of their names, and the tables that exist, as
-// dfs.AppendChanges writes them, in that order too.
+// After the version come the CRC-32C of what follows, little-endian, and an s2
+// block: whether letter case counts, the schemas with their tables in the order
+// of their names, and the tables that exist, as dfs.AppendChanges writes them, in
+// that order too. Of a catalog beyond maxCatalog nothing is kept but that: what a
+// Catalog does not know is asked for.
 func (c *Catalog) Append(b []byte) []byte {
 	var p []byte
 	str := func(s string) { p = append(binary.AppendUvarint(p, uint64(len(s))), s...) }
@@ -51,13 +60,18 @@ func (c *Catalog) Append(b []byte) []byte {
 		}
 	}
 	p = dfs.AppendChanges(p, tables)
-	return append(append(b, catalogVersion), s2.Encode(nil, p)...)
+	if len(p) > maxCatalog {
+		return (&Catalog{Fold: c.Fold}).Append(b)
+	}
+	block := s2.Encode(nil, p)
+	b = binary.LittleEndian.AppendUint32(append(b, catalogVersion), crc32.Checksum(block, castagnoli))
+	return append(b, block...)
 }
 
 var errCatalog = errors.New("ddl: damaged catalog")
 
 // ParseCatalog reads what Append wrote. The result does not alias b. Damaged
-// input gives an error, and never takes more memory than a multiple of its length.
+// input gives an error before anything is taken from it.
 func ParseCatalog(b []byte) (*Catalog, error) {
 	if len(b) == 0 {
 		return nil, errCatalog
@@ -65,12 +79,15 @@ func ParseCatalog(b []byte) (*Catalog, error) {
 	if b[0] != catalogVersion {
 		return nil, fmt.Errorf("ddl: catalog has version %d, this program reads %d", b[0], catalogVersion)
 	}
-	// Catalogs shrink to a tenth, and one of equal tables to a hundredth.
-	const ratio = 1000
-	if n, err := s2.DecodedLen(b[1:]); err != nil || n > ratio*len(b) {
+	// How long it is beside its block tells nothing: tables of a thousand equal
+	// columns shrink to a thousandth.
+	if len(b) < 5 || crc32.Checksum(b[5:], castagnoli) != binary.LittleEndian.Uint32(b[1:]) {
 		return nil, errCatalog
 	}
-	p, err := s2.Decode(nil, b[1:])
+	if n, err := s2.DecodedLen(b[5:]); err != nil || n > maxCatalog {
+		return nil, errCatalog
+	}
+	p, err := s2.Decode(nil, b[5:])
 	if err != nil {
 		return nil, errCatalog
 	}
