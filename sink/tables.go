@@ -122,7 +122,16 @@ func (m *MySQL) CheckTables(ctx context.Context, tables []*dfs.Table) error {
 	}
 	m.forget()
 	var errs []error
+	spelled := make(map[string]string) // the targets' names as the source writes them, by what the server makes of them
 	for _, t := range tables {
+		schema, name := match.Target(m.routes, t.Schema, t.Name)
+		key, full := m.sess.tableKey(schema, name), schema+"."+name
+		if other, ok := spelled[key]; ok && other != full {
+			errs = append(errs, fmt.Errorf("the names %s and %s are one to the target, whose lower_case_table_names is not 0: "+
+				"route %s to a table of another name, or leave one out", other, full, t))
+			continue
+		}
+		spelled[key] = full
 		mp, err := m.mapping(ctx, t)
 		if err == nil {
 			err = m.tryRights(ctx, mp)
