@@ -122,6 +122,9 @@ func (m *MySQL) oneRow(ctx context.Context, it item, g *group, r *rowOp) error {
 	if err == nil && n == 1 {
 		return nil
 	}
+	if refusesText(err) {
+		return &TextError{g.m.to.key, g.m.describe(r), g.op, it.tx.Seq, it.tx.ID, err}
+	}
 	if err != nil && !isConstraint(err) {
 		return fmt.Errorf("applying the %s of %s (%s) in transaction %s: %w",
 			g.op, g.m.to.key, g.m.describe(r), txName(it.tx.Seq, it.tx.ID), withGrant(err, g.m.to))
@@ -158,16 +161,11 @@ func (m *MySQL) counted(ctx context.Context, sql []byte, zeros int) (int64, erro
 		return 0, &tooLargeError{"a row", len(sql), m.sess.srv.maxPacket}
 	}
 	if zeros > 0 {
-		sql = append(appendCheck(append([]byte(looseSQL+";"), sql...), zeros), ";"+strictSQL...)
+		return m.loose(ctx, sql, zeros)
 	}
 	n, err := m.exec(ctx, sql)
-	switch {
-	case err != nil && zeros > 0 && serverError(err) == erSubqueryRows:
-		return 0, errors.New("the target changes a value of the row, or of one that it makes from it, beside the ENUM that holds no member")
-	case err != nil:
+	if err != nil {
 		return 0, err
-	case zeros > 0:
-		return n[1], nil
 	}
 	return n[0], nil
 }

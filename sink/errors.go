@@ -40,6 +40,28 @@ func (e *ConflictError) Error() string {
 // Unwrap returns the server's error.
 func (e *ConflictError) Unwrap() error { return e.Err }
 
+// A TextError says that a row holds text that is none in its character set, such
+// as another version of the server has let pass, and that the target does not take
+// it. A MySQL 8.0 or later takes such a CHAR or VARCHAR by row event, unless
+// MySQLOptions.SQLOnly or a lack of rights, a trigger, a CHECK constraint or an
+// index on a column that an UPDATE sets forbids it; none takes such a TEXT.
+type TextError struct {
+	Table string // the target's table, "schema.name"
+	Key   string // the row's key, such as "id=5"
+	Op    dfs.Op
+	Seq   uint64 // the transaction's number
+	ID    string // the source's name for the transaction
+	Err   error  // the server's error
+}
+
+func (e *TextError) Error() string {
+	return fmt.Sprintf("applying the %s of %s (%s) in transaction %s: %v; the source holds bytes there that are no text in the column's character set: "+
+		"make the column of the target VARBINARY or BLOB, which take any bytes, or leave the table out", e.Op, e.Table, e.Key, txName(e.Seq, e.ID), e.Err)
+}
+
+// Unwrap returns the server's error.
+func (e *TextError) Unwrap() error { return e.Err }
+
 func txName(seq uint64, id string) string {
 	if id == "" {
 		return fmt.Sprint(seq)

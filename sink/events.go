@@ -80,7 +80,7 @@ func (m *mapping) mapEvents(back []int) {
 		}
 		sc, c := &m.src.Columns[back[j]], &m.columns[back[j]]
 		// The numbers of an ENUM or SET mean the same if its names do.
-		if len(sc.Members) == 0 && tc.charset != "" && sc.Charset != tc.charset || c.members != nil {
+		if len(sc.Members) == 0 && tc.charset != "" && !c.sameText || c.members != nil {
 			return
 		}
 		if len(sc.Members) == 0 && plainType(sc.Type) != plainType(tc.typ) {

@@ -59,9 +59,9 @@ func (c *column) appendEqual(b []byte, tc *targetColumn, v dfs.Value) []byte {
 	case v.Kind() == dfs.String && tc.charset != "":
 		// The first comparison can use an index; the second tells apart what
 		// the collation does not, such as case and trailing spaces.
-		b = c.appendValue(append(appendIdent(b, c.name), '='), v)
+		b = c.appendKey(append(appendIdent(b, c.name), '='), v)
 		b = append(appendIdent(append(b, " AND CAST("...), c.name), " AS BINARY)=CAST(CONVERT("...)
-		b = append(c.appendValue(b, v), " USING "...)
+		b = append(c.appendKey(b, v), " USING "...)
 		return append(append(b, tc.charset...), ") AS BINARY)"...)
 	case c.isJSON && c.notes(v) != nil:
 		return c.appendValue(append(appendIdent(b, c.name), '='), v)

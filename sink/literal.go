@@ -102,6 +102,9 @@ func (c *column) appendValue(b []byte, v dfs.Value) []byte {
 	case dfs.Decimal:
 		return appendDecimal(b, v.Text())
 	case dfs.String:
+		if c.asBytes && len(v.Text())%unit(c.intro) == 0 {
+			return appendText(b, "_binary", c.inHex, v.Text())
+		}
 		return appendText(b, c.intro, c.inHex, v.Text())
 	case dfs.Bytes:
 		return appendQuoted(append(b, "_binary"...), v.Text())
@@ -115,9 +118,11 @@ func (c *column) appendValue(b []byte, v dfs.Value) []byte {
 
 // appendKey appends v for a comparison with the column. It differs from
 // appendValue where the server compares other than it stores: a date with text
-// as text.
+// as text. And bytes compare with bytes only.
 func (c *column) appendKey(b []byte, v dfs.Value) []byte {
 	switch v.Kind() {
+	case dfs.String:
+		return appendText(b, c.intro, c.inHex, v.Text())
 	case dfs.Date:
 		b = append(b, "DATE"...)
 	case dfs.Time:

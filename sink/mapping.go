@@ -73,6 +73,7 @@ type column struct {
 	isEnum   bool // both are an ENUM, in which 0 stands for what was no member
 	isJSON   bool // of the target's type JSON
 	sameText bool // text in the same character set
+	asBytes  bool // text is stored without naming its character set; see loose.go
 
 	// These stand around a derived table's column when it is compared with
 	// this one: a collation of its own would be an error, or stop the index
@@ -201,6 +202,9 @@ func (m *mapping) mapColumn(i int, tc *targetColumn) {
 		charset = tc.charset
 	}
 	c.intro, c.inHex = introducer(charset)
+	if tc.charset == "" && isBinary(tc.typ) {
+		c.intro = "_binary" // it takes the bytes, be they text or not
+	}
 	if tc.charset != "" && len(sc.Members) == 0 {
 		// Compared with a column, a derived table's column has a collation of
 		// equal weight: error 1267 "Illegal mix of collations" without this.
@@ -228,6 +232,7 @@ func (m *mapping) mapColumn(i int, tc *targetColumn) {
 	}
 	c.isJSON = tc.typ == "json"
 	c.sameText = sc.Charset != "" && (sc.Charset == tc.charset || sc.Charset == "utf8" && tc.charset == "utf8mb3" || sc.Charset == "utf8mb3" && tc.charset == "utf8")
+	c.asBytes = c.sameText && warned(sc.Charset)
 	m.json = m.json || c.isJSON && sc.Type == "json"
 	if tc.onUpdate {
 		m.alwaysOn.add(i)
@@ -247,6 +252,12 @@ func renumber(from, to []string) []int {
 		}
 	}
 	return at
+}
+
+// isBinary reports whether a column of the type takes any bytes.
+func isBinary(typ string) bool {
+	typ, _, _ = strings.Cut(typ, "(")
+	return strings.HasSuffix(typ, "binary") || strings.HasSuffix(typ, "blob")
 }
 
 func isSpatial(typ string) bool {

@@ -19,8 +19,8 @@ import (
 // arrives as the same bytes or is an error. MySQL 8.0 and later, where the
 // account may use row events, are given them by one, as a replica would be; else,
 // for a TEXT, where an UPDATE writes what has an index, and where the table has
-// triggers or CHECK constraints, the server's refusal stands. A row that such bytes are needed
-// to find is found by comparing bytes.
+// triggers or CHECK constraints, the server's refusal stands, as a TextError. A row
+// that such bytes are needed to find is found by comparing bytes.
 
 // Errors of text that is none in its character set.
 const (
@@ -85,7 +85,7 @@ func (m *MySQL) rawRow(ctx context.Context, g *group, r *rowOp, refused error) (
 	rows, ok := m.rawEvent(g, r)
 	if !ok {
 		if serverError(refused) == erSubqueryRows {
-			refused = errors.New("a text has half a character at its end")
+			refused = fmt.Errorf("a text has half a character at its end: %w", refused)
 		}
 		return 0, refused
 	}

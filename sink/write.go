@@ -126,7 +126,7 @@ func (w *writer) sqlGroup(g *group) error {
 	if g.part {
 		return w.partGroup(g)
 	}
-	if g.serial || g.op == dfs.Update && (len(g.rows) == 1 || g.cols.meets(g.m.rowwise) || !g.m.joins() || g.m.hasNotes(g.rows)) {
+	if g.serial || g.op == dfs.Update && (len(g.rows) == 1 || g.cols.meets(g.m.rowwise) || !g.m.joins() || g.m.hasNotes(g.rows) || w.loose && g.m.warnedKey()) {
 		for i := range g.rows {
 			if err := w.single(g, &g.rows[i]); err != nil {
 				return err
@@ -418,6 +418,7 @@ func (w *writer) alone(want int64, zeros int, statement func(b []byte) []byte) e
 
 // appendSingle appends a statement that applies one row.
 func (m *mapping) appendSingle(b []byte, g *group, r *rowOp) []byte {
+	raw := g.raw
 	switch g.op {
 	case dfs.Insert:
 		s := m.present(r.after)
@@ -430,6 +431,7 @@ func (m *mapping) appendSingle(b []byte, g *group, r *rowOp) []byte {
 		if s == nil {
 			s = m.changed(nil, &dfs.Change{Op: dfs.Update, Before: r.before, After: r.after})
 		}
+		raw = raw || m.zeros(r.after, s) > 0 && m.warnedKey()
 		b = append(append(b, "UPDATE "...), m.to.ident()...)
 		b = append(b, " SET "...)
 		first := true
@@ -454,9 +456,9 @@ func (m *mapping) appendSingle(b []byte, g *group, r *rowOp) []byte {
 	}
 	b = append(b, " WHERE "...)
 	if m.key == nil {
-		return m.appendWholeRow(b, r.before, g.raw)
+		return m.appendWholeRow(b, r.before, raw)
 	}
-	return m.appendWhere(b, r.before, g.raw)
+	return m.appendWhere(b, r.before, raw)
 }
 
 // appendWhere appends a comparison with the key of row: as the server compares,

@@ -38,6 +38,19 @@ func (t *table) writable() (list []int) {
 	return list
 }
 
+// byEvents reports whether row events can write the table, with text that is none.
+func (t *table) byEvents() bool {
+	for _, c := range t.columns {
+		name, _, _ := strings.Cut(c.sql, " ")
+		switch {
+		case c.generated != "", c.json, strings.HasSuffix(name, "TEXT"), strings.HasPrefix(name, "VECTOR"),
+			name == "GEOMETRY", name == "POINT":
+			return false
+		}
+	}
+	return true
+}
+
 func ident(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
 
 // oddNames are put into the names of tables and columns.
