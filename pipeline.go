@@ -75,6 +75,12 @@ type Pipeline struct {
 // transaction and the sink has applied it. A process may die at any time
 // instead; it loses nothing.
 //
+// With a Queue, an error of the source that stays does not keep from the sink
+// what the queue holds: the error is logged at once and is in Stats, and Run goes
+// on until all of that is applied, the sink has an error that stays too, or ctx
+// ends. It then returns what both sides had. An error of the sink, or that
+// another writes to the queue, ends Run at once.
+//
 // Before anything else Run checks the fields and returns all that is wrong with
 // them. A Pipeline may run again after Run has returned, but not twice at once.
 func (p *Pipeline) Run(ctx context.Context) error {
@@ -112,7 +118,14 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	var errs [2]error
 	for i, l := range []*leg{in, out} {
 		wg.Go(func() {
-			if errs[i] = l.run(ctx); errs[i] != nil {
+			errs[i] = l.run(ctx)
+			if l == in && errs[i] != nil && ctx.Err() == nil && !errors.Is(errs[i], ErrConflict) {
+				// What the queue holds is still applied.
+				if err := p.drain(ctx, errs[i], end.set); err != nil {
+					errs[i] = errors.Join(errs[i], err)
+					cancel()
+				}
+			} else if errs[i] != nil {
 				cancel()
 			}
 		})
@@ -121,8 +134,8 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	return errors.Join(errs[:]...)
 }
 
-// A finish ends a pipeline with a queue once its source has ended and the sink
-// has applied all of it. A queue itself has no end.
+// A finish ends a pipeline with a queue once its source has ended, or failed, and
+// the sink has applied all that came from it. A queue itself has no end.
 type finish struct {
 	mu      sync.Mutex
 	at, end uint64
@@ -140,6 +153,21 @@ func (f *finish) note(change func()) {
 	if f.ended && f.at >= f.end {
 		f.done()
 	}
+}
+
+// drain tells end how much the queue holds, once capture has failed for good.
+func (p *Pipeline) drain(ctx context.Context, failed error, end func(at uint64)) error {
+	p.logger().Error("capture has stopped; what is in the queue is still applied", "err", failed)
+	// The leg that failed keeps its error in Stats; this one asks the queue only.
+	l := &leg{p: p, name: "capture", st: new(legStats)}
+	return l.retry(ctx, func() (progress bool, err error) {
+		at, err := p.Queue.Checkpoint(ctx)
+		if err != nil {
+			return false, &Error{Part: "queue", At: at, Err: err}
+		}
+		end(at.Seq)
+		return false, nil
+	})
 }
 
 func (p *Pipeline) check() error {

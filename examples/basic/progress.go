@@ -72,10 +72,10 @@ func (v view) line(name string, rate float64, width int) string {
 	}
 }
 
-// reason says why a leg is retrying.
+// reason says why a leg is retrying, or has stopped before the other.
 func reason(s dfs.Stats) string {
 	for _, leg := range []dfs.Leg{s.Apply, s.Capture} {
-		if leg.State == dfs.Retrying && leg.Err != nil {
+		if (leg.State == dfs.Retrying || leg.State == dfs.Stopped) && leg.Err != nil {
 			text, _, _ := strings.Cut(leg.Err.Error(), "\n")
 			return text
 		}
