@@ -192,6 +192,7 @@ func (a *assembler) evolve(e event, q query, s *ddl.Statement, session *dfs.Sess
 	}
 	// What the catalog keeps are parts of the text, which is only lent.
 	kept := ddl.Parse(strings.Clone(q.text), strings.Clone(q.schema), a.mode(e, q))
+	kept.Settled = kept.Settled && q.unread == ""
 	s = &kept
 	if a.tx.begun {
 		a.tx.altered = append(a.tx.altered, s.Tables...)

@@ -135,6 +135,10 @@ type query struct {
 	schema string
 	text   string
 	vars   []byte // status variables; see session
+
+	// What session has found in vars.
+	phase  byte   // of an ALTER that MariaDB logs twice
+	unread string // what it could not read, or empty
 }
 
 // parseQuery reads a query event. The strings alias the event.

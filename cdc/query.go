@@ -130,6 +130,13 @@ func (q *query) halfway(s *ddl.Statement) bool {
 // ddl handles a statement that may alter tables.
 func (a *assembler) ddl(e event, s *ddl.Statement, q query) error {
 	session := q.session(e, a.src.maria)
+	if q.phase&(mariaAlterBegins|mariaAlterRolledBack) != 0 {
+		a.counted.statementsFiltered++
+		return nil // it comes again when it is done, or has done nothing
+	}
+	if q.unread != "" {
+		s.Settled = false // how its text is to be read is not known
+	}
 	a.evolve(e, q, s, session)
 	if !a.concerned(s, q) {
 		a.counted.statementsFiltered++
@@ -143,6 +150,9 @@ func (a *assembler) ddl(e event, s *ddl.Statement, q query) error {
 	switch {
 	case a.skipTo > 0:
 		return nil
+	case q.unread != "":
+		return a.refuse(e, fmt.Sprintf("the statement %.80q was logged with %s, so that what it means is not known", s.Text, q.unread),
+			"update this program to one that knows the source's version")
 	case s.Selects:
 		return a.refuse(e, "a CREATE TABLE ... SELECT was logged as a statement, without its rows",
 			"set binlog_format=ROW on the source, for running sessions too")

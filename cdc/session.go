@@ -34,6 +34,17 @@ const (
 
 	varMariaMicroseconds = 128
 	varMariaXID          = 129
+	varMariaGTIDFlags    = 130 // the same as in the GTID event
+	varMariaCollations   = 131 // of each character set, from 11.5; in front of varCharset
+)
+
+// Bits of varMariaGTIDFlags. With binlog_alter_two_phase an ALTER is logged twice,
+// when it begins and when it is done. Behind the last two of these stands which
+// beginning it is the end of.
+const (
+	mariaAlterBegins     = 1 << 1
+	mariaAlterDone       = 1 << 2
+	mariaAlterRolledBack = 1 << 3
 )
 
 // Bits of the flags2 of a query event: MySQL's OPTION_ constants in
@@ -93,7 +104,8 @@ func modeNames(mode uint64, maria bool) string {
 // session returns what the log says of the session that ran a statement. Where
 // the source leaves a variable out because it has its default, so does this, but
 // for those that a target may have another default for. A variable that this
-// program does not know ends what can be read: its length is not known either.
+// program does not know ends what can be read, as its length is not known either:
+// q.unread says so.
 func (q *query) session(e event, maria bool) *dfs.Session {
 	s := &dfs.Session{Schema: strings.Clone(q.schema)}
 	set := func(name, value string) { s.Vars = append(s.Vars, dfs.Var{Name: name, Value: value}) }
@@ -193,9 +205,20 @@ read:
 			if v := r.byte(); v <= 1 && !r.bad {
 				flag("default_table_encryption", v == 1)
 			}
+		case varMariaGTIDFlags:
+			q.phase = r.byte()
+			if q.phase&(mariaAlterDone|mariaAlterRolledBack) != 0 {
+				r.bytes(8)
+			}
+		case varMariaCollations:
+			r.bytes(4 * int(r.byte()))
 		default:
+			q.unread = fmt.Sprintf("status variable %d", code)
 			break read
 		}
+	}
+	if r.bad {
+		q.unread = "status variables that are cut short"
 	}
 	number("auto_increment_increment", uint64(increment))
 	number("auto_increment_offset", uint64(offset))

@@ -91,3 +91,27 @@ func TestStatementsComeWithTheirSession(t *testing.T) {
 		})
 	}
 }
+
+// MariaDB logs an ALTER twice if it is told to, and also if it comes to nothing.
+func TestAlterInTwoPhases(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MariaDB)
+	schema := srv.Schema(t)
+	src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".*"}})
+	st, _ := begin(t, src)
+	conn, err := srv.DB(t).Conn(t.Context())
+	require.NoError(t, err)
+	defer conn.Close()
+	for _, s := range []string{"USE " + schema, "CREATE TABLE a (id int PRIMARY KEY, b int)", "INSERT INTO a VALUES (1, 1), (2, 1)",
+		"SET binlog_alter_two_phase=1", "ALTER TABLE a ADD c int", "ALTER TABLE a ADD d int, ALGORITHM=COPY"} {
+		_, err := conn.ExecContext(t.Context(), s)
+		require.NoError(t, err, s)
+	}
+	for _, s := range []string{"ALTER TABLE a DROP c, ADD UNIQUE (b)", "ALTER TABLE a DROP d, ADD UNIQUE (b), ALGORITHM=COPY"} {
+		_, err = conn.ExecContext(t.Context(), s)
+		require.ErrorContains(t, err, "Duplicate")
+	}
+	_, err = conn.ExecContext(t.Context(), "INSERT INTO a VALUES (3, 4, 5, 6)")
+	require.NoError(t, err)
+	require.Equal(t, []string{"CREATE TABLE a (id int PRIMARY KEY, b int)", "insert a 1 1; insert a 2 1",
+		"ALTER TABLE a ADD c int", "ALTER TABLE a ADD d int, ALGORITHM=COPY", "insert a 3 4 5 6"}, says(readN(t, src, st, 5)))
+}
