@@ -14,14 +14,23 @@ func (m *Mode) isUTF8() bool {
 	return false
 }
 
-// wide reports whether c begins a character of two bytes, of which the second
-// may be a quote or a backslash.
-func (m *Mode) wide(c byte) bool {
+// wide reports whether s begins with a character of two bytes, of which the
+// second may be a quote or a backslash. A first byte without a second one of its
+// character set is a character of its own, as it is for the server (the
+// functions ismbchar of strings/ctype-*.c): a quote behind it is a quote.
+func (m *Mode) wide(s string) bool {
+	if len(s) < 2 || s[0] < 0x81 {
+		return false
+	}
+	in := func(c, from, to byte) bool { return from <= c && c <= to }
+	a, b := s[0], s[1]
 	switch m.Charset {
-	case "gbk", "big5", "gb18030":
-		return c >= 0x81 && c != 0xff
+	case "gbk", "gb18030": // of gb18030's longer ones no byte is a quote
+		return a != 0xff && (in(b, 0x40, 0x7e) || in(b, 0x80, 0xfe))
+	case "big5":
+		return in(a, 0xa1, 0xf9) && (in(b, 0x40, 0x7e) || in(b, 0xa1, 0xfe))
 	case "sjis", "cp932":
-		return c >= 0x81 && c <= 0x9f || c >= 0xe0 && c <= 0xfc
+		return (in(a, 0x81, 0x9f) || in(a, 0xe0, 0xfc)) && (in(b, 0x40, 0x7e) || in(b, 0x80, 0xfc))
 	}
 	return false
 }

@@ -13,7 +13,8 @@ import (
 	"github.com/dataflowsync/dfs"
 )
 
-var fuzzModes = []Mode{{}, {ANSIQuotes: true}, {NoBackslashEscapes: true}, {MariaDB: true, Version: 101100}, {Version: 90700}}
+var fuzzModes = []Mode{{}, {ANSIQuotes: true}, {NoBackslashEscapes: true}, {MariaDB: true, Version: 101100}, {Version: 90700},
+	{Charset: "gbk"}, {Charset: "big5"}, {Charset: "sjis"}, {Charset: "gb18030"}}
 
 func addStatements(f *testing.F) {
 	for _, text := range []string{
@@ -27,6 +28,9 @@ func addStatements(f *testing.F) {
 	} {
 		f.Add(text, uint8(0))
 		f.Add(text, uint8(3))
+	}
+	for mode := 5; mode < len(fuzzModes); mode++ {
+		f.Add("ALTER TABLE t COMMENT 'a\xbf', RENAME TO u, ADD `c\xbf\\` INT COMMENT 'b\xbf\\'", uint8(mode))
 	}
 }
 

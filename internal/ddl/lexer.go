@@ -210,7 +210,7 @@ func wordByte(c byte) bool {
 // word reads the rest of a word that begins at the given place.
 func (l *lexer) word(at int) token {
 	for l.pos < len(l.s) && wordByte(l.s[l.pos]) {
-		if l.mode.wide(l.s[l.pos]) {
+		if l.mode.wide(l.s[l.pos:]) {
 			l.pos++
 		}
 		l.pos++
@@ -270,7 +270,7 @@ func (l *lexer) quoted(q byte) token {
 	l.pos++
 	for doubled := false; ; doubled = true {
 		for l.pos < len(l.s) && l.s[l.pos] != q {
-			if l.mode.wide(l.s[l.pos]) {
+			if l.mode.wide(l.s[l.pos:]) {
 				l.pos++
 			}
 			l.pos++
@@ -297,7 +297,7 @@ func (l *lexer) string(q byte) token {
 	at := l.pos
 	for l.pos++; l.pos < len(l.s); l.pos++ {
 		switch c := l.s[l.pos]; {
-		case c == '\\' && !l.mode.NoBackslashEscapes, l.mode.wide(c):
+		case c == '\\' && !l.mode.NoBackslashEscapes, l.mode.wide(l.s[l.pos:]):
 			l.pos++
 		case c == q:
 			if l.pos+1 >= len(l.s) || l.s[l.pos+1] != q {

@@ -297,6 +297,22 @@ func TestCharacterSetOfTheText(t *testing.T) {
 		require.Equal(t, []Table{{"d", "t"}, {"x", "u"}}, s.Tables)
 		require.True(t, s.Settled)
 	}
+	// A byte that begins no character does not take a quote with it.
+	for charset, c := range map[string]string{"gbk": "\xbf", "big5": "\xa1", "sjis": "\x83", "cp932": "\xe0", "gb18030": "\x81", "": "\xbf"} {
+		for _, text := range []string{
+			"ALTER TABLE t COMMENT 'a?', RENAME TO u, ADD c INT COMMENT 'b?'",
+			"ALTER TABLE t COMMENT 'a?', RENAME TO u",
+			"ALTER TABLE t ADD a INT COMMENT \"?\", RENAME TO u, ADD b INT COMMENT ''",
+		} {
+			s := Parse(strings.ReplaceAll(text, "?", c), "d", Mode{Charset: charset})
+			require.Equal(t, []Table{{"d", "t"}, {"d", "u"}}, s.Tables, "%s: %s", charset, text)
+			require.True(t, s.Settled)
+		}
+	}
+	for charset, c := range map[string]string{"big5": "\x81", "sjis": "\xa1", "cp932": "\xfd", "gbk": "\xff"} {
+		s := Parse("ALTER TABLE t COMMENT '"+c+"\\'', RENAME TO u", "d", Mode{Charset: charset})
+		require.Equal(t, []Table{{"d", "t"}, {"d", "u"}}, s.Tables, "%s: a byte that begins no character", charset)
+	}
 	s = Parse("DROP TABLE \x81\x40", "d", Mode{Charset: "gbk"})
 	require.False(t, s.Settled)
 }
