@@ -82,6 +82,7 @@ type assembler struct {
 	againEnd  event       // what ends the transaction after that
 
 	catalog *catalog
+	ahead   ahead
 
 	// clock is the latest time, in seconds since 1970, by which the log is known
 	// to have come as far as it was read.
@@ -182,18 +183,7 @@ func (a *assembler) step(e event) {
 		a.off = a.end
 		return
 	}
-	if e.flags()&flagArtificial != 0 {
-		return
-	}
-	// The event's own word has 32 bits, of which larger files show the lower
-	// ones, and MariaDB from 11.4 leaves it zero inside a transaction.
-	if low := e.logPos(); low != 0 {
-		off := a.off&^0xffffffff | uint64(low)
-		if off < a.off {
-			off += 1 << 32
-		}
-		a.off = off
-	}
+	a.off = e.endsAt(a.off)
 }
 
 // tick notes that something was logged at t, or later. Events have the time at

@@ -135,7 +135,6 @@ func (c *catalog) forget(t ddl.Table) {
 // learn takes over a table as the server describes it.
 func (c *catalog) learn(a asked) {
 	c.tables.Set(a.table, a.collation)
-	c.asked = max(c.asked, a.asked)
 	c.learned = true
 }
 
@@ -244,7 +243,8 @@ func (a *assembler) unfinished() {
 // its columns.
 //
 // What the server tells of a table is how it is now. If it was created or altered
-// after what is read here was logged, its columns may have had other names then.
+// after what is read here was logged, its columns may have had other names then:
+// see ahead.
 func (a *assembler) record(ctx context.Context, m *tableMap) ([]byte, error) {
 	c := a.catalog
 	c.kept = true
@@ -258,10 +258,9 @@ func (a *assembler) record(ctx context.Context, m *tableMap) ([]byte, error) {
 	if r != nil {
 		return r.encoded, nil
 	}
-	const cure = "say in Options.Schema how the table was created, as it was at the place where reading goes on"
 	if a.src.db == nil {
 		return nil, a.fault(fmt.Sprintf("rows of %s.%s were logged without column names, and no statement before them in these files has created the table",
-			m.schemaN, m.name), cure)
+			m.schemaN, m.name), cureColumns)
 	}
 	found, err := askTable(ctx, a.src.db, m.schemaN, m.name)
 	if err != nil {
@@ -269,13 +268,12 @@ func (a *assembler) record(ctx context.Context, m *tableMap) ([]byte, error) {
 	}
 	if found.table == nil {
 		return nil, a.fault(fmt.Sprintf("rows of %s.%s were logged without column names, and the table is not there any more", m.schemaN, m.name),
-			cure+", or leave the table out with the pattern \"!"+m.schemaN+"."+m.name+"\"; and set binlog_row_metadata=FULL where the source has that")
+			cureColumns+", or leave the table out with the pattern \"!"+m.schemaN+"."+m.name+"\"; and set binlog_row_metadata=FULL where the source has that")
 	}
-	if found.created > a.clock && !a.src.opts.TrustColumnNames {
-		return nil, a.fault(fmt.Sprintf("rows of %s.%s were logged without column names before the table was created or altered at %s, so what its columns were called is not known",
-			m.schemaN, m.name, time.Unix(found.created, 0).UTC().Format(time.DateTime+" UTC")),
-			cure+"; or, if that changed neither names nor order of its columns, set Options.TrustColumnNames until this is read; "+
-				"otherwise start after it with a new copy of the table, and set binlog_row_metadata=FULL where the source has that")
+	if !a.src.opts.TrustColumnNames {
+		if err := a.prove(ctx, m, found.created); err != nil {
+			return nil, err
+		}
 	}
 	body, err := parseTableMap(m.event, a.src.maria)
 	if err != nil {
@@ -285,8 +283,19 @@ func (a *assembler) record(ctx context.Context, m *tableMap) ([]byte, error) {
 		return nil, err
 	}
 	c.learn(found)
+	if a.src.opts.TrustColumnNames {
+		// It may show statements that the log has yet to come.
+		c.asked = max(c.asked, found.asked)
+	}
 	return c.remember(m, found.table).encoded, nil
 }
+
+// What can be done where the columns of a table are not known.
+const (
+	cureColumns = "say in Options.Schema how the table was created, as it was at the place where reading goes on"
+	cureTrust   = "; or, if that changed neither names nor order of its columns, set Options.TrustColumnNames until this is read; " +
+		"otherwise start after it with a new copy of the table, and set binlog_row_metadata=FULL where the source has that"
+)
 
 // openCatalog returns the catalog for a stream that begins at a checkpoint with
 // that State.

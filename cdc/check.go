@@ -145,7 +145,7 @@ func (s *Source) chooseID(ctx context.Context, own string) ([]Fault, error) {
 	}
 	// MariaDB ends an older connection with the same id: to try out a setup must
 	// not stop the pipeline that runs with it.
-	s.tryID = free()
+	s.tryID, s.aheadID = free(), free()
 	s.serverID = s.opts.ServerID
 	if s.serverID == 0 {
 		s.serverID = free()

@@ -149,6 +149,11 @@ type dump struct {
 	checksum string    // as @@binlog_checksum says
 	beat     time.Duration
 	flags    uint16
+
+	// passing says that the server is not to list this connection among its
+	// replicas. MySQL 5.6 can crash in SHOW SLAVE HOSTS while a listed one goes
+	// (seen with 5.6.24).
+	passing bool
 }
 
 // begin makes the server send its log over c, a fresh connection.
@@ -179,11 +184,14 @@ func (d *dump) begin(c *client.Conn) error {
 		}
 	}
 
-	if err := command(c, d.register()); err != nil {
-		return fmt.Errorf("cdc: register as a replica: %w", plain(err))
-	}
-	if _, err := c.ReadOKPacket(); err != nil {
-		return fmt.Errorf("cdc: register as a replica: %w", plain(err))
+	if !d.passing {
+		err := command(c, d.register())
+		if err == nil {
+			_, err = c.ReadOKPacket()
+		}
+		if err != nil {
+			return fmt.Errorf("cdc: register as a replica: %w", plain(err))
+		}
 	}
 	if err := command(c, d.request()); err != nil {
 		return fmt.Errorf("cdc: ask for the log: %w", plain(err))

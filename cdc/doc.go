@@ -44,9 +44,12 @@
 // the State of its transactions' checkpoints, and so it is right for a log that is
 // read after later statements. Of a table that it does not know, as when reading
 // begins in the past, or after a statement that this package cannot follow, the
-// server is asked. It shows the table as it is at that time: rows from before it
-// was last created or altered, as far as information_schema tells, end the Stream
-// with an *EventError that says what can be done.
+// server is asked. It shows the table as it is at that time. So the Stream then reads
+// the log ahead, on a second connection and once, from its place to the end: if a
+// statement there creates, alters, renames or drops the table, or one cannot be
+// understood, it ends with an *EventError that says what can be done. A statement
+// that is not in the log (sql_log_bin=0) is noticed by CREATE_TIME in
+// information_schema alone.
 //
 // A JSON document becomes the text that its server prints. What that does not
 // tell, such as that a number is a DECIMAL, a string a DATE, or base64 a BLOB, is

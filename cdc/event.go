@@ -77,6 +77,21 @@ func (e event) logPos() uint32 { return binary.LittleEndian.Uint32(e[13:]) }
 func (e event) flags() uint16  { return binary.LittleEndian.Uint16(e[17:]) }
 func (e event) body() []byte   { return e[headerLen:] }
 
+// endsAt returns the place in its file at which the event ends, where the one
+// before it ended at off. The event's own word has 32 bits, of which larger files
+// show the lower ones, and MariaDB from 11.4 leaves it zero inside a transaction.
+func (e event) endsAt(off uint64) uint64 {
+	low := e.logPos()
+	if low == 0 || e.flags()&flagArtificial != 0 {
+		return off
+	}
+	at := off&^0xffffffff | uint64(low)
+	if at < off {
+		at += 1 << 32
+	}
+	return at
+}
+
 // isRows reports whether the event holds row images.
 func isRows(kind byte) bool {
 	return kind >= evWriteRows2 && kind <= evDeleteRows2 || kind == evPartialUpdate ||

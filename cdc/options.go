@@ -64,9 +64,9 @@ type Options struct {
 
 	// TrustColumnNames matters where the log does not name columns. Of a table
 	// that neither the log's statements nor Schema have described, the server is
-	// asked, and what it says is refused for rows that were logged before the
-	// table was last created or altered. Set this to take it nevertheless, if no
-	// column got another name or place since: where an index was added, say.
+	// asked, and what it says is refused if the log has a statement that creates,
+	// alters, renames or drops the table after the place that is read. Set this to
+	// take it nevertheless, if no column got another name or place since.
 	TrustColumnNames bool
 
 	// Follow makes a stream of files wait for more at the end of the last one, and

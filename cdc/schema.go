@@ -13,21 +13,16 @@ import (
 
 // An asked is what a server tells of a table.
 //
-// That is how the table is now, and the log may be older. So a table that was
-// created or altered after its rows were logged is refused: columns may have had
-// other names. That is told by CREATE_TIME in information_schema.tables, which
-// each ALTER TABLE sets anew, OPTIMIZE too and TRUNCATE not. Its limits, as seen
-// on MySQL 5.6 and 9.7 and MariaDB 10.11:
-//   - It has whole seconds. Rows of the second in which the table was altered
-//     pass, on whichever side they are.
-//   - In MySQL 8.0 and later it is when the ALTER began. Rows that others wrote
-//     while it ran or waited for its lock pass.
+// That is how the table is now, and the log may be older: see ahead. When it was
+// created or altered is CREATE_TIME in information_schema.tables, which each ALTER
+// TABLE sets anew, OPTIMIZE too and TRUNCATE not. That proves little, as seen on
+// MySQL 5.6 and 9.7 and MariaDB 10.11:
+//   - It has whole seconds.
+//   - In MySQL 8.0 and later it is when the ALTER began, and RENAME TABLE keeps it.
 //   - Before MySQL 8.0, and in MariaDB, a MyISAM table keeps it when no more
 //     than names change, and a partitioned table of 5.6 has none.
-//   - An ALTER of a session with sql_log_bin=0 is not seen before the next time
-//     that the server is asked.
 //
-// So the server is asked for what the catalog does not know only.
+// So it only serves to notice what is not in the log.
 type asked struct {
 	table     *dfs.Table // nil if it is not there
 	collation string     // of columns that name none

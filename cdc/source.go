@@ -29,6 +29,7 @@ type Source struct {
 
 	serverID uint32
 	tryID    uint32   // for a connection that only tries
+	aheadID  uint32   // for one that reads ahead
 	uuid     string   // our own, which MySQL knows our connections by
 	paths    []string // of log files, instead of a server
 	plans    plans
@@ -188,7 +189,8 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 	if err := ask(ctx, conn, &d); err != nil {
 		return nil, err
 	}
-	st.open = func(ctx context.Context, from *position) (events, error) { return s.openAgain(ctx, st, from) }
+	st.open = func(ctx context.Context, from *position) (events, error) { return s.openAgain(ctx, st, from, s.tryID) }
+	st.asm.ahead.open, st.asm.ahead.done = st.openAhead, st.closeAhead
 	s.register(st)
 	s.opts.Logger.Info("reading the log", "server", s.cfg.Addr, "from", at.String())
 	return st, nil

@@ -1,9 +1,11 @@
 package cdc
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"net"
 	"sync"
 	"time"
 
@@ -51,8 +53,12 @@ type Stream struct {
 	// cannot be read a second time. reread is what reads it so.
 	open   func(ctx context.Context, from *position) (events, error)
 	reread *reread
-	mu     sync.Mutex // for reread while it changes, and for shut
+	ahead  events     // the log read ahead, for the assembler; mostly nil
+	mu     sync.Mutex // for reread and ahead while they change, and for shut
 	ended  bool       // shut was called
+
+	undone event // what ctx has ended the handling of, and is to be handled first
+	inner  bool  // it came out of a transaction payload
 
 	// What Next hands out. Encoded containers and texts are cut from slab, which
 	// is never written twice.
@@ -137,6 +143,10 @@ func (s *Stream) unreadable(err error) error {
 // step takes one event. It waits for one only while the batch is empty, and
 // reports whether there was one.
 func (s *Stream) step(ctx context.Context) (bool, error) {
+	if e := s.undone; e != nil {
+		s.undone = nil
+		return true, s.unreadable(s.handle(ctx, e, s.inner))
+	}
 	if s.reread != nil {
 		return s.rereadStep(ctx)
 	}
@@ -149,7 +159,7 @@ func (s *Stream) step(ctx context.Context) (bool, error) {
 		if err != nil || e == nil {
 			return err == nil, s.unreadable(err)
 		}
-		return true, s.unreadable(s.asm.handle(ctx, e, true))
+		return true, s.unreadable(s.handle(ctx, e, true))
 	}
 	e, err := s.in.next(ctx, s.n == 0)
 	if err != nil || e == nil {
@@ -161,11 +171,55 @@ func (s *Stream) step(ctx context.Context) (bool, error) {
 		s.asm.counted.events++
 		return true, s.unreadable(s.payload.open(e))
 	}
-	if err := s.asm.handle(ctx, e, false); err != nil {
+	if err := s.handle(ctx, e, false); err != nil {
 		return false, s.unreadable(err)
 	}
 	s.idle()
 	return true, nil
+}
+
+// handle has the assembler take an event. A table map may make it ask the server,
+// and ctx end that. Then it is handled again by the next call.
+func (s *Stream) handle(ctx context.Context, e event, inner bool) error {
+	err := s.asm.handle(ctx, e, inner)
+	if err == nil || e.kind() != evTableMap {
+		return err
+	}
+	if d, ok := ctx.Deadline(); ok && !time.Now().Before(d) {
+		<-ctx.Done() // connections have the same deadline, and may be a little faster
+	}
+	if ctx.Err() != nil {
+		s.undone, s.inner = bytes.Clone(e), inner
+		s.asm.counted.events--
+		return ctx.Err()
+	}
+	return err
+}
+
+// openAhead opens the log from a place up to where it ends, for the assembler to
+// read while the stream itself waits.
+func (s *Stream) openAhead(ctx context.Context, from *position) (events, error) {
+	in, err := s.src.openAgain(ctx, s, from, s.src.aheadID)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return nil, errors.Join(net.ErrClosed, in.Close())
+	}
+	s.ahead = in
+	return in, nil
+}
+
+// closeAhead ends what openAhead began.
+func (s *Stream) closeAhead(in events) {
+	s.mu.Lock()
+	s.ahead = nil
+	s.mu.Unlock()
+	if err := in.Close(); err != nil {
+		s.src.opts.Logger.Debug("closing the log that was read ahead", "cause", err)
+	}
 }
 
 // idle hands the position on if transactions without anything followed have
@@ -249,8 +303,12 @@ func (s *Stream) shut() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true
+	err := s.in.Close()
 	if s.reread != nil {
-		return errors.Join(s.reread.in.Close(), s.in.Close())
+		err = errors.Join(err, s.reread.in.Close())
 	}
-	return s.in.Close()
+	if s.ahead != nil {
+		err = errors.Join(err, s.ahead.Close())
+	}
+	return err
 }
