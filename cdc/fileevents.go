@@ -30,6 +30,7 @@ type fileEvents struct {
 	dropped  *gtidSet // of that, what has come
 	known    *gtidSet // what was before the file that is read
 	reach    map[uint32]mariaGTID
+	passed   map[uint32]mariaGTID // a later transaction of a domain in reach, which has come
 	dropping bool // inside a transaction that was read before
 
 	once sync.Once
@@ -233,11 +234,26 @@ func (f *fileEvents) reached(e event) (bool, error) {
 		return false, nil
 	case g == want:
 		delete(f.reach, g.domain)
+		delete(f.passed, g.domain)
 	case g.server == want.server && g.seq > want.seq:
 		return false, fmt.Errorf("%w: transaction %s is not there, and %s is: give the files that were read before, or make a new copy of the data",
 			ErrDiverged, want.append(nil), g.append(nil))
+	default:
+		f.past(g, want)
 	}
 	return true, nil
+}
+
+// past notes that g has come while want has not. That alone means nothing: unless
+// gtid_strict_mode is ON, the numbers of several servers may have any order.
+func (f *fileEvents) past(g, want mariaGTID) {
+	if g.seq < want.seq {
+		return
+	}
+	if f.passed == nil {
+		f.passed = make(map[uint32]mariaGTID)
+	}
+	f.passed[g.domain] = g
 }
 
 // listed checks that MariaDB's list of what was before a file names nothing that
@@ -251,7 +267,8 @@ func (f *fileEvents) listed(list []mariaGTID) error {
 		if i+1 < len(list) && list[i+1].domain == g.domain {
 			continue // not the last of its domain
 		}
-		if _, yet := f.reach[g.domain]; yet {
+		if want, yet := f.reach[g.domain]; yet {
+			f.past(g, want)
 			continue
 		}
 		if have, _ := at.list.find(g.domain); have != g {
@@ -279,6 +296,11 @@ func (f *fileEvents) end(ctx context.Context, wait bool) (event, error) {
 		return nil, f.leave()
 	case !follow:
 		return nil, f.last()
+	case len(f.passed) > 0 && !f.log.torn():
+		for domain, g := range f.passed {
+			return nil, fmt.Errorf("%w: the files have transaction %s, and do not have %s: give the files of the server that was read before, or make a new copy of the data",
+				ErrDiverged, g.append(nil), f.reach[domain].append(nil))
+		}
 	case !wait:
 		return nil, nil
 	}

@@ -508,3 +508,49 @@ func TestGTIDSetMinus(t *testing.T) {
 		}
 	}
 }
+
+// mariaLog begins a file of MariaDB, of which the list of GTIDs is empty.
+func mariaLog() *logWriter {
+	return newLog("10.11.18-MariaDB", false).add(evMariaGTIDList, make([]byte, 4))
+}
+
+// maria appends a statement with the GTID 0-1-n.
+func (w *logWriter) maria(n uint64, text string) *logWriter {
+	body := binary.LittleEndian.AppendUint64(nil, n)
+	w.add(evMariaGTID, append(body, 0, 0, 0, 0, mariaFlagStandalone, 0, 0, 0, 0, 0, 0))
+	return w.ddl(0, text)
+}
+
+// After a failover to a server that lacks the last transactions that were read,
+// nothing of its log may be taken for read.
+func TestFollowingTheFilesOfAServerThatLacksTransactions(t *testing.T) {
+	const pos = "mariadb 1 0-7-3 b.000001:4"
+	for _, c := range []struct {
+		log *logWriter
+		bad bool
+	}{
+		{mariaLog().maria(2, "CREATE TABLE a (i int)").maria(3, "CREATE TABLE b (i int)"), true},
+		{mariaLog().maria(2, "CREATE TABLE a (i int)").maria(4, "CREATE TABLE b (i int)"), true},
+		{newLog("10.11.18-MariaDB", false).add(evMariaGTIDList, []byte{1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0}), true},
+		{mariaLog().maria(2, "CREATE TABLE a (i int)"), false},
+	} {
+		dir := folder(t, map[string]*logWriter{"b.000001": c.log})
+		src, err := OpenFiles(t.Context(), []string{dir}, &Options{Follow: true, Heartbeat: 20 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+		require.NoError(t, err)
+		st, err := src.Open(t.Context(), dfs.Checkpoint{Pos: pos})
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		for err == nil {
+			var n int
+			n, err = st.Next(ctx, make([]*dfs.Transaction, 1))
+			require.Zero(t, n)
+		}
+		if cancel(); c.bad {
+			require.ErrorIs(t, err, ErrDiverged)
+			require.ErrorContains(t, err, "0-7-3")
+		} else {
+			require.ErrorIs(t, err, context.DeadlineExceeded, "it may yet come")
+		}
+		require.NoError(t, src.Close())
+	}
+}
