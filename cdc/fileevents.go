@@ -31,7 +31,8 @@ type fileEvents struct {
 	known    *gtidSet // what was before the file that is read
 	reach    map[uint32]mariaGTID
 	passed   map[uint32]mariaGTID // a later transaction of a domain in reach, which has come
-	dropping bool // inside a transaction that was read before
+	rotated  string               // the file that the last Rotate event names
+	dropping bool                 // inside a transaction that was read before
 
 	once sync.Once
 	done chan struct{} // closed by Close
@@ -153,6 +154,10 @@ func (f *fileEvents) pass(e event) (event, error) {
 		return nil, nil
 	case evRotate:
 		// It names the next file, or in a relay log one of another server.
+		f.rotated = ""
+		if len(e.body()) > 8 {
+			f.rotated = string(e.body()[8:])
+		}
 		return nil, nil
 	case evStop:
 		return e, nil
@@ -388,12 +393,36 @@ func (f *fileEvents) leave() error {
 		}
 		f.src.opts.Logger.Warn("a log file has no end, as after a crash; GTIDs will tell whether something is missing", "at", l.place())
 	}
+	if a.at.kind == byFile && !f.fits(f.list[0], f.list[1]) {
+		return &EventError{
+			At: l.place(), What: fmt.Sprintf("the file is not followed by %s: the next one has another number", f.list[1].name),
+			Cure: "give the files that are between them, or those of one server only",
+		}
+	}
+	f.rotated = ""
 	f.got += l.got
 	f.mu.Lock()
 	f.log = nil
 	f.mu.Unlock()
 	f.list, f.dropping = f.list[1:], false
 	return l.Close()
+}
+
+// fits reports whether b can be the file behind a, of which the name may have
+// got another beginning, but not another number. Names of one log were compared
+// before, and names without numbers do not tell.
+func (f *fileEvents) fits(a, b logPath) bool {
+	if b.base == "" || a.base == b.base {
+		return true
+	}
+	next := newLogPath(f.rotated)
+	switch {
+	case next.base != "":
+		return b.num == next.num
+	case a.base != "": // the server was stopped
+		return b.num == a.num+1
+	}
+	return true
 }
 
 // short says that the file ends before the place to begin at.

@@ -554,3 +554,37 @@ func TestFollowingTheFilesOfAServerThatLacksTransactions(t *testing.T) {
 		require.NoError(t, src.Close())
 	}
 }
+
+// Where there are no GTIDs, names tell whether a file is missing, also if they do
+// not begin alike.
+func TestFilesWithOtherNamesFollowByNumber(t *testing.T) {
+	log := func(next string) *logWriter {
+		w := newLog("9.7.4", false).ddl(0, "CREATE TABLE a (i int)")
+		if next == "" {
+			return w.add(evStop, nil)
+		}
+		return w.rotate(next)
+	}
+	for _, c := range []struct {
+		first, rotate, second string
+		bad                   bool
+	}{
+		{"b.000001", "b.000002", "copy-b.000002", false},
+		{"b.000001", "b.000002", "copy-b.000003", true},
+		{"b.000001", "", "copy-b.000002", false},
+		{"b.000001", "", "copy-b.000003", true},
+		{"first", "b.000002", "copy-b.000003", true},
+		{"first", "b.000002", "copy-b.000002", false},
+		{"first", "b.000002", "second", false},
+	} {
+		dir := folder(t, map[string]*logWriter{c.first: log(c.rotate), c.second: log("")})
+		_, _, err := readFiles(t, nil, "", filepath.Join(dir, c.first), filepath.Join(dir, c.second))
+		if !c.bad {
+			require.NoError(t, err, c)
+			continue
+		}
+		var bad *EventError
+		require.ErrorAs(t, err, &bad, "%v", c)
+		require.Contains(t, bad.What, c.second)
+	}
+}
