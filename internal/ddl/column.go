@@ -145,9 +145,7 @@ func (p *definer) memberList(c *columnDef) bool {
 		if !ok {
 			return false
 		}
-		// "Trailing spaces are automatically deleted from ENUM member values"
-		// (manual, 13.3.6), and so for SET.
-		c.members = append(c.members, strings.TrimRight(text, " "))
+		c.members = append(c.members, text)
 		if p.skipPunct(')') {
 			return true
 		}

@@ -122,11 +122,23 @@ func (c *columnDef) finish(d *dialect, table string) (dfs.Column, bool) {
 			base += "(" + strconv.Itoa(c.length) + ")"
 		}
 	case memberKind:
-		col.Members = c.members
-		if c.charsetName == "binary" || c.charsetName == "" && charsetOf(table) == "binary" {
-			if !allASCII(c.members) {
+		var in dfs.Column
+		known := c.collate(d, &in, table)
+		if in.Charset == "binary" && !allASCII(c.members) {
+			return col, false
+		}
+		for _, m := range c.members {
+			// "Trailing spaces are automatically deleted from ENUM member values"
+			// (manual, 13.3.6), and so for SET, but those of bytes are kept (seen
+			// on all servers).
+			text := strings.TrimRight(m, " ")
+			switch {
+			case in.Charset == "binary":
+				text = m
+			case text != m && !known:
 				return col, false
 			}
+			col.Members = append(col.Members, text)
 		}
 	case binaryKind:
 		var ok bool
