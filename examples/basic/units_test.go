@@ -40,7 +40,7 @@ units:
     rename: {user: id}
     columns: [{name: has_profile, type: tinyint, value: 1}]
     part: true
-  - {from: "*.plain", into: "shop_units_crm.*"}`}
+  - {from: shop_units.plain, into: "shop_units_crm.*"}`}
 
 	wrong := e.config(t, "shop_units", [2]string{"", strings.Replace(units[1], "[password, country]", "[id, email]", 1)})
 	code, out := e.basic(t, "check", "-c", wrong)
