@@ -442,7 +442,7 @@ func TestWhatAStatementCannotDoIsToldWithItsCure(t *testing.T) {
 				"ALTER TABLE a FROBNICATE":                               "syntax",
 				"FROBNICATE TABLE a":                                     "not understood well enough",
 				"ALTER TABLE bare ADD id int AUTO_INCREMENT PRIMARY KEY": "without a primary key",
-				"ALTER TABLE bare ADD u varchar(36) DEFAULT (uuid())":    "makes up for itself",
+				"ALTER TABLE bare ADD u varchar(36) DEFAULT (uuid())":    "UUID, which each server may make in its own way",
 			} {
 				err := m.Apply(t.Context(), []*dfs.Transaction{txn(1, ins(a, dfs.Row{dfs.IntValue(1)})), ddlTxn(2, query), txn(3)})
 				var stop *DDLError

@@ -1,10 +1,8 @@
 package sink
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -25,6 +23,7 @@ type routed struct {
 	tables []ddl.Table
 
 	renames []rename // RENAME TABLE alone, in order
+	fill    ddl.Fill // what it gives to rows that are there
 	mariadb bool     // the target is MariaDB
 }
 
@@ -38,7 +37,7 @@ func (m *MySQL) route(c *dfs.Change, s *ddl.Statement) (*routed, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &routed{kind: s.Kind}
+	r := &routed{kind: s.Kind, fill: s.Fill()}
 	var errs []error
 	r.text, err = s.Rewrite(func(ref ddl.Ref) ddl.Table {
 		to, err := m.routeRef(s.Kind, ref)
@@ -196,39 +195,4 @@ func joinNames(list []ddl.Table, sep string) string {
 		b = appendIdent(append(appendIdent(b, t.Schema), '.'), t.Name)
 	}
 	return string(b)
-}
-
-var (
-	numbersRows = regexp.MustCompile(`(?i)\badd\b.*\bauto_increment\b`)
-	drawsLots   = regexp.MustCompile(`(?i)\b(uuid|uuid_short|uuid_v4|uuid_v7|sys_guid|rand|random_bytes|sysdate)\s*\(`)
-)
-
-// fills refuses an ALTER TABLE that may give rows of the target other values
-// than those of the source, which no log would show: numbers in an order that
-// only a primary key fixes, or what a function makes up.
-func (m *MySQL) fills(ctx context.Context, r *routed) error {
-	if r.kind != ddl.AlterTable {
-		return nil
-	}
-	numbers, lots := numbersRows.MatchString(r.text), drawsLots.MatchString(r.text)
-	if !numbers && !lots {
-		return nil
-	}
-	t := &table{schema: r.tables[0].Schema, name: r.tables[0].Name}
-	rows, err := m.sess.query(ctx, fmt.Sprintf("SELECT 1 FROM %s LIMIT 2", t.ident()))
-	if err != nil || len(rows) == 0 || len(rows) == 1 && !lots {
-		return nil // if the table is not there, the statement itself tells
-	}
-	if lots {
-		return errors.New("it fills rows with values that each server makes up for itself")
-	}
-	b := appendQuoted([]byte("SELECT 1 FROM information_schema.STATISTICS WHERE INDEX_NAME='PRIMARY' AND TABLE_SCHEMA="), t.schema)
-	rows, err = m.sess.query(ctx, string(appendQuoted(append(b, " AND TABLE_NAME="...), t.name))+" LIMIT 1")
-	if err != nil {
-		return classify(err)
-	}
-	if len(rows) == 0 {
-		return errors.New("it numbers the rows of a table without a primary key, in an order that each server chooses for itself")
-	}
-	return nil
 }
