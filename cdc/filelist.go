@@ -18,6 +18,10 @@ type logPath struct {
 	name string // without its folder
 	base string // what is before the number; empty if the name has none
 	num  uint64
+
+	// packed says that the file is there in compressed form only. It takes its
+	// place in the list, so that who needs it is told why it cannot be read.
+	packed bool
 }
 
 // newLogPath takes the name apart: "binlog.000012".
@@ -50,6 +54,8 @@ func listLogs(paths []string) ([]logPath, error) {
 		switch {
 		case info.IsDir():
 			add, err = listFolder(path)
+		case !info.Mode().IsRegular():
+			return nil, errIrregular(path)
 		case strings.HasSuffix(path, ".index"):
 			add, err = listIndex(path)
 		default:
@@ -73,20 +79,72 @@ func listLogs(paths []string) ([]logPath, error) {
 		}
 		names[p.name] = p.path
 	}
+	if !slices.ContainsFunc(list, func(p logPath) bool { return !p.packed }) {
+		return nil, errPacked(list[0])
+	}
 	return list, nil
 }
 
+// errIrregular says that path is a pipe, a device or a socket. To open a pipe can
+// take for ever.
+func errIrregular(path string) error {
+	return fmt.Errorf("%s is no regular file: copy what it has to one", path)
+}
+
+// errPacked says that a file that is needed is compressed.
+func errPacked(p logPath) error {
+	return &EventError{At: p.name + ":0", What: filepath.Base(p.path) + " is compressed", Cure: cureUnpack}
+}
+
+const cureUnpack = "unpack it, and put the result in its place"
+
+// packers are the programs that people compress logs with: how the names of their
+// files end, and the first bytes of the files, four at most.
+var packers = []struct{ name, suffix, magic string }{
+	{"gzip", ".gz", "\x1f\x8b"},
+	{"zstd", ".zst", "\x28\xb5\x2f\xfd"},
+	{"bzip2", ".bz2", "BZh"},
+	{"xz", ".xz", "\xfd7zX"},
+}
+
+// newPackedPath is newLogPath for the name of a compressed log file. It is false
+// for other names.
+func newPackedPath(path string) (logPath, bool) {
+	for _, k := range packers {
+		if plain, ok := strings.CutSuffix(path, k.suffix); ok {
+			p := newLogPath(plain)
+			p.path, p.packed = path, true
+			return p, p.base != ""
+		}
+	}
+	return logPath{}, false
+}
+
 // listFolder returns the files of a folder whose names end with a number, as
-// those of a log do, and which begin like one.
+// those of a log do, and which begin like one. Symbolic links are followed. What
+// is there in compressed form only is listed as packed.
 func listFolder(dir string) ([]logPath, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	var list []logPath
+	var list, packed []logPath
 	for _, e := range entries {
 		p := newLogPath(filepath.Join(dir, e.Name()))
-		if p.base == "" || !e.Type().IsRegular() {
+		compressed, ok := newPackedPath(p.path)
+		if p.base == "" && !ok {
+			continue
+		}
+		// Stat follows symbolic links. To open what is no regular file can hang.
+		info, err := os.Stat(p.path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		if err != nil || !info.Mode().IsRegular() {
+			continue // purged meanwhile, or a link to nothing
+		}
+		if ok {
+			packed = append(packed, compressed)
 			continue
 		}
 		switch magic, err := fileMagic(p.path); {
@@ -95,6 +153,12 @@ func listFolder(dir string) ([]logPath, error) {
 		case err != nil:
 			return nil, err
 		case magic == logMagic || magic == logMagicCipher || magic == "":
+			list = append(list, p)
+		}
+	}
+	for _, p := range packed {
+		same := func(o logPath) bool { return o.name == p.name }
+		if (len(list) == 0 || p.base == list[0].base) && !slices.ContainsFunc(list, same) {
 			list = append(list, p)
 		}
 	}
@@ -143,6 +207,9 @@ func listIndex(path string) ([]logPath, error) {
 			if _, err := os.Stat(file); err != nil {
 				file = here
 			}
+		}
+		if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
+			return nil, errIrregular(file)
 		}
 		list = append(list, newLogPath(file))
 	}

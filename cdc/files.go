@@ -39,7 +39,9 @@ import (
 // Options, ServerID, ReadTimeout and TrustColumnNames mean nothing.
 //
 // Files of MySQL from 5.0 and MariaDB from 5.3 can be read, of which those before
-// 5.1.18 have no rows that can. Encrypted files cannot.
+// 5.1.18 have no rows that can. Encrypted files cannot, nor compressed ones: where
+// a folder has such among the files that are needed, the error says so. Symbolic
+// links are followed; pipes and devices are refused.
 func OpenFiles(ctx context.Context, paths []string, opts *Options) (*Source, error) {
 	o, faults := opts.withDefaults()
 	if o.Start == "" {
@@ -81,6 +83,9 @@ func (s *Source) identify(ctx context.Context) error {
 	for _, p := range list {
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if p.packed {
+			continue
 		}
 		h, err := readHead(p.path, p.name)
 		if err == io.EOF || errors.Is(err, fs.ErrNotExist) {
@@ -280,6 +285,9 @@ func (s *Source) locate(ctx context.Context, list []logPath, at *position) (int,
 	for k := i + 1; k < len(list); k++ {
 		if !list[k].follows(list[k-1]) {
 			return 0, head, errGap(list[k-1], list[k])
+		}
+		if list[k].packed {
+			return 0, head, errPacked(list[k])
 		}
 	}
 	return i, head, nil

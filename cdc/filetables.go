@@ -30,6 +30,9 @@ func (s *Source) tablesInFiles(ctx context.Context) ([]*dfs.Table, error) {
 		}
 	}
 	for _, p := range list[max(0, len(list)-2):] {
+		if p.packed {
+			continue
+		}
 		if err := s.tablesInFile(ctx, p, found); err != nil {
 			return nil, err
 		}

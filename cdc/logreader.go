@@ -176,12 +176,18 @@ func (l *logReader) magic() error {
 	if ok, err := l.has(len(logMagic)); !ok {
 		return eof(err)
 	}
-	switch string(l.buf[l.r : l.r+4]) {
+	magic := string(l.buf[l.r : l.r+len(logMagic)])
+	switch magic {
 	case logMagic:
 	case logMagicCipher:
 		return l.fault("the file is encrypted (binlog_encryption)",
 			"read it from the server, or write it anew with mysqlbinlog --read-from-remote-server --raw")
 	default:
+		for _, k := range packers {
+			if strings.HasPrefix(magic, k.magic) {
+				return l.fault("the file is compressed with "+k.name, cureUnpack)
+			}
+		}
 		return l.fault("the file is no binary log", "give the files that the server's log index names, unpacked")
 	}
 	l.r += 4
