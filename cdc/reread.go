@@ -21,6 +21,7 @@ type reread struct {
 	what    preparedXA
 	in      events
 	payload payload
+	placed  bool // its place is one in a file, where it begins
 	began   bool
 }
 
@@ -47,7 +48,7 @@ func (s *Stream) beginReread(ctx context.Context) error {
 	if s.ended {
 		return fail(errors.Join(net.ErrClosed, in.Close()))
 	}
-	s.reread = &reread{what: p, in: in}
+	s.reread = &reread{what: p, in: in, placed: from.kind == byFile}
 	return nil
 }
 
@@ -108,9 +109,9 @@ func (s *Stream) rereadEvent(ctx context.Context, e event) (done bool, err error
 			if err != nil {
 				return false, err
 			}
-			r.began = s.asm.at.kind != byGTID || id == r.what.at
+			r.began = r.placed || id == r.what.at
 		case evAnonymous:
-			r.began = s.asm.at.kind == byFile
+			r.began = r.placed
 		case evMariaGTID:
 			_, flags, err := parseMariaGTID(e)
 			if err == nil && flags&mariaFlagPreparedXA == 0 {
@@ -120,7 +121,7 @@ func (s *Stream) rereadEvent(ctx context.Context, e event) (done bool, err error
 			return false, err
 		case evQuery, evQueryZ:
 			// A log without GTIDs has nothing in front of XA START.
-			r.began = s.asm.at.kind == byFile
+			r.began = r.placed
 		}
 		return false, nil
 	}

@@ -24,9 +24,9 @@ import (
 type preparedXA struct {
 	xid string // as xidOf gives it
 
-	// at says where its rows are: its GTID if the position is one of MySQL's
-	// GTIDs, else file:offset of its beginning. It is empty if it has no rows of
-	// followed tables.
+	// at says where its rows are: its GTID if the position was one of MySQL's
+	// GTIDs when it was prepared, else file:offset of its beginning. It is empty if
+	// it has no rows of followed tables.
 	at string
 }
 
@@ -217,13 +217,9 @@ func (a *assembler) settle() {
 // but the transaction itself.
 func (p preparedXA) position(at *position) (*position, error) {
 	from := &position{kind: byFile, server: at.server}
-	if at.kind == byGTID {
-		from.kind = byGTID
-		one, err := parseGTIDSet(p.at)
-		if err != nil || len(one.sids) != 1 {
-			return nil, fmt.Errorf("cdc: the prepared XA transaction %s has no GTID but %q", p.xid, p.at)
-		}
-		from.set = at.set.minus(one)
+	// Reading may have gone on by GTID since.
+	if one, err := parseGTIDSet(p.at); at.kind == byGTID && err == nil && len(one.sids) == 1 {
+		from.kind, from.set = byGTID, at.set.minus(one)
 		return from, nil
 	}
 	i := strings.LastIndexByte(p.at, ':')

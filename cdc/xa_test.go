@@ -200,3 +200,22 @@ func TestXATransactionsPreparedBeforeTheStart(t *testing.T) {
 		require.Equal(t, "insert a 4 ", said(readN(t, src, stream(t, src, ""), 1)[0]))
 	})
 }
+
+// What is prepared while reading goes by file is found again when it goes by GTID.
+func TestXATransactionPreparedBeforeGTIDs(t *testing.T) {
+	srv := testenv.Start(t, testenv.MySQL97, "--gtid-mode=ON_PERMISSIVE")
+	srv.Exec(t, "CREATE DATABASE shop", "CREATE TABLE shop.a (id int PRIMARY KEY, s text)")
+	src := open(t, srv.DSN(""), nil)
+	st, _ := begin(t, src)
+	prepare(t, srv, "'x'", "INSERT INTO a VALUES (1, 'x')")
+	srv.Exec(t, "INSERT INTO shop.a VALUES (3, 'z')")
+	pos := readN(t, src, st, 1)[0].Pos
+	require.Contains(t, string(pos), "xa:x'78',x'',1@binlog.")
+	require.NoError(t, st.Close())
+	srv.Exec(t, "SET GLOBAL gtid_mode=ON", "INSERT INTO shop.a VALUES (4, 'z')")
+	src = open(t, srv.DSN(""), nil)
+	st = stream(t, src, pos)
+	require.Equal(t, "insert a 4 z", said(readN(t, src, st, 1)[0]))
+	finish(t, srv, "XA COMMIT 'x'")
+	require.Equal(t, "insert a 1 x", said(readN(t, src, st, 1)[0]))
+}
