@@ -29,7 +29,9 @@ const (
 
 // A DDLRule sets the policy for some statements that alter tables.
 type DDLRule struct {
-	// Tables are tables of the source, as in Route.From. A statement about
+	// Tables are tables of the source, as in Route.From, by the names with which
+	// they reach the sink: those that units of package dpu gave them, and before
+	// Routes. A statement about
 	// several is applied if none of their policies is PolicyError, without those
 	// that PolicyIgnore is for. A statement about a schema is one about all its
 	// tables. Default: all tables.

@@ -45,9 +45,11 @@ type MySQLOptions struct {
 	// hand. The error tells the ID. Names that never come do no harm.
 	DDLDone []string
 
-	// Tables are the tables that the source follows, as in package cdc's Options.
-	// A statement is applied without its other tables, of which the sink knows
-	// nothing. Default: all.
+	// Tables are the tables that the source follows, as in package cdc's Options,
+	// by the names with which they reach the sink. A statement is applied without
+	// its other tables, of which the sink knows nothing, and passed over if it has
+	// none. Where a stage before the sink gives tables other names, such as a unit
+	// of package dpu by Into, these must be in the list. Default: all.
 	Tables []string
 
 	// MaxRows is the most rows that a statement writes. Default: 1000.

@@ -13,6 +13,7 @@ import (
 	"github.com/dataflowsync/dfs/cdc"
 	"github.com/dataflowsync/dfs/dpu"
 	"github.com/dataflowsync/dfs/internal/config"
+	"github.com/dataflowsync/dfs/internal/match"
 	"github.com/dataflowsync/dfs/queue"
 	"github.com/dataflowsync/dfs/sink"
 )
@@ -62,17 +63,11 @@ func targetOptions(c *config.Config, log *slog.Logger) *sink.MySQLOptions {
 		Name:     c.Name,
 		Schema:   c.Target.Schema,
 		DDLDone:  c.Target.DDLDone,
-		Tables:   c.Source.Tables,
+		Tables:   followed(c),
 		MaxRows:  c.Target.MaxRows,
 		MaxBytes: int(c.Target.MaxBytes),
 		SQLOnly:  c.Target.SQLOnly,
 		Logger:   log,
-	}
-	for _, u := range c.Units {
-		// Statements come with the names that units give their tables.
-		if o.Tables != nil && u.Into != "" {
-			o.Tables = append(slices.Clip(o.Tables), placeholder.ReplaceAllString(u.Into, "*"))
-		}
 	}
 	for _, r := range c.Target.Routes {
 		o.Routes = append(o.Routes, sink.Route(r))
@@ -84,6 +79,35 @@ func targetOptions(c *config.Config, log *slog.Logger) *sink.MySQLOptions {
 		o.DDLRules = append(o.DDLRules, sink.DDLRule{Tables: r.Tables, Kinds: r.Kinds, Policy: sink.Policy(r.Policy)})
 	}
 	return o
+}
+
+var placeholder = regexp.MustCompile(`\{[^}]*\}`)
+
+// followed returns the tables of the source that are followed, as statements
+// name them when they reach the target: units may have given them other names.
+func followed(c *config.Config) (list []string) {
+	var made []string
+	for _, u := range c.Units {
+		if u.Into != "" {
+			made = append(made, placeholder.ReplaceAllString(u.Into, "*"))
+		}
+	}
+	some := false
+	for _, text := range c.Source.Tables {
+		p, out, err := match.ParseFollowed(text)
+		if err == nil && out && slices.ContainsFunc(made, func(into string) bool {
+			to, err := match.Parse(into)
+			return err == nil && p.Match(to.Schema, to.Table)
+		}) {
+			continue // what it leaves out on the source does not come from there
+		}
+		some = some || !out
+		list = append(list, text)
+	}
+	if some { // else all are followed
+		list = append(list, made...)
+	}
+	return list
 }
 
 // parts are what a pipeline is made of.
@@ -143,8 +167,6 @@ func open(ctx context.Context, c *config.Config, log *slog.Logger) (*parts, erro
 	}
 	return &p, nil
 }
-
-var placeholder = regexp.MustCompile(`\{[^}]*\}`)
 
 // openUnits makes the units of the file, for the tables of the source; nil if it
 // has none. Its faults name their lines.
