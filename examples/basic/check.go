@@ -359,6 +359,12 @@ func checkTables(ctx context.Context, c *config.Config, p *parts) section {
 		}
 		s.Findings = append(s.Findings, f)
 	}
+	p.units = units
+	notes, err := p.foreignKeys(ctx)
+	s.faults(err)
+	for _, n := range notes {
+		s.add("note", "", "", n)
+	}
 	s.statements(p.target, arrive)
 	s.About = plural(uint64(len(tables)), "table") + " " + s.About
 	return s

@@ -159,6 +159,11 @@ func open(ctx context.Context, c *config.Config, log *slog.Logger) (*parts, erro
 			made, err := p.targets(tables)
 			fault("the units", err)
 			fault(targetName(c), p.target.CheckTables(ctx, made))
+			notes, err := p.foreignKeys(ctx)
+			fault("the foreign keys", err)
+			for _, n := range notes {
+				log.Warn("rows may stay on the target that the source deletes", "why", n)
+			}
 		}
 	}
 	if len(errs) > 0 {
@@ -211,6 +216,28 @@ func (p *parts) targets(tables []*dfs.Table) ([]*dfs.Table, error) {
 		}
 	}
 	return list, nil
+}
+
+// foreignKeys finds the foreign keys of the source whose work its log does not
+// tell, and which the target has not. Where units make other tables of the
+// source's, there can be none that does the same, and all are noted.
+func (p *parts) foreignKeys(ctx context.Context) (notes []string, err error) {
+	keys, err := p.source.SilentForeignKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []sink.ForeignKey
+	for _, k := range keys {
+		list = append(list, sink.ForeignKey(k))
+	}
+	if p.units == nil {
+		return p.target.CheckForeignKeys(ctx, list)
+	}
+	for _, k := range list {
+		notes = append(notes, fmt.Sprintf("foreign key %s of the source changes rows of %s.%s (ON DELETE %s ON UPDATE %s), "+
+			"which its log does not tell, so what units make of them stays as it is", k.Name, k.Schema, k.Table, k.OnDelete, k.OnUpdate))
+	}
+	return notes, nil
 }
 
 // close frees what is open, target first.

@@ -1,0 +1,65 @@
+package cdc
+
+import (
+	"context"
+	"database/sql"
+)
+
+// A ForeignKey is one that acts on the rows of its table when those of its parent
+// are deleted or get another key.
+type ForeignKey struct {
+	Name                 string
+	Schema, Table        string   // whose rows it changes
+	Columns              []string // of Table
+	ParentSchema, Parent string
+	ParentColumns        []string
+	OnDelete, OnUpdate   string // "CASCADE", "SET NULL", "RESTRICT" and so on
+	ParentFollowed       bool
+}
+
+// SilentForeignKeys returns the foreign keys that act on rows of followed tables
+// of which the log does not tell: what ON DELETE and ON UPDATE do to child rows is
+// logged by MySQL 9.6 and later only, unless innodb_native_foreign_keys is ON. So
+// a target keeps such rows, as orphans, if it has not the same foreign keys. Of
+// files nothing is known, and the list is empty.
+func (s *Source) SilentForeignKeys(ctx context.Context) ([]ForeignKey, error) {
+	if s.db == nil {
+		return nil, nil
+	}
+	logged := false
+	err := eachRow(ctx, s.db, "SHOW GLOBAL VARIABLES LIKE 'innodb_native_foreign_keys'",
+		func(v []sql.NullString) { logged = v[1].String == "OFF" })
+	if err != nil || logged {
+		return nil, mark(err)
+	}
+	var list []*ForeignKey
+	type name struct{ schema, table, key string } // MariaDB's names are those of a table
+	at := make(map[name]*ForeignKey)
+	err = eachRow(ctx, s.db, `SELECT constraint_schema, table_name, constraint_name, unique_constraint_schema, referenced_table_name, delete_rule, update_rule
+		FROM information_schema.referential_constraints
+		WHERE delete_rule NOT IN ('RESTRICT', 'NO ACTION') OR update_rule NOT IN ('RESTRICT', 'NO ACTION') ORDER BY 1, 2, 3`,
+		func(v []sql.NullString) {
+			k := &ForeignKey{Schema: v[0].String, Table: v[1].String, Name: v[2].String, ParentSchema: v[3].String, Parent: v[4].String,
+				OnDelete: v[5].String, OnUpdate: v[6].String}
+			if s.filter.follows(k.Schema, k.Table) {
+				k.ParentFollowed = s.filter.follows(k.ParentSchema, k.Parent)
+				list = append(list, k)
+				at[name{k.Schema, k.Table, k.Name}] = k
+			}
+		})
+	if err != nil || len(list) == 0 {
+		return nil, mark(err)
+	}
+	err = eachRow(ctx, s.db, `SELECT constraint_schema, table_name, constraint_name, column_name, referenced_column_name
+		FROM information_schema.key_column_usage WHERE referenced_table_name IS NOT NULL ORDER BY 1, 2, 3, ordinal_position`,
+		func(v []sql.NullString) {
+			if k := at[name{v[0].String, v[1].String, v[2].String}]; k != nil {
+				k.Columns, k.ParentColumns = append(k.Columns, v[3].String), append(k.ParentColumns, v[4].String)
+			}
+		})
+	var keys []ForeignKey
+	for _, k := range list {
+		keys = append(keys, *k)
+	}
+	return keys, mark(err)
+}
