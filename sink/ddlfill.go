@@ -2,7 +2,6 @@ package sink
 
 import (
 	"context"
-	"errors"
 	"fmt"
 )
 
@@ -11,7 +10,7 @@ import (
 // in an order that each server chooses, or what not only the rows and the logged
 // part of the session decide about.
 //
-// All of the servers number the rows of an InnoDB table in the order of the
+// All of the servers read the rows of an InnoDB table in the order of the
 // primary key that it has before the statement. The order of partitions, and of
 // rows in other engines, depends on what became of the table since it was made.
 func (m *MySQL) fills(ctx context.Context, r *routed) error {
@@ -32,8 +31,10 @@ func (m *MySQL) fills(ctx context.Context, r *routed) error {
 		return fmt.Errorf("it fills rows with values made of %s, which each server may make in its own way", f.Unproven)
 	case len(rows) == 1:
 		return nil
-	case f.Ignores:
-		return errors.New("of rows with the same key it keeps one, which each server chooses for itself")
+	}
+	does := "it numbers the rows"
+	if f.Ignores {
+		does = "of rows with the same key it keeps one, by the order"
 	}
 	where := appendQuoted([]byte(" WHERE TABLE_SCHEMA="), t.schema)
 	where = appendQuoted(append(where, " AND TABLE_NAME="...), t.name)
@@ -44,12 +45,12 @@ func (m *MySQL) fills(ctx context.Context, r *routed) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("reading how the target's table is kept: %w", classify(err))
-	case len(rows) == 0 || rows[0][3].text != "0":
+	case len(rows) == 0 || rows[0][3].text != "0" && !f.Ignores:
 		return nil // a view; or the column does so already, and the rows have their numbers
 	case rows[0][2].text == "0":
-		return errors.New("it numbers the rows of a table without a primary key, in an order that each server chooses for itself")
+		return fmt.Errorf("%s of a table without a primary key, in an order that each server chooses for itself", does)
 	case rows[0][0].text != "InnoDB", rows[0][1].text != "0", f.Orders:
-		return errors.New("it numbers rows in another order than that of the primary key of an InnoDB table without partitions, which each server chooses for itself")
+		return fmt.Errorf("%s of a table that need not be in the order of its primary key, as InnoDB's are that have no partitions and no ORDER BY", does)
 	}
 	return nil
 }
