@@ -86,12 +86,17 @@ func (m *MySQL) setUpIntents(ctx context.Context, s *session) error {
 	return nil
 }
 
-// readIntent returns the pipeline's intent, or nil if there is none.
+// readIntent returns the pipeline's intent, or nil if there is none. One may have
+// been left by a start with other policies, whose statement may still run.
 func (m *MySQL) readIntent(ctx context.Context, s *session) (*intent, error) {
-	if !m.appliesDDL() {
-		return nil, nil
-	}
 	rows, err := s.query(ctx, string(appendQuoted([]byte("SELECT seq,part,id,hash,owner,was FROM "+m.ddlTable+" WHERE seq<>0 AND name="), m.name)))
+	switch serverError(err) {
+	case erNoSuchTable, erDBAccess, erTableAccess, erColumnAccess:
+		// An account that may not read the table cannot have written an intent.
+		if !m.appliesDDL() {
+			return nil, nil
+		}
+	}
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
@@ -121,16 +126,19 @@ func (m *MySQL) await(ctx context.Context, s *session, owner string) error {
 		if err != nil {
 			return err
 		}
+		// Those of other accounts are shown only to who has the right PROCESS.
+		since, state := "unknown", "unknown"
 		for _, r := range list {
 			if r[0].uint() != holder {
 				continue
 			}
-			if r[4].text == "Sleep" {
+			if since, state = r[5].text+"s", r[6].text; r[4].text == "Sleep" {
 				_, _ = s.exec(ctx, fmt.Appendf(nil, "KILL %d", holder))
-			} else if time.Since(told) > time.Minute {
-				told = time.Now()
-				m.log.Info("waiting for the end of a statement that was begun before this start", "connection", holder, "for", r[5].text+"s", "state", r[6].text)
 			}
+		}
+		if time.Since(told) > time.Minute {
+			told = time.Now()
+			m.log.Info("waiting for the end of a statement that was begun before this start", "connection", holder, "for", since, "state", state)
 		}
 		// Getting the lock is to be told of the end at once.
 		name := string(appendQuoted(nil, "dfs."+owner))
