@@ -358,8 +358,20 @@ func (c *catalog) take(text string, mode ddl.Mode) []Fault {
 		default:
 			continue
 		}
+		if !s.Settled {
+			faults = append(faults, Fault{
+				What: fmt.Sprintf("Options.Schema: which tables %.80q is about is not understood", statement),
+				Cure: "write statements as SHOW CREATE TABLE does",
+			})
+			continue
+		}
+		before := make([]bool, len(s.Tables)) // which of them are there
+		for i, n := range s.Tables {
+			t, _ := c.tables.Table(n.Schema, n.Name)
+			before[i] = t != nil
+		}
 		c.tables.Apply(&s, &dfs.Session{Schema: schema})
-		for _, n := range s.Tables {
+		for i, n := range s.Tables {
 			t, known := c.tables.Table(n.Schema, n.Name)
 			switch {
 			case n.Schema == "":
@@ -371,6 +383,11 @@ func (c *catalog) take(text string, mode ddl.Mode) []Fault {
 				faults = append(faults, Fault{
 					What: fmt.Sprintf("Options.Schema: the columns of %s cannot be read from %.80q", n, statement),
 					Cure: "write it as SHOW CREATE TABLE does",
+				})
+			case before[i] && !known:
+				faults = append(faults, Fault{
+					What: fmt.Sprintf("Options.Schema: what %.80q makes of %s is not understood", statement, n),
+					Cure: "leave it out, and write the CREATE TABLE as SHOW CREATE TABLE has it afterwards",
 				})
 			}
 		}

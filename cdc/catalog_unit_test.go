@@ -210,11 +210,12 @@ func TestATableThatDiffersFromItsMapIsNotTrusted(t *testing.T) {
 		m := &tableMapBody{signs: true, columns: []column{
 			{typ: typLong, unsigned: true},
 			{typ: typVarchar, meta: 160, nullable: true, collation: 46},
-			{typ: typEnum, size: 1}, {typ: typSet, size: 2},
+			{typ: typEnum, size: 1}, {typ: typSet, size: 2}, {typ: typBlob, meta: 3}, {typ: typBlob, meta: 4},
 		}}
 		return m, &dfs.Table{Columns: []dfs.Column{
 			{Name: "a", Type: "int unsigned"}, {Name: "b", Type: "varchar(40)", Charset: "utf8mb4", Collation: "utf8mb4_bin", Nullable: true},
 			{Name: "c", Type: "enum", Members: []string{"x"}}, {Name: "d", Type: "set", Members: strings.Split("a,b,c,d,e,f,g,h,i", ",")},
+			{Name: "e", Type: "mediumtext", Charset: "utf8mb4", Collation: "utf8mb4_bin"}, {Name: "f", Type: "json"},
 		}}
 	}
 	m, is := table()
@@ -230,10 +231,35 @@ func TestATableThatDiffersFromItsMapIsNotTrusted(t *testing.T) {
 			t.Columns[1].Charset, t.Columns[1].Collation, t.Columns[1].Type = "", "", "varbinary(160)"
 		},
 		"members": func(m *tableMapBody, t *dfs.Table) { t.Columns[2].Members = make([]string, 256) },
+		"size":    func(m *tableMapBody, t *dfs.Table) { t.Columns[4].Type = "text" },
 		"set":     func(m *tableMapBody, t *dfs.Table) { t.Columns[3].Members = t.Columns[3].Members[:8] },
 	} {
 		m, is := table()
 		change(m, is)
 		require.False(t, m.suits(is), what)
+	}
+}
+
+// A statement that is not understood would only be told hours later, when rows of
+// its table come.
+func TestSchemaTextThatIsNotUnderstoodIsAFault(t *testing.T) {
+	for text, want := range map[string]string{
+		"CREATE TABLE s.t (x int); ALTER TABLE s.t ADD y int":                      "",
+		"CREATE TABLE s.t (x int); RENAME TABLE s.t TO s.u; DROP TABLE s.u":        "",
+		"ALTER TABLE s.t ADD y int":                                                "",
+		"CREATE TABLE s.t (x int); ALTER TABLE s.t FROBNICATE y":                   "what \"ALTER TABLE s.t FROBNICATE y\" makes of s.t is not understood",
+		"CREATE TABLE s.t (x int); ALTER TABLE s.t ADD y frob(3)":                  "makes of s.t is not understood",
+		"CREATE TABLE s.t (x int); RENAME TABLE s.t TO s.u FROB":                   "which tables",
+		"CREATE TABLE s.t (x int) PARTITION BY HASH(x) PARTITIONS 2 SELECT 1 AS y": "columns of s.t cannot be read",
+	} {
+		c := &catalog{tables: new(ddl.Catalog)}
+		c.tables.SetSchema("s", "utf8mb4_bin")
+		faults := c.take(text, ddl.Mode{})
+		if want == "" {
+			require.Empty(t, faults, text)
+			continue
+		}
+		require.Len(t, faults, 1, text)
+		require.Contains(t, faults[0].What, want)
 	}
 }
