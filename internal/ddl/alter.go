@@ -112,7 +112,8 @@ func (p *definer) alterClause(a *alteration, t *dfs.Table) bool {
 		return p.renameClause(a, t)
 	case p.skip("ALTER"):
 		// A default, or whether something is visible or enforced.
-		return p.rest()
+		p.rest()
+		return true
 	case p.skip("CONVERT", "TO"):
 		if !(p.tok.is("CHARACTER") || p.tok.is("CHARSET") || p.tok.is("CHAR")) {
 			return false
@@ -126,7 +127,8 @@ func (p *definer) alterClause(a *alteration, t *dfs.Table) bool {
 		}
 		r, ok := p.name()
 		a.into = append(a.into, r.Table)
-		return ok && p.rest()
+		p.rest()
+		return ok
 	case p.skip("CONVERT", "TABLE"):
 		r, ok := p.name()
 		a.from = append(a.from, r.Table)
@@ -134,7 +136,8 @@ func (p *definer) alterClause(a *alteration, t *dfs.Table) bool {
 		return ok
 	case p.skip("EXCHANGE", "PARTITION"):
 		// Both tables have the same columns, or it would not be done.
-		return p.rest()
+		p.rest()
+		return true
 	case p.skip("ORDER", "BY"):
 		return p.orderBy()
 	case p.tok.is("PARTITION"), p.tok.is("REMOVE"), p.tok.is("COALESCE"), p.tok.is("REORGANIZE"), p.tok.is("TRUNCATE"),
@@ -144,7 +147,8 @@ func (p *definer) alterClause(a *alteration, t *dfs.Table) bool {
 		return true
 	case p.tok.is("DISABLE"), p.tok.is("ENABLE"), p.tok.is("FORCE"), p.tok.is("WITH"), p.tok.is("WITHOUT"):
 		next := p.peek()
-		return !next.is("SYSTEM") && p.rest()
+		p.rest()
+		return !next.is("SYSTEM")
 	case p.tok.kind == tokWord:
 		return p.tableOptions(a)
 	}
@@ -233,11 +237,14 @@ func (p *definer) drop(a *alteration, t *dfs.Table) bool {
 	case p.tok.is("PERIOD") && p.peek().is("FOR"), p.tok.is("SYSTEM") && p.peek().is("VERSIONING"):
 		return false
 	case p.skip("FOREIGN", "KEY"), p.skip("CHECK"):
-		return p.rest()
+		p.rest()
+		return true
 	case p.skip("INDEX"), p.skip("KEY"), p.skip("CONSTRAINT"):
 		p.skip("IF", "EXISTS")
 		a.dropKey = a.dropKey || strings.EqualFold(p.tok.text, "PRIMARY")
-		return p.tok.named() && p.rest()
+		named := p.tok.named()
+		p.rest()
+		return named
 	}
 	p.skip("COLUMN")
 	ifExists := p.skip("IF", "EXISTS")
@@ -260,7 +267,8 @@ func (p *definer) drop(a *alteration, t *dfs.Table) bool {
 func (p *definer) renameClause(a *alteration, t *dfs.Table) bool {
 	switch {
 	case p.tok.is("INDEX"), p.tok.is("KEY"):
-		return p.rest()
+		p.rest()
+		return true
 	case p.skip("COLUMN"):
 		ifExists := p.skip("IF", "EXISTS")
 		from, ok := p.columnName()

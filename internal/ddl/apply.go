@@ -311,10 +311,12 @@ func (p *definer) key() (primary []string, isKey, ok bool) {
 			return nil, true, false
 		}
 		primary, ok = p.keyColumns()
-		return primary, true, ok && p.rest()
+		p.rest()
+		return primary, true, ok
 	case p.tok.is("UNIQUE"), p.tok.is("FOREIGN"), p.tok.is("CHECK"), p.tok.is("INDEX"), p.tok.is("KEY"),
 		p.tok.is("FULLTEXT"), p.tok.is("SPATIAL"), p.tok.is("VECTOR") && (next.is("INDEX") || next.is("KEY")):
-		return nil, true, p.rest()
+		p.rest()
+		return nil, true, true
 	case p.tok.is("PERIOD") && next.is("FOR"), p.tok.is("LIKE"), constraint:
 		return nil, true, false
 	}
@@ -322,11 +324,11 @@ func (p *definer) key() (primary []string, isKey, ok bool) {
 }
 
 // rest moves past what is left of a clause.
-func (p *definer) rest() bool {
+func (p *definer) rest() {
 	for p.tok.kind != tokEnd && !p.tok.punct(',') && !p.tok.punct(')') {
 		if p.tok.is("PARTITION") {
 			p.toEnd()
-			return true
+			return
 		}
 		if p.tok.punct('(') {
 			p.group(inTable)
@@ -334,7 +336,6 @@ func (p *definer) rest() bool {
 		}
 		p.advance()
 	}
-	return true
 }
 
 // keyColumns reads the columns of a primary key, in front of which may be a name
