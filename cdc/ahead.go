@@ -31,6 +31,8 @@ type ahead struct {
 	open func(ctx context.Context, from *position) (events, error)
 	done func(events)
 
+	version string // of the server that wrote what follows
+
 	files  []string // the files of the log that were seen, the oldest first
 	to     position // reading goes on here, at the last transaction that was seen or behind
 	gtid   mysqlGTID
@@ -105,8 +107,8 @@ func (a *assembler) prove(ctx context.Context, m *tableMap, created int64) error
 		if err := w.read(ctx, a); err != nil {
 			return fmt.Errorf("cdc: look in the log ahead of %s for statements about %s.%s: %w", a.place(), m.schemaN, m.name, err)
 		}
-		if here = w.spot(a.file, a.off); here.file == 0 {
-			return dfs.Transient(fmt.Errorf("cdc: the server has no log file %s any more, while it is being read", a.file))
+		if here = w.spot(a.file, a.off); here.file == 0 || w.end.before(here) {
+			return dfs.Transient(fmt.Errorf("cdc: the server's log ends before %s, up to where it was read", a.place()))
 		}
 	}
 	utc := func(t int64) string { return time.Unix(t, 0).UTC().Format(time.DateTime + " UTC") }
@@ -177,8 +179,12 @@ const aheadTell = 5 * time.Second
 func (w *ahead) event(a *assembler, e event) (err error) {
 	kind := e.kind()
 	switch kind {
-	case evHeartbeat, evHeartbeat2, evFormat:
+	case evHeartbeat, evHeartbeat2:
 		return nil
+	case evFormat:
+		f, err := parseFormat(e)
+		w.version = f.version
+		return err
 	case evRotate:
 		b := reader{b: e.body()}
 		off, name := b.uint64(), string(b.b)
@@ -251,7 +257,14 @@ func (w *ahead) query(a *assembler, e event) error {
 	if err != nil || q.text == "BEGIN" || q.text == "COMMIT" {
 		return err
 	}
-	s := ddl.Parse(q.text, q.schema, a.mode(e, q))
+	mode := modeOf(q.session(e, a.src.maria), a.src.maria, w.version)
+	if q.phase&(mariaAlterBegins|mariaAlterRolledBack) != 0 {
+		return nil // it comes again when it is done, or has done nothing
+	}
+	s := ddl.Parse(ddl.Plain(q.text, mode), q.schema, mode)
+	if q.unread != "" {
+		s.Settled = false // how its text is to be read is not known
+	}
 	alters := true
 	switch s.Kind {
 	case ddl.Nothing:

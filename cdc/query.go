@@ -89,8 +89,13 @@ func (a *assembler) begin(e event) error {
 // mode says how to read the text of a query: as the server did that wrote it into
 // the log, which may have another version by now.
 func (a *assembler) mode(e event, q query) ddl.Mode {
-	m := ddl.Mode{MariaDB: a.src.maria, Version: versionNumber(a.version)}
-	for _, v := range q.session(e, a.src.maria).Vars {
+	return modeOf(q.session(e, a.src.maria), a.src.maria, a.version)
+}
+
+// modeOf is mode for a session on a server of a version.
+func modeOf(session *dfs.Session, maria bool, version string) ddl.Mode {
+	m := ddl.Mode{MariaDB: maria, Version: versionNumber(version)}
+	for _, v := range session.Vars {
 		switch v.Name {
 		case "sql_mode":
 			m.ANSIQuotes = strings.Contains(v.Value, "ANSI_QUOTES")
