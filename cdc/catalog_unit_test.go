@@ -24,8 +24,8 @@ func TestStateHoldsTheCatalog(t *testing.T) {
 	require.False(t, c.kept)
 	require.False(t, c.due(), "a log that names its columns needs no State")
 
-	c.kept, c.given = true, 1<<63+5
-	c.learn(asked{table: someTable("t"), collation: "utf8mb4_bin", asked: 1_700_000_000})
+	c.kept, c.given, c.asked = true, 1<<63+5, 1_700_000_000
+	c.learn(asked{table: someTable("t"), collation: "utf8mb4_bin"})
 	require.True(t, c.due())
 	state := c.state()
 	require.False(t, c.due())
