@@ -204,7 +204,7 @@ func checkTarget(ctx context.Context, c *config.Config, p *parts) section {
 
 // statements tells what will happen to statements that alter the tables. Tables
 // for which it is the same share a line for each policy.
-func (s *section) statements(target *sink.MySQL, tables []*dfs.Table) {
+func (s *section) statements(target *sink.MySQL, tables []*dfs.Table, verdict string) {
 	what := []struct {
 		policy sink.Policy
 		text   string
@@ -241,7 +241,7 @@ func (s *section) statements(target *sink.MySQL, tables []*dfs.Table) {
 		if len(order) > 1 {
 			name += " about " + strings.Join(said[text], ", ")
 		}
-		s.add("ok", name, "", text)
+		s.add(verdict, name, "", text)
 	}
 }
 
@@ -365,7 +365,7 @@ func checkTables(ctx context.Context, c *config.Config, p *parts) section {
 	for _, n := range notes {
 		s.add("note", "", "", n)
 	}
-	s.statements(p.target, arrive)
+	s.statements(p.target, arrive, s.rights(ctx, c, p.target, arrive))
 	s.About = plural(uint64(len(tables)), "table") + " " + s.About
 	return s
 }

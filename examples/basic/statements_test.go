@@ -17,8 +17,12 @@ import (
 func (e *env) testStatements(t *testing.T) {
 	const s = "shop_ddl"
 	e.both(t, "CREATE DATABASE "+s, "CREATE TABLE "+s+".a (id int PRIMARY KEY, x int, y int)", "CREATE TABLE "+s+".b LIKE "+s+".a")
-	e.target.Exec(t, "GRANT CREATE, ALTER, DROP, INDEX, REFERENCES, CREATE VIEW, SHOW VIEW ON `shop%`.* TO dfs@'%'", "GRANT PROCESS ON *.* TO dfs@'%'")
 	file := e.config(t, s, [2]string{"", "  ddl: apply"})
+	code, poor := e.basic(t, "check", "-c", file)
+	require.Equal(t, exitSetup, code)
+	require.Contains(t, poor, "cure: GRANT CREATE, ALTER, DROP, INDEX, CREATE VIEW, REFERENCES ON `shop_ddl`.* TO 'dfs'@'%'")
+	require.NotContains(t, poor, "ok     statements")
+	e.target.Exec(t, "GRANT CREATE, ALTER, DROP, INDEX, REFERENCES, CREATE VIEW, SHOW VIEW ON `shop%`.* TO dfs@'%'", "GRANT PROCESS ON *.* TO dfs@'%'")
 	_, out := e.basic(t, "check", "-c", file)
 	require.Contains(t, out, "run on the target, exactly once")
 
