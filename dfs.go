@@ -23,6 +23,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -278,7 +279,11 @@ type Error struct {
 
 func (e *Error) Error() string {
 	if e.ID != "" {
-		return fmt.Sprintf("%s, transaction %d (%s): %v", e.Part, e.At.Seq+1, e.ID, e.Err)
+		name, text := fmt.Sprintf("transaction %d (%s)", e.At.Seq+1, e.ID), fmt.Sprint(e.Err)
+		if strings.HasPrefix(text, name) {
+			return e.Part + ", " + text // the cause names it already
+		}
+		return fmt.Sprintf("%s, %s: %s", e.Part, name, text)
 	}
 	return fmt.Sprintf("%s, after transaction %d: %v", e.Part, e.At.Seq, e.Err)
 }

@@ -611,3 +611,10 @@ func TestStateOfAPartIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "source, after transaction 0: a part that is not the last of its transaction has State")
 	require.Zero(t, dst.len())
 }
+
+func TestAnErrorNamesItsTransactionOnce(t *testing.T) {
+	e := &Error{Part: "sink", At: Checkpoint{Seq: 9}, ID: "x:7", Err: errors.New("transaction 10 (x:7) has a statement")}
+	require.EqualError(t, e, "sink, transaction 10 (x:7) has a statement")
+	e.Err = errors.New("refused")
+	require.EqualError(t, e, "sink, transaction 10 (x:7): refused")
+}
