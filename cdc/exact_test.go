@@ -11,14 +11,6 @@ import (
 	"github.com/dataflowsync/dfs/internal/testenv"
 )
 
-// decodeError reads the next transaction that has changes, and returns why it
-// cannot be decoded.
-func decodeError(t *testing.T, src *cdc.Source, st dfs.Stream) error {
-	t.Helper()
-	all := read(t, st, func(tx *dfs.Transaction) bool { return tx.Encoded != nil })
-	return src.Decode(t.Context(), all)
-}
-
 func TestWhatJSONTextDoesNotTellIsNoted(t *testing.T) {
 	srv := testenv.Shared(t, testenv.MySQL97)
 	schema := srv.Schema(t)

@@ -63,7 +63,7 @@ func (e *env) testStatements(t *testing.T) {
 		select {
 		case <-p.done:
 			t.Fatalf("seed %d, after %d kills the program stopped:\n%s", seed, kills, p.printed())
-		case <-time.After(time.Duration(150+rng.IntN(400)) * time.Millisecond):
+		case <-time.After(time.Duration(150+rng.IntN(250)) * time.Millisecond):
 		}
 		require.NoError(t, p.cmd.Process.Kill())
 		<-p.done
@@ -73,7 +73,7 @@ func (e *env) testStatements(t *testing.T) {
 			break
 		}
 	}
-	require.Greater(t, kills, 3)
+	require.Greater(t, kills, 2) // how many it takes is the machine's
 }
 
 // describe returns what the tables of a schema are and hold.
