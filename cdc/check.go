@@ -130,7 +130,12 @@ func (s *Source) chooseID(ctx context.Context, own string) ([]Fault, error) {
 	if !s.maria && atLeast(s.version, 8, 2) {
 		query = "SHOW REPLICAS"
 	}
-	err := eachRow(ctx, s.db, query, func(v []sql.NullString) { used[v[0].String] = true })
+	// MySQL 5.6 is not asked: it reads what belongs to the replicas' threads
+	// without their locks, and crashes if one goes meanwhile (seen with 5.6.24).
+	var err error
+	if s.maria || atLeast(s.version, 5, 7) {
+		err = eachRow(ctx, s.db, query, func(v []sql.NullString) { used[v[0].String] = true })
+	}
 	if _, denied := errorCode(err); err != nil && !denied && !errors.Is(err, errMalformed) {
 		return nil, err
 	}

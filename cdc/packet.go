@@ -88,8 +88,18 @@ func (p *packets) fill(ctx context.Context) error {
 	if err := p.conn.SetReadDeadline(time.Now().Add(p.timeout)); err != nil {
 		return fmt.Errorf("read from server: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { p.conn.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
+	// And it is not set any more once fill has returned, when it would end the
+	// next read.
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		p.conn.SetReadDeadline(time.Unix(1, 0))
+		close(done)
+	})
+	defer func() {
+		if !stop() {
+			<-done
+		}
+	}()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
