@@ -14,6 +14,13 @@ const (
 	codecPlain   = 1 // no change has a Session
 	codecSession = 2 // a change whose operation is sessionDDL has one
 	codecPart    = 3 // a byte before each change says whether it is a Part
+	codecOver    = 4 // or Overwrite
+)
+
+// What the byte before a change says.
+const (
+	changePart = 1
+	changeOver = 2
 )
 
 // notedJSON stands for JSON in the encoding of a JSON with notes. A program that
@@ -29,19 +36,26 @@ const sessionDDL = 7
 func AppendChanges(b []byte, changes []Change) []byte {
 	head := len(b)
 	b = append(b, codecPlain)
-	parts := slices.ContainsFunc(changes, func(c Change) bool { return c.Part })
-	if parts {
+	parts := slices.ContainsFunc(changes, func(c Change) bool { return c.Part || c.Overwrite })
+	switch {
+	case slices.ContainsFunc(changes, func(c Change) bool { return c.Overwrite }):
+		b[head] = codecOver
+	case parts:
 		b[head] = codecPart
 	}
 	b = binary.AppendUvarint(b, uint64(len(changes)))
 	tables := make(map[*Table]uint64)
 	for i := range changes {
 		c := &changes[i]
-		switch {
-		case c.Part:
-			b = append(b, 1)
-		case parts:
-			b = append(b, 0)
+		if parts {
+			how := byte(0)
+			if c.Part {
+				how |= changePart
+			}
+			if c.Overwrite {
+				how |= changeOver
+			}
+			b = append(b, how)
 		}
 		flags, session := byte(c.Op), c.Op == DDL && c.Session != nil
 		if session {
@@ -150,8 +164,8 @@ func ParseChanges(b []byte) (changes []Change, err error) {
 		return nil, errCodec
 	}
 	version := b[0]
-	if version < codecPlain || version > codecPart {
-		return nil, fmt.Errorf("dfs: encoding of changes has version %d, this program reads up to %d", version, codecPart)
+	if version < codecPlain || version > codecOver {
+		return nil, fmt.Errorf("dfs: encoding of changes has version %d, this program reads up to %d", version, codecOver)
 	}
 	d := decoder{b: b[1:]}
 	n := d.count(1)
@@ -160,15 +174,15 @@ func ParseChanges(b []byte) (changes []Change, err error) {
 	}
 	var tables []*Table
 	for range n {
-		part := false
+		how := byte(0)
 		if version >= codecPart {
-			v := d.byte()
-			if part = v == 1; v > 1 {
+			how = d.byte()
+			if how > changePart && version == codecPart || how > changePart|changeOver {
 				d.fail()
 			}
 		}
 		flags := d.byte()
-		c := Change{Op: Op(flags & 7), NoForeignKeys: flags&8 != 0, Part: part}
+		c := Change{Op: Op(flags & 7), NoForeignKeys: flags&8 != 0, Part: how&changePart != 0, Overwrite: how&changeOver != 0}
 		session := c.Op == sessionDDL && version >= codecSession
 		if session {
 			c.Op = DDL

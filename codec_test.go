@@ -78,6 +78,19 @@ func TestPartsOfRowsComeBackAsTheyWere(t *testing.T) {
 		AppendChanges(nil, []Change{{Op: Delete, Part: true, After: Row{NullValue()}}}))
 }
 
+func TestRowsThatOverwriteComeBackAsTheyWere(t *testing.T) {
+	want := everyChange()
+	want[0].Overwrite, want[1].Part = true, true
+	b := AppendChanges(nil, want)
+	got, err := ParseChanges(b)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+
+	b[0] = codecPart
+	_, err = ParseChanges(b)
+	require.Error(t, err, "only the new form has them")
+}
+
 func TestParseChangesSurvivesDamage(t *testing.T) {
 	whole := AppendChanges(nil, everyChange())
 	for n := range whole {

@@ -135,6 +135,12 @@ type Change struct {
 	// a value; if there is no such row, it does nothing. An Update that changes
 	// the key is a Delete and an Insert.
 	Part bool
+
+	// Overwrite says of an Insert that the target may have a row with the same
+	// primary key, whatever it holds, and that After takes its place. Rows are
+	// found by no other key, and a row that another unique key would forbid is a
+	// conflict as ever. Rows that are copied a second time have it.
+	Overwrite bool
 }
 
 // A Session is what the meaning of a statement depends on besides its text. It
@@ -219,6 +225,50 @@ type Sink interface {
 	// If the batch ends with a part (More), those parts stay unseen and without
 	// a checkpoint until a later Apply brings the last one.
 	Apply(ctx context.Context, batch []*Transaction) error
+}
+
+// A Progresser is a Source, or a part of one, that copies rows which were there
+// before its log begins. Progress is cheap and safe at any time.
+type Progresser interface {
+	// Progress returns how far the copy of each table is, in the order in which
+	// they are copied. It is empty if nothing is copied, and keeps what has been
+	// copied until the Source is closed.
+	Progress() []TableProgress
+}
+
+// A CopyState is what has become of the copy of a table.
+type CopyState uint8
+
+const (
+	CopyWaiting CopyState = iota // it is not begun
+	Copying
+	Copied
+	CopyFailed // for good: Err says why, and what cures it
+)
+
+var copyStateNames = [...]string{"waiting", "copying", "copied", "failed"}
+
+// String returns the state's name in lower case.
+func (s CopyState) String() string {
+	if int(s) < len(copyStateNames) {
+		return copyStateNames[s]
+	}
+	return fmt.Sprintf("copystate(%d)", uint8(s))
+}
+
+// MarshalText returns the state's name.
+func (s CopyState) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// A TableProgress says how far the copy of one table is. Counters begin with the
+// process, so that after a restart they lack what was copied before.
+type TableProgress struct {
+	Schema, Name string
+	State        CopyState
+	Rows, Bytes  uint64        // handed on; bytes as in memory
+	Total        uint64        // how many rows the table has, as the source estimates it; 0 if not known
+	Rate         float64       // rows per second, lately
+	Left         time.Duration // how long the rest may take; 0 if not known
+	Err          error         // of CopyFailed
 }
 
 // A Trimmer is a Source that can forget what its reader no longer needs. The
