@@ -61,6 +61,11 @@ type Transaction struct {
 	Snapshot   bool      // rows that were there already, not a commit
 	More       bool      // the transaction goes on in the next one
 
+	// Copied says that with this transaction all rows that were there already
+	// have come. A sink may then do what was better left until the end, such as
+	// to add indexes. It may be set again, when other tables have been copied.
+	Copied bool
+
 	// Encoded holds the changes in the form in which the source logged them.
 	// Only the source that made it can read it: see Decoder. While it is not
 	// nil, Changes is empty.

@@ -39,6 +39,7 @@ const (
 	flagChanges   // the payload is what dfs.AppendChanges made
 	flagCommitted // the time is known
 	flagState     // the checkpoint has State; only in files of version 2
+	flagCopied
 
 	flagsKnown = 1<<iota - 1
 )
@@ -133,6 +134,9 @@ func (e *encoder) add(tx *dfs.Transaction) error {
 	}
 	if tx.More {
 		flags |= flagMore
+	}
+	if tx.Copied {
+		flags |= flagCopied
 	}
 	if !tx.Committed.IsZero() {
 		flags |= flagCommitted
@@ -260,7 +264,7 @@ func (c *cursor) next(tx *dfs.Transaction) error {
 		tx.State = unsafe.String(unsafe.SliceData(v), len(v))
 	}
 	tx.Seq, tx.Pos, tx.ID = c.seq, dfs.Position(c.prev.pos), c.prev.id
-	tx.Snapshot, tx.More = flags&flagSnapshot != 0, flags&flagMore != 0
+	tx.Snapshot, tx.More, tx.Copied = flags&flagSnapshot != 0, flags&flagMore != 0, flags&flagCopied != 0
 	var payload []byte
 	if flags&(flagEncoded|flagChanges) != 0 {
 		payload = d.bytes(d.uvarint())

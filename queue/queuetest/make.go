@@ -96,6 +96,7 @@ func kinds() []*dfs.Transaction {
 	txs[3].Changes = []dfs.Change{{Op: dfs.Insert, Table: small, After: dfs.Row{dfs.NullValue(), dfs.NullValue()}}}
 	// The fourth does nothing but move the checkpoint, and names nothing.
 	txs[4].Pos, txs[4].ID, txs[4].Committed = "", "", time.Time{}
+	txs[4].Snapshot, txs[4].Copied = true, true
 	txs[5].Encoded = []byte{}
 	txs[6].Committed = time.Date(1970, 1, 1, 0, 0, 0, 0, time.FixedZone("elsewhere", 3600))
 	return txs
