@@ -136,6 +136,28 @@ var _ dfs.Sink = (*MySQL)(nil)
 // that is busy, and is waited for until the context ends, unless the DSN sets
 // readTimeout, which must be longer than any statement and lock wait may take.
 func OpenMySQL(ctx context.Context, dsn string, opts *MySQLOptions) (*MySQL, error) {
+	m, err := newMySQL(dsn, opts)
+	if err != nil {
+		return nil, err
+	}
+	s, err := openSession(ctx, m.connector, m.sqlOnly)
+	if err != nil {
+		return nil, err
+	}
+	err = m.setUp(ctx, s)
+	if err == nil {
+		err = m.setUpIntents(ctx, s)
+	}
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	m.use(s)
+	return m, nil
+}
+
+// newMySQL returns a sink that has no connection yet, or all faults in the options.
+func newMySQL(dsn string, opts *MySQLOptions) (*MySQL, error) {
 	if opts == nil {
 		opts = &MySQLOptions{}
 	}
@@ -158,19 +180,6 @@ func OpenMySQL(ctx context.Context, dsn string, opts *MySQLOptions) (*MySQL, err
 	m.cpTable = string(appendIdent(append(appendIdent(nil, m.schema), '.'), checkpointTable))
 	m.ddlTable = string(appendIdent(append(appendIdent(nil, m.schema), '.'), ddlTable))
 	m.forget()
-	s, err := openSession(ctx, m.connector, m.sqlOnly)
-	if err != nil {
-		return nil, err
-	}
-	err = m.setUp(ctx, s)
-	if err == nil {
-		err = m.setUpIntents(ctx, s)
-	}
-	if err != nil {
-		s.close()
-		return nil, err
-	}
-	m.use(s)
 	return m, nil
 }
 

@@ -142,6 +142,7 @@ func TestBasic(t *testing.T) {
 	t.Run("purged", func(t *testing.T) { e.testPurged(t) })
 	t.Run("statements", func(t *testing.T) { e.testStatements(t) })
 	t.Run("units", func(t *testing.T) { e.testUnits(t) })
+	t.Run("a dry run", func(t *testing.T) { e.testDryRun(t) })
 	t.Run("embed", func(t *testing.T) { e.testEmbed(t) })
 }
 
@@ -193,6 +194,9 @@ func TestCommandLine(t *testing.T) {
 		{"config", exitOK, example},
 		{"frobnicate", exitUsage, "basic: unknown command \"frobnicate\"\n"},
 		{"run -frobnicate", exitUsage, "basic: flag provided but not defined: -frobnicate\n"},
+		{"check -dry-run", exitUsage, "basic: -dry-run is for run\n"},
+		{"run -count 3", exitUsage, "basic: -count and -for are for run -dry-run\n"},
+		{"run -dry-run -for -3s", exitUsage, "basic: -count and -for must not be negative\n"},
 		{"check extra", exitUsage, "basic: unexpected argument \"extra\"\n"},
 		{"-log xml", exitUsage, "basic: -log is \"xml\"; want text or json\n"},
 		{"", exitUsage, "basic: dfs.yaml cannot be used: read configuration: open dfs.yaml: no such file or directory\n"},

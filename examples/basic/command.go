@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/dataflowsync/dfs/internal/config"
 )
@@ -41,11 +42,15 @@ flags:
   -c file   configuration file (default: dfs.yaml)
   -log fmt  run: log as text or json, over what the file says
   -plain    run: no live line, even on a terminal
-  -json     check, status: print JSON
+  -json     check, status, run -dry-run: print JSON
+  -dry-run  run: print the statements that the target would get, a transaction
+            after the other, and write nothing there nor anywhere else
+  -count n  run -dry-run: end after so many transactions
+  -for d    run -dry-run: end after so long, such as 30s
 
 exit codes:
   0         ended as asked; check: all is ready; status: shown
-  1         stopped by an error while running; status: a part cannot be read
+  1         stopped by an error while running, or would stop (-dry-run); status: a part cannot be read
   2         wrong command line or configuration file
   3         source, queue or target cannot be used as they are
   130, 143  a second SIGINT or SIGTERM ended it at once
@@ -65,6 +70,9 @@ type flags struct {
 	format string
 	plain  bool
 	json   bool
+	dry    bool
+	count  int
+	period time.Duration
 }
 
 // command runs the command line and returns the exit code.
@@ -80,6 +88,9 @@ func command(args []string, stdout, stderr io.Writer) int {
 	set.StringVar(&f.format, "log", "", "")
 	set.BoolVar(&f.plain, "plain", false, "")
 	set.BoolVar(&f.json, "json", false, "")
+	set.BoolVar(&f.dry, "dry-run", false, "")
+	set.IntVar(&f.count, "count", 0, "")
+	set.DurationVar(&f.period, "for", 0, "")
 	switch err := set.Parse(args); {
 	case errors.Is(err, flag.ErrHelp), name == "help":
 		fmt.Fprint(stdout, usage)
@@ -90,6 +101,12 @@ func command(args []string, stdout, stderr io.Writer) int {
 		return misuse(stderr, fmt.Sprintf("unexpected argument %q", set.Arg(0)))
 	case f.format != "" && f.format != "text" && f.format != "json":
 		return misuse(stderr, fmt.Sprintf("-log is %q; want text or json", f.format))
+	case f.dry && name != "run":
+		return misuse(stderr, "-dry-run is for run")
+	case !f.dry && (f.count != 0 || f.period != 0):
+		return misuse(stderr, "-count and -for are for run -dry-run")
+	case f.count < 0 || f.period < 0:
+		return misuse(stderr, "-count and -for must not be negative")
 	}
 
 	switch name {
@@ -116,6 +133,9 @@ func command(args []string, stdout, stderr io.Writer) int {
 		return check(ctx, cfg, f, stdout, stderr)
 	case "status":
 		return status(ctx, cfg, f, stdout, stderr)
+	}
+	if f.dry {
+		return dryRun(ctx, cfg, f, stdout, stderr)
 	}
 	return run(ctx, cfg, f, stderr)
 }
