@@ -123,6 +123,18 @@ func cutLast(s, sep string) (before, after string, ok bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
+// freeID returns an id that no replica has. Each connection that only tries a
+// setup, or reads beside a stream, has one of its own: MariaDB ends an older
+// connection with the same id, and so that of a pipeline that runs.
+func (s *Source) freeID() uint32 {
+	for {
+		id := 1<<30 + rand.Uint32N(1<<30)
+		if id != s.opts.ServerID && !slices.Contains(s.taken, id) {
+			return id
+		}
+	}
+}
+
 // chooseID sets the id to be known by, or finds fault with the one given.
 func (s *Source) chooseID(ctx context.Context, own string) ([]Fault, error) {
 	used := map[string]bool{own: true}
@@ -142,18 +154,14 @@ func (s *Source) chooseID(ctx context.Context, own string) ([]Fault, error) {
 	// An account that may not see the replicas is told by checkGrants what it
 	// lacks, or it is MariaDB's, where reading does not need that right. And of a
 	// malformed answer the ids that could be read must do.
-	free := func() (id uint32) {
-		for id == 0 || used[strconv.FormatUint(uint64(id), 10)] {
-			id = 1<<30 + rand.Uint32N(1<<30)
+	for text := range used {
+		if id, err := strconv.ParseUint(text, 10, 32); err == nil {
+			s.taken = append(s.taken, uint32(id))
 		}
-		return id
 	}
-	// MariaDB ends an older connection with the same id: to try out a setup must
-	// not stop the pipeline that runs with it.
-	s.tryID, s.aheadID = free(), free()
 	s.serverID = s.opts.ServerID
 	if s.serverID == 0 {
-		s.serverID = free()
+		s.serverID = s.freeID()
 		return nil, nil
 	}
 	if id := strconv.FormatUint(uint64(s.serverID), 10); id == own {
@@ -215,7 +223,7 @@ func (s *Source) tryDump(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { c.Conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	d := dump{
-		serverID: s.tryID, uuid: newUUID(), maria: s.maria, checksum: s.checksum, beat: s.opts.Heartbeat,
+		serverID: s.freeID(), uuid: newUUID(), maria: s.maria, checksum: s.checksum, beat: s.opts.Heartbeat,
 		flags: dumpNonBlock,
 		at:    &position{kind: byFile, file: "", pos: 4},
 	}

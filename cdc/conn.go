@@ -16,6 +16,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/tcp"
 )
 
 const (
@@ -40,8 +41,9 @@ func connect(ctx context.Context, cfg *mysql.Config) (*client.Conn, error) {
 		timeout = connectTimeout
 	}
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		d := net.Dialer{Timeout: timeout, KeepAlive: 15 * time.Second}
-		c, err := d.DialContext(ctx, network, addr)
+		dial, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		c, err := tcp.Dial(dial, network, addr)
 		if err != nil {
 			return nil, err
 		}

@@ -28,6 +28,9 @@ func (r *remote) next(ctx context.Context, wait bool) (event, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		if r.of.replaced.Load() {
+			return nil, errors.New("cdc: a newer stream of this Source has taken the place of this one: if it is not meant to, open a Source for each")
+		}
 		return nil, dfs.Transient(fmt.Errorf("cdc: %s: %w", r.of.src.cfg.Addr, err))
 	}
 	if b == nil {

@@ -158,9 +158,8 @@ func (s *Stream) rereadEvent(ctx context.Context, e event) (done bool, err error
 var errNotPrepared = fmt.Errorf("%w: another transaction is at that place: make a new copy of the data", ErrDiverged)
 
 // openAgain connects to the server a second time, beside the connection that a
-// stream has, and asks for its log from a place to where it ends now. No two such
-// connections at a time may have the same id: MariaDB ends the older one.
-func (s *Source) openAgain(ctx context.Context, st *Stream, from *position, id uint32) (events, error) {
+// stream has, and asks for its log from a place to where it ends now.
+func (s *Source) openAgain(ctx context.Context, st *Stream, from *position) (events, error) {
 	if from.kind == byFile && from.pos > 1<<32-1 {
 		return nil, errors.New("that is past 4 GiB in its file, where a server cannot be asked to begin")
 	}
@@ -173,7 +172,7 @@ func (s *Source) openAgain(ctx context.Context, st *Stream, from *position, id u
 		in:  packets{conn: conn.Conn.Conn, size: min(s.opts.Buffer, 64<<10), timeout: firstPacketTimeout},
 		sum: s.checksum == "CRC32",
 	}
-	d := dump{serverID: id, uuid: newUUID(), maria: s.maria, at: from, checksum: s.checksum, beat: s.opts.Heartbeat, flags: dumpNonBlock, passing: true}
+	d := dump{serverID: s.freeID(), uuid: newUUID(), maria: s.maria, at: from, checksum: s.checksum, beat: s.opts.Heartbeat, flags: dumpNonBlock, passing: true}
 	if s.sparse {
 		d.flags |= dumpAnnotate
 	}

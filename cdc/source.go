@@ -16,6 +16,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/tcp"
 )
 
 // A Source is the log of one MySQL or MariaDB server: Open reads it from the
@@ -27,9 +28,8 @@ type Source struct {
 	start  start
 	filter *filter
 
-	serverID uint32
-	tryID    uint32   // for a connection that only tries
-	aheadID  uint32   // for one that reads ahead
+	serverID uint32   // of streams
+	taken    []uint32 // ids that the server and other replicas had at the start
 	uuid     string   // our own, which MySQL knows our connections by
 	paths    []string // of log files, instead of a server
 	plans    plans
@@ -93,6 +93,7 @@ func Open(ctx context.Context, dsn string, opts *Options) (*Source, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = connectTimeout
 	}
+	tcp.Use(cfg)
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
 		return nil, &SetupError{[]Fault{{What: "the data source name has parameters that do not fit together", Cure: err.Error()}}}
@@ -146,9 +147,9 @@ func (s *Source) closed(st *Stream) {
 	s.mu.Unlock()
 }
 
-// Open implements dfs.Source. It returns a *Stream. A server has one at a time:
-// when a newer one opens, the server ends the older one. So a connection that
-// only looks alive does not stand in the way of the next.
+// Open implements dfs.Source. It returns a *Stream. Of a server there is one at
+// a time: when a newer one opens, the older one ends with an error. So a
+// connection that only looks alive does not stand in the way of the next.
 func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, error) {
 	if s.db == nil {
 		return s.openFiles(ctx, from)
@@ -166,6 +167,7 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 			return nil, err
 		}
 	}
+	s.replace()
 	conn, err := connect(ctx, s.cfg)
 	if err != nil {
 		return nil, mark(err)
@@ -175,7 +177,7 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 		in:  packets{conn: conn.Conn.Conn, size: s.opts.Buffer, timeout: firstPacketTimeout},
 		sum: s.checksum == "CRC32",
 	}
-	d := dump{serverID: s.serverID, uuid: s.uuid, maria: s.maria, at: at, checksum: s.checksum, beat: s.opts.Heartbeat}
+	d := dump{serverID: s.streamID(), uuid: s.uuid, maria: s.maria, at: at, checksum: s.checksum, beat: s.opts.Heartbeat}
 	if s.sparse {
 		d.flags |= dumpAnnotate
 	}
@@ -189,7 +191,7 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 	if err := ask(ctx, conn, &d); err != nil {
 		return nil, err
 	}
-	st.open = func(ctx context.Context, from *position) (events, error) { return s.openAgain(ctx, st, from, s.tryID) }
+	st.open = func(ctx context.Context, from *position) (events, error) { return s.openAgain(ctx, st, from) }
 	st.asm.ahead.open, st.asm.ahead.done = st.openAhead, st.closeAhead
 	s.register(st)
 	s.opts.Logger.Info("reading the log", "server", s.cfg.Addr, "from", at.String())
@@ -210,6 +212,30 @@ func (s *Source) newStream(at *position, fix bool, state string) (*Stream, error
 		maps: make(map[uint64]*tableMap), out: st.emit,
 	}
 	return st, nil
+}
+
+// streamID returns the id for the connection of a stream. MariaDB ends an older
+// connection with the same id before it begins a new one, and waits until it has
+// ended. If the older one's host is gone while the server has something to send,
+// that takes until TCP or net_write_timeout gives it up (seen with 10.11: minutes
+// in which the new connection hangs). So there each connection has its own id, but
+// for one that the user chose.
+func (s *Source) streamID() uint32 {
+	if s.maria && s.opts.ServerID == 0 {
+		return s.freeID()
+	}
+	return s.serverID
+}
+
+// replace ends the streams that are open, as a newer one takes their place. The
+// server would do so too, but not always at once: see streamID.
+func (s *Source) replace() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for st := range s.streams {
+		st.replaced.Store(true)
+		st.shut()
+	}
 }
 
 // register notes a stream that has opened.

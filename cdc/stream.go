@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dataflowsync/dfs"
@@ -56,6 +57,8 @@ type Stream struct {
 	ahead  events     // the log read ahead, for the assembler; mostly nil
 	mu     sync.Mutex // for reread and ahead while they change, and for shut
 	ended  bool       // shut was called
+
+	replaced atomic.Bool // a newer stream has ended this one
 
 	undone event // what ctx has ended the handling of, and is to be handled first
 	inner  bool  // it came out of a transaction payload
@@ -199,7 +202,7 @@ func (s *Stream) handle(ctx context.Context, e event, inner bool) error {
 // openAhead opens the log from a place up to where it ends, for the assembler to
 // read while the stream itself waits.
 func (s *Stream) openAhead(ctx context.Context, from *position) (events, error) {
-	in, err := s.src.openAgain(ctx, s, from, s.src.aheadID)
+	in, err := s.src.openAgain(ctx, s, from)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"unsafe"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/tcp"
 	"github.com/go-sql-driver/mysql"
 )
 
@@ -88,10 +89,7 @@ func connector(dsn string) (dialer, error) {
 		cfg.Timeout = 10 * time.Second
 	}
 	cfg.Logger = &mysql.NopLogger{} // what it would log is also returned
-	switch cfg.Net {
-	case "tcp", "tcp4", "tcp6":
-		cfg.DialFunc = dialTCP
-	}
+	tcp.Use(cfg)
 	c, err := mysql.NewConnector(cfg)
 	return dialer{c, cfg.Timeout}, err
 }

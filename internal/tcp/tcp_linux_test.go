@@ -1,4 +1,4 @@
-package sink
+package tcp
 
 import (
 	"net"
@@ -9,7 +9,10 @@ import (
 )
 
 func TestConnectionsNoticeADeadHost(t *testing.T) {
-	conn, err := dialTCP(t.Context(), "tcp", mute(t))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	conn, err := Dial(t.Context(), "tcp", l.Addr().String())
 	require.NoError(t, err)
 	defer conn.Close()
 	tcp := conn.(*net.TCPConn)
