@@ -40,6 +40,8 @@ func BenchmarkUnits(b *testing.B) {
 		{"rename, drop, compute of two columns", shape(dpu.Column{Name: "all", Expr: "total * quantity"})},
 		{"rename, drop, compute a decimal", shape(dpu.Column{Name: "all", Type: "decimal(12,2)", Expr: "price * quantity"})},
 		{"filter", []dpu.Unit{{From: "shop.orders", Where: dpu.Where{Expr: `status == "paid"`}}}},
+		{"a part of a wide row", []dpu.Unit{{From: "shop.orders", Select: []string{"id", "total", "status"}, Rename: map[string]string{"total": "order_total"}, Into: "crm.wide",
+			Columns: []dpu.Column{{Name: "has_order", Value: true}}, Part: true}}},
 		{"hash", []dpu.Unit{{From: "shop.orders", Mask: map[string]dpu.Mask{"user_id": "hash"}}}},
 		{"a function over structs", []dpu.Unit{{From: "shop.orders", Into: "crm.prices", Rows: dpu.MapRows(func(_ context.Context, in *In, emit func(Out)) error {
 			emit(Out{in.ID, in.Total / int64(in.Quantity)})

@@ -28,6 +28,7 @@ type expression struct {
 	prog *vm.Program
 	deps []int // the columns it reads
 	typ  string
+	fast *quick // nil if the machine must run it
 	vm   vm.VM
 	env  map[string]any
 	cols []dfs.Column
@@ -88,6 +89,7 @@ func compileExpr(text string, cols []dfs.Column, condition bool) (*expression, e
 	if e.prog, err = expr.Compile(text, append(options, expr.Patch(equality{e}))...); err != nil {
 		return nil, exprError(err)
 	}
+	e.fast = e.quickly(tree.Node)
 	return e, nil
 }
 
@@ -306,6 +308,31 @@ func typeFor(t reflect.Type) string {
 		return "json"
 	}
 	return ""
+}
+
+// test decides as the condition says about the values of deps.
+func (e *expression) test(v []dfs.Value) (bool, error) {
+	if e.fast != nil && e.fast.bools != nil {
+		if is, ok := e.fast.bools(v); ok {
+			return is, nil
+		}
+	}
+	x, err := e.run(v)
+	is, _ := x.(bool)
+	return is, err
+}
+
+// value makes a value of those of deps. A decimal may be written for a column
+// decimal(precision, scale), or as it comes if precision is 0.
+func (e *expression) value(v []dfs.Value, precision, scale int) (dfs.Value, error) {
+	if x, ok := e.fast.value(v, precision, scale); ok {
+		return x, nil
+	}
+	x, err := e.run(v)
+	if err != nil {
+		return dfs.Value{}, err
+	}
+	return convert.Of(x)
 }
 
 // run gives the expression its columns' values, which are those of deps.

@@ -161,11 +161,7 @@ func (b *builder) condition() {
 			b.fault("Where", "%v", err)
 			return
 		}
-		b.where = &condition{deps: e.deps, test: func(_ context.Context, v []dfs.Value) (bool, error) {
-			x, err := e.run(v)
-			is, _ := x.(bool)
-			return is, err
-		}}
+		b.where = &condition{deps: e.deps, test: func(_ context.Context, v []dfs.Value) (bool, error) { return e.test(v) }}
 	case w.Func != nil:
 		b.where = &condition{deps: b.columns("Where.From", w.From, b.src.Columns), test: w.Func}
 	}
@@ -295,13 +291,11 @@ func (b *builder) makeColumn(c *Column, field string) (m made, ok bool) {
 			typ = e.typ
 		}
 		m.cell.deps, m.origin = e.deps, "= "+c.Expr
-		m.cell.compute = func(_ context.Context, v []dfs.Value) (dfs.Value, error) {
-			x, err := e.run(v)
-			if err != nil {
-				return dfs.Value{}, err
-			}
-			return convert.Of(x)
+		precision, scale := 0, 0
+		if t, err := convert.Parse(typ); err == nil { // else it is a fault below
+			precision, scale = t.Decimal()
 		}
+		m.cell.compute = func(_ context.Context, v []dfs.Value) (dfs.Value, error) { return e.value(v, precision, scale) }
 	case c.Func != nil:
 		m.cell.deps, m.cell.compute = b.columns(field+".From", c.From, b.in), c.Func
 		m.origin = "a function of " + strings.Join(c.From, ", ")

@@ -51,7 +51,7 @@ func New(from, to *dfs.Column) (f Func, lossy string, err error) {
 				v = dfs.StringValue(Member(v.Uint(), members, a.Name == "set"))
 			}
 		}
-		return To(v, to)
+		return convertTo(v, to, b)
 	}, lossy, nil
 }
 
@@ -135,6 +135,15 @@ func To(v dfs.Value, to *dfs.Column) (dfs.Value, error) {
 	t, err := Parse(TypeText(to))
 	if err != nil {
 		return v, err
+	}
+	return convertTo(v, to, t)
+}
+
+// convertTo is To for a column of the type t.
+func convertTo(v dfs.Value, to *dfs.Column, t Type) (dfs.Value, error) {
+	switch v.Kind() {
+	case dfs.Null, dfs.Absent:
+		return v, nil
 	}
 	if len(to.Members) > 0 {
 		return toMember(v, to, t.Name == "set")
@@ -275,11 +284,14 @@ func toDecimal(v dfs.Value, t Type) (dfs.Value, error) {
 	default:
 		return v, fmt.Errorf("a %s is no number", v.Kind())
 	}
+	precision, scale := t.decimal()
+	if s, ok := smallText(text, precision, scale); ok {
+		return dfs.DecimalValue(s), nil
+	}
 	d, err := ParseDecimal(text)
 	if err != nil {
 		return v, err
 	}
-	precision, scale := t.decimal()
 	d = d.Round(scale)
 	if d.digits() > precision {
 		return v, fmt.Errorf("%v is out of the range of %s", v, t)
@@ -408,6 +420,6 @@ func NewTo(to *dfs.Column) (Func, error) {
 			v.Kind() == dfs.Float64 && kind == dfs.Float64:
 			return v, nil
 		}
-		return To(v, &c)
+		return convertTo(v, &c, t)
 	}, nil
 }

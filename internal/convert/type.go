@@ -133,7 +133,16 @@ func (t Type) arg(i, def int) int {
 	return def
 }
 
-// precision and scale of a DECIMAL.
+// Decimal returns how many digits a DECIMAL has, in all and after the point; 0 and
+// 0 for another type.
+func (t Type) Decimal() (precision, scale int) {
+	if t.Name != "decimal" {
+		return 0, 0
+	}
+	return t.decimal()
+}
+
+// decimal returns the precision and scale of a DECIMAL.
 func (t Type) decimal() (precision, scale int) { return t.arg(0, 10), t.arg(1, 0) }
 
 // bits returns the size of an integer type.

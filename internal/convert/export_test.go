@@ -1,0 +1,4 @@
+package convert
+
+// Digits is digits, for tests.
+func (a Decimal) Digits() int { return a.digits() }
