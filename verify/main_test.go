@@ -1,0 +1,153 @@
+package verify_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/cdc"
+	"github.com/dataflowsync/dfs/internal/testenv"
+	"github.com/dataflowsync/dfs/sink"
+	"github.com/dataflowsync/dfs/verify"
+)
+
+func TestMain(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	testenv.Main(m)
+}
+
+const (
+	my97  = testenv.MySQL97
+	my56  = testenv.MySQL56
+	maria = testenv.MariaDB
+)
+
+// A lab is a source and a target with a pipeline between them, and schemas of
+// different names, so that every comparison goes through a route.
+type lab struct {
+	t        *testing.T
+	src, dst *testenv.Server
+	from, to *sql.DB
+	schema   string // of the source; the target's ends in _to
+	stages   []dfs.Stage
+	routes   []sink.Route
+
+	stop func()
+}
+
+func newLab(t *testing.T, from, to testenv.Kind) *lab {
+	l := &lab{t: t, src: testenv.Shared(t, from)}
+	if from == to {
+		l.dst = testenv.Start(t, to)
+	} else {
+		l.dst = testenv.Shared(t, to)
+	}
+	l.from, l.to = l.src.DB(t), l.dst.DB(t)
+	l.schema = l.src.Schema(t)
+	l.exec(l.to, "CREATE DATABASE "+l.target())
+	t.Cleanup(func() { l.dst.Exec(t, "DROP DATABASE "+l.target()) })
+	l.routes = []sink.Route{{From: l.schema + ".*", To: l.target() + ".*"}}
+	return l
+}
+
+func (l *lab) target() string { return l.schema + "_to" }
+
+// exec runs statements, in which S. and T. stand for the schemas.
+func (l *lab) exec(db *sql.DB, stmts ...string) {
+	l.t.Helper()
+	for _, s := range stmts {
+		if _, err := db.ExecContext(l.t.Context(), l.sql(s)); err != nil {
+			l.t.Fatalf("%.200s: %v", s, err)
+		}
+	}
+}
+
+// run starts the pipeline, and waits until it has begun.
+func (l *lab) run() {
+	l.t.Helper()
+	src, err := cdc.Open(l.t.Context(), l.src.DSN(""), &cdc.Options{Tables: []string{l.schema + ".*"}, Heartbeat: 50 * time.Millisecond})
+	require.NoError(l.t, err)
+	dst, err := sink.OpenMySQL(l.t.Context(), l.dst.DSN(""), &sink.MySQLOptions{Name: l.schema, Routes: l.routes})
+	require.NoError(l.t, err)
+	started := make(chan struct{})
+	var once sync.Once
+	p := &dfs.Pipeline{Source: src, Sink: dst, Stages: l.stages, Observe: func(dfs.Batch) { once.Do(func() { close(started) }) }}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	select {
+	case <-started:
+	case err := <-ended:
+		l.t.Fatal(err)
+	}
+	l.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			l.t.Errorf("the pipeline: %v", err)
+		}
+		src.Close()
+		dst.Close()
+	})
+	l.t.Cleanup(l.stop)
+}
+
+func (l *lab) verifier() *verify.Verifier {
+	v := &verify.Verifier{Source: l.src.DSN(""), Target: l.dst.DSN(""), Tables: []string{l.schema + ".*"}, Name: l.schema,
+		Patience: 30 * time.Second, LockTime: 5 * time.Second}
+	for _, r := range l.routes {
+		v.Routes = append(v.Routes, verify.Route(r))
+	}
+	return v
+}
+
+func (l *lab) verify(v *verify.Verifier) *verify.Report {
+	l.t.Helper()
+	r, err := v.Run(l.t.Context())
+	require.NoError(l.t, err)
+	return r
+}
+
+// passed waits until the target has all that the source has, by a row of its own.
+func (l *lab) passed() {
+	l.t.Helper()
+	l.exec(l.from, "INSERT INTO S.zz_end VALUES (NULL)")
+	var want, got int
+	require.NoError(l.t, l.from.QueryRow("SELECT MAX(id) FROM "+l.schema+".zz_end").Scan(&want))
+	require.Eventually(l.t, func() bool {
+		return l.to.QueryRow("SELECT IFNULL(MAX(id),0) FROM "+l.target()+".zz_end").Scan(&got) == nil && got >= want
+	}, time.Minute, 2*time.Millisecond)
+}
+
+func (l *lab) both(stmts ...string) {
+	l.t.Helper()
+	for _, s := range stmts {
+		l.exec(l.from, s)
+		l.exec(l.to, replace(s, "S.", "T."))
+	}
+}
+
+// table returns what was found of a table of the source.
+func table(t *testing.T, r *verify.Report, name string) verify.TableReport {
+	t.Helper()
+	for _, x := range r.Tables {
+		if x.Source == name {
+			return x
+		}
+	}
+	t.Fatalf("the report has no table %s:\n%s", name, r)
+	return verify.TableReport{}
+}
+
+// deadlock reports whether a writer of the load lost to another.
+func deadlock(err error) bool {
+	var e *mysql.MySQLError
+	return errors.As(err, &e) && (e.Number == 1213 || e.Number == 1205)
+}

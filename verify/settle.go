@@ -1,0 +1,435 @@
+package verify
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A suspect is the key of a row that was not the same on both sides when ranges
+// were compared, which means nothing on a target that follows its source.
+//
+// Invariant (no false alarm): a suspect becomes a finding only by this argument.
+//
+//  1. A transaction of the source holds a shared lock on the row, or on the gap
+//     where it would be: what it read is a. Until it ends, at R, nobody changes
+//     the row. Whoever changed it before has ended, and so is in the log; whoever
+//     will do so is not in the log before R, since a transaction is logged while
+//     it holds its locks.
+//  2. After that the place P of the log is read. All changes of the row that led
+//     to a are before P, and none between P and the log's end at R.
+//  3. The target's checkpoint C, at P or behind it, is read. It moves with the
+//     rows in one atomic write (I1), so the target has all changes of the row
+//     that led to a.
+//  4. After that the row of the target is read: b. The transaction of 1 is then
+//     seen to be there still. So b was read before R, and the target had no
+//     change of the row from behind P.
+//
+// Hence b is what the pipeline made of a. If it is not the same, the target is
+// wrong, whatever the load, the lag and the isolation of others are.
+//
+// Two looks at the source without a lock would not do: a row that changes and
+// changes back between them, as flags do, is the same at both, and the target may
+// rightly show what was between.
+type suspect struct {
+	key bound
+}
+
+const (
+	suspectsAtOnce = 256 // that are collected before they are settled
+	lockedAtOnce   = 16  // that are locked at the same time
+	freeLooks      = 2   // without a lock; under load nearly all settle here
+)
+
+// settle finds out about all suspects and forgets them.
+func (j *job) settle(ctx context.Context) error {
+	list := j.suspects
+	j.suspects, j.seen = nil, nil
+	end := time.Now().Add(j.patience())
+	var err error
+	for range freeLooks {
+		if list, err = j.look(ctx, list, end); err != nil {
+			return j.untold(ctx, list, err)
+		}
+	}
+	for pause := 10 * time.Millisecond; len(list) > 0 && !j.t.More; {
+		n := min(len(list), lockedAtOnce)
+		var left []suspect
+		switch {
+		case j.Settle > 0:
+			left, err = j.settleByTime(ctx, list[:n])
+		case j.LockTime < 0:
+			left, err = j.settleAtRest(ctx, list[:n])
+		default:
+			left, err = j.settleLocked(ctx, list[:n])
+		}
+		list = append(list[n:], left...)
+		if err != nil {
+			return j.untold(ctx, list, err)
+		}
+		if len(left) < n {
+			pause = 10 * time.Millisecond
+			continue
+		}
+		if time.Now().After(end) {
+			return j.untold(ctx, list, errBusy)
+		}
+		if !wait(ctx, pause) {
+			return ctx.Err()
+		}
+		pause = min(2*pause, 2*time.Second)
+	}
+	return nil
+}
+
+// errBusy means that a row never stood still for long enough.
+var errBusy = errors.New("the rows changed, or were locked, at each look, or the pipeline needed longer than LockTime to pass")
+
+// untold reports suspects of which nothing could be found out. What is wrong
+// with the pipeline or a row is no reason to leave the rest of the table; all
+// else is.
+func (j *job) untold(ctx context.Context, list []suspect, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if len(list) == 0 && err != nil {
+		return err
+	}
+	if errors.Is(err, errStands) || errors.Is(err, errBusy) {
+		j.t.untold("%d rows differ, such as %s, within %v: %v", len(list), j.showKey(list[0].key), j.patience(), err)
+		if errors.Is(err, errStands) {
+			return errStands
+		}
+		return nil
+	}
+	return err
+}
+
+// showKey returns a key for people.
+func (j *job) showKey(key bound) string {
+	var parts []string
+	for k, i := range j.key {
+		text := "(hidden)"
+		if q := &j.pairs[i]; !j.hides(j.to.schema, j.to.name, q.to.name) {
+			text = show(key[k], q.plain())
+		}
+		parts = append(parts, j.pairs[i].name+"="+text)
+	}
+	return strings.Join(parts, ",")
+}
+
+// rows reads the rows that have the key, as the side's server compares.
+func (j *job) rows(ctx context.Context, q querier, t *table, key bound, lock string) ([][]cell, error) {
+	s := &j.fromSQL
+	if t == j.to {
+		s = &j.toSQL
+	}
+	rows, err := query(ctx, q, "SELECT "+strings.Join(s.forms, ",")+" FROM "+s.table+" WHERE "+j.equals(t, key)+lock)
+	for _, r := range rows {
+		j.normal(r)
+	}
+	return rows, err
+}
+
+// same reports whether both sides have the same rows for a key.
+func (j *job) same(a, b [][]cell) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if bound(a[i]).id() != bound(b[i]).id() {
+			return false
+		}
+	}
+	return true
+}
+
+// look looks at suspects on the source and, when the pipeline has passed that, on
+// the target. It returns those that still differ.
+func (j *job) look(ctx context.Context, list []suspect, end time.Time) ([]suspect, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	var differ []suspect
+	for len(list) > 0 {
+		n := min(len(list), suspectsAtOnce)
+		was := make([][][]cell, n)
+		var err error
+		for i := range n {
+			if was[i], err = j.rows(ctx, j.source.db, j.from, list[i].key, ""); err != nil {
+				return append(differ, list...), err
+			}
+		}
+		if _, err := j.pass(ctx, time.Until(end)); err != nil {
+			return append(differ, list...), err
+		}
+		for i := range n {
+			has, err := j.rows(ctx, j.target.db, j.to, list[i].key, "")
+			if err != nil {
+				return append(differ, list...), err
+			}
+			if !j.same(was[i], has) {
+				differ = append(differ, list[i])
+			}
+		}
+		list = list[n:]
+	}
+	return differ, nil
+}
+
+// again reports whether an error of the servers goes by itself: a lock that could
+// not be had in time.
+func again(err error) bool {
+	n := serverError(err)
+	return n == erLockWait || n == erDeadlock
+}
+
+// settleLocked settles suspects under a lock on the source. It returns those that
+// must be tried again.
+func (j *job) settleLocked(ctx context.Context, list []suspect) (left []suspect, err error) {
+	tx, err := j.source.db.BeginTx(ctx, nil)
+	if err != nil {
+		return list, err
+	}
+	defer tx.Rollback()
+	was := make([][][]cell, len(list))
+	for i := range list {
+		was[i], err = j.rows(ctx, tx, j.from, list[i].key, j.source.share)
+		switch {
+		case again(err):
+			return list, nil
+		case serverError(err) == erTableAccess:
+			return list, fmt.Errorf("lock a row of the source: %w: GRANT LOCK TABLES ON %s.* TO the account, or set LockTime to a negative value", err, ident(j.from.schema))
+		case err != nil:
+			return list, fmt.Errorf("lock a row of the source: %w", err)
+		}
+	}
+	at, err := j.pass(ctx, j.lockTime())
+	if errors.Is(err, errStands) {
+		// Not while others wait for the rows.
+		tx.Rollback()
+		_, err = j.pass(ctx, j.patience())
+		return list, err
+	}
+	if err != nil {
+		return list, err
+	}
+	has := make([][][]cell, len(list))
+	for i := range list {
+		if has[i], err = j.rows(ctx, j.target.db, j.to, list[i].key, ""); err != nil {
+			return list, err
+		}
+	}
+	if !alive(ctx, tx) {
+		return list, ctx.Err()
+	}
+	for i := range list {
+		if j.same(was[i], has[i]) || j.t.More {
+			continue
+		}
+		f := j.finding(was[i], has[i], at)
+		if j.Repair {
+			again, err := j.mend(ctx, tx, list[i].key, was[i], &f)
+			if err != nil {
+				return append(left, list[i:]...), err
+			}
+			if again {
+				left = append(left, list[i])
+				continue
+			}
+		}
+		j.report(f, was[i], has[i])
+	}
+	return left, nil
+}
+
+// alive reports whether a transaction of the source is there still, with its
+// locks: a connection that was lost, or that the server has ended, answers
+// nothing.
+func alive(ctx context.Context, tx *sql.Tx) bool {
+	_, err := query(ctx, tx, "SELECT 1")
+	return err == nil
+}
+
+// settleAtRest settles suspects without a lock, in a moment in which the source
+// commits nothing at all.
+//
+// Invariant (no false alarm): its log stood at one place from before the first
+// look at the source until after the last at the target, and no transaction was
+// between its writing to the log and its commit, which gtid_owned would show. So
+// the source was what its log says, and the target had all of it.
+func (j *job) settleAtRest(ctx context.Context, list []suspect) (left []suspect, err error) {
+	if !j.source.gtid {
+		return list, errors.New("without a lock nothing can be settled unless the source has GTIDs of MySQL: let LockTime be positive")
+	}
+	before, err := j.place(ctx)
+	if err != nil {
+		return list, err
+	}
+	was := make([][][]cell, len(list))
+	for i := range list {
+		if was[i], err = j.rows(ctx, j.source.db, j.from, list[i].key, ""); err != nil {
+			return list, err
+		}
+	}
+	at, err := j.pass(ctx, j.patience())
+	if err != nil {
+		return list, err
+	}
+	var findings []func()
+	for i := range list {
+		has, err := j.rows(ctx, j.target.db, j.to, list[i].key, "")
+		if err != nil {
+			return list, err
+		}
+		if !j.same(was[i], has) {
+			findings = append(findings, func() { j.report(j.finding(was[i], has, at), was[i], has) })
+		}
+	}
+	after, err := j.place(ctx)
+	if err != nil || before != after || before.owned {
+		return list, err
+	}
+	for _, f := range findings {
+		f()
+	}
+	return nil, nil
+}
+
+// settleByTime settles suspects of a target without a checkpoint: those whose row
+// of the source is the same before and after Settle.
+func (j *job) settleByTime(ctx context.Context, list []suspect) (left []suspect, err error) {
+	was := make([][][]cell, len(list))
+	for i := range list {
+		if was[i], err = j.rows(ctx, j.source.db, j.from, list[i].key, ""); err != nil {
+			return list, err
+		}
+	}
+	if _, err := j.pass(ctx, j.patience()); err != nil {
+		return list, err
+	}
+	for i := range list {
+		has, err := j.rows(ctx, j.target.db, j.to, list[i].key, "")
+		if err != nil {
+			return list, err
+		}
+		is, err := j.rows(ctx, j.source.db, j.from, list[i].key, "")
+		switch {
+		case err != nil:
+			return list, err
+		case !j.same(was[i], is):
+			left = append(left, list[i])
+		case !j.same(is, has):
+			j.report(j.finding(is, has, ""), is, has)
+		}
+	}
+	return left, nil
+}
+
+// finding says how rows of one key differ.
+func (j *job) finding(was, has [][]cell, at string) Finding {
+	f := Finding{Table: j.to.String(), At: at}
+	var a, b []cell
+	if len(was) > 0 {
+		a = was[0]
+	}
+	if len(has) > 0 {
+		b = has[0]
+	}
+	switch {
+	case b == nil:
+		f.Kind = MissingRow
+	case a == nil:
+		f.Kind = ExtraRow
+	case len(has) > len(was):
+		f.Kind, f.Count = ExtraRow, len(has)-len(was)
+	default:
+		f.Kind = DifferentRow
+	}
+	for i := range j.pairs {
+		isKey := false
+		for _, k := range j.key {
+			isKey = isKey || k == i
+		}
+		c := j.cell(i, a, b)
+		if isKey {
+			f.Key = append(f.Key, c)
+		}
+		if f.Kind == DifferentRow && a[i] != b[i] {
+			f.Columns = append(f.Columns, c)
+		}
+	}
+	return f
+}
+
+// cell shows what both sides have in a column, of rows that may be missing.
+func (j *job) cell(i int, a, b []cell) Cell {
+	q := &j.pairs[i]
+	c := Cell{Column: q.name}
+	hide := j.hides(j.to.schema, j.to.name, q.to.name)
+	text := func(row []cell) string {
+		switch {
+		case row == nil:
+			return ""
+		case hide:
+			return "(hidden)"
+		}
+		return show(row[i], q.plain())
+	}
+	c.Source, c.Target = text(a), text(b)
+	return c
+}
+
+// report adds a finding, unless the row is one already: a key that the sides
+// order in different ways may be a suspect of two ranges.
+func (j *job) report(f Finding, was, has [][]cell) {
+	var id strings.Builder
+	for _, rows := range [2][][]cell{was, has} {
+		for _, r := range rows {
+			id.WriteString(j.keyOf(r).id())
+		}
+		id.WriteByte('/')
+	}
+	if j.found[id.String()] {
+		return
+	}
+	if j.found == nil {
+		j.found = make(map[string]bool)
+	}
+	j.found[id.String()] = true
+	j.add(f)
+}
+
+// add adds a finding to the report.
+func (j *job) add(f Finding) {
+	if f.Kind == ExtraRow && j.keepsExtra(j.to) {
+		return
+	}
+	switch f.Kind {
+	case MissingRow:
+		j.t.Missing++
+	case ExtraRow:
+		j.t.Extra++
+	default:
+		j.t.Different++
+	}
+	if f.Mended {
+		j.t.Repaired++
+	}
+	j.t.Findings = append(j.t.Findings, f)
+	j.t.More = len(j.t.Findings) >= j.most()
+	j.log.Warn("source and target differ", "table", f.Table, "what", f.String())
+}
+
+// keepsExtra reports whether surplus rows of the table are none.
+func (c *checked) keepsExtra(t *table) bool {
+	for _, p := range c.keeps {
+		if p.Match(t.schema, t.name) {
+			return true
+		}
+	}
+	return false
+}
