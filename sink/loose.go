@@ -45,11 +45,18 @@ func warned(charset string) bool {
 }
 
 // warnedKey reports whether a comparison that finds a row names such a character
-// set.
+// set, or utf8mb3, which only a comparison of whole rows names.
 func (m *mapping) warnedKey() bool {
 	for i := range m.columns {
-		if m.columns[i].asBytes && (m.key == nil || m.isKey(i)) {
+		c := &m.columns[i]
+		if c.asBytes && (m.key == nil || m.isKey(i)) {
 			return true
+		}
+		if m.key == nil && c.sameText {
+			switch m.to.columns[c.to].charset {
+			case "utf8", "utf8mb3":
+				return true
+			}
 		}
 	}
 	return false
