@@ -36,14 +36,16 @@
 // # Expressions
 //
 // Expressions are those of github.com/expr-lang/expr. A column goes by its name,
-// or as $env["its name"] if that is no word. Integers do not wrap: a result that
-// no bigint holds is an error. DECIMAL columns are exact, also with whole numbers
-// and with fractions like 1.2; a division gives four digits more, as in MySQL.
+// or as $env["its name"] if that is no word. +, - and * of integers do not wrap: a
+// result that no bigint holds is an error. DECIMAL columns are exact, also with
+// whole numbers and with fractions like 1.2; a division gives four digits more, as
+// in MySQL. Numbers in JSON documents are whole, or else floating.
 // Integers divide to a float. To == and !=, NULL (nil) is a value like others.
 // Everything else with a column that may be NULL is refused when the unit is
 // made, unless a test stands before it: write (discount ?? 0) * 2, or
 // discount != nil and discount > 3. There is no now(), since recovery may repeat
-// a row and must make the same of it.
+// a row and must make the same of it, and keys(), values() and toPairs() give what a
+// document holds in the order of its keys.
 //
 // # Partial rows
 //

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -57,6 +58,7 @@ func compileExpr(text string, cols []dfs.Column, condition bool) (*expression, e
 	if err != nil {
 		return nil, exprError(err)
 	}
+	ast.Walk(&tree.Node, byName{})
 	r := &reads{e: e}
 	ast.Walk(&tree.Node, r)
 	if len(r.errs) > 0 {
@@ -76,8 +78,9 @@ func compileExpr(text string, cols []dfs.Column, condition bool) (*expression, e
 		}
 		env[cols[i].Name] = v
 	}
-	options := append(operators(), expr.Env(env), expr.Patch(spelling{e}),
-		expr.DisableBuiltin("now")) // the same input must give the same output
+	options := append([]expr.Option{expr.Env(env), expr.Patch(byName{}), expr.Patch(spelling{e})}, operators()...)
+	options = append(options, sorted()...)
+	options = append(options, expr.DisableBuiltin("now")) // the same input must give the same output
 	if condition {
 		options = append(options, expr.AsBool())
 	}
@@ -101,8 +104,11 @@ type reads struct {
 
 func (r *reads) Visit(node *ast.Node) {
 	id, ok := (*node).(*ast.IdentifierNode)
-	if !ok || id.Value == "$env" || strings.HasPrefix(id.Value, "#") {
+	if !ok || strings.HasPrefix(id.Value, "#") {
 		return
+	}
+	if id.Value == "$env" {
+		r.errs = append(r.errs, errors.New(`$env stands alone; write a column's name after it, as in $env["unit price"]`))
 	}
 	if i := r.e.column(id.Value); i >= 0 && !slices.Contains(r.e.deps, i) {
 		r.e.deps = append(r.e.deps, i)
@@ -112,6 +118,49 @@ func (r *reads) Visit(node *ast.Node) {
 func (e *expression) column(name string) int {
 	t := dfs.Table{Columns: e.cols}
 	return t.Column(name)
+}
+
+// byName makes of $env["unit price"] what a name is that needs no quotes.
+type byName struct{}
+
+func (byName) Visit(node *ast.Node) {
+	m, ok := (*node).(*ast.MemberNode)
+	if !ok {
+		return
+	}
+	id, ok1 := m.Node.(*ast.IdentifierNode)
+	name, ok2 := m.Property.(*ast.StringNode)
+	if ok1 && ok2 && id.Value == "$env" {
+		ast.Patch(node, &ast.IdentifierNode{Value: name.Value})
+	}
+}
+
+// sorted puts functions of one order in the place of those that give what a
+// document holds in another order each time.
+func sorted() []expr.Option {
+	keys := func(x any) ([]string, map[string]any, error) {
+		m, ok := x.(map[string]any)
+		if !ok {
+			return nil, nil, fmt.Errorf("a %T has no keys", x)
+		}
+		return slices.Sorted(maps.Keys(m)), m, nil
+	}
+	function := func(name string, of func(key string, value any) any) expr.Option {
+		return expr.Function(name, func(params ...any) (any, error) {
+			names, m, err := keys(params[0])
+			list := make([]any, len(names))
+			for i, name := range names {
+				list[i] = of(name, m[name])
+			}
+			return list, err
+		}, new(func(any) []any))
+	}
+	return []expr.Option{
+		expr.DisableBuiltin("keys"), expr.DisableBuiltin("values"), expr.DisableBuiltin("toPairs"),
+		function("keys", func(key string, _ any) any { return key }),
+		function("values", func(_ string, value any) any { return value }),
+		function("toPairs", func(key string, value any) any { return []any{key, value} }),
+	}
 }
 
 // spelling gives columns the letter case that the table has.
@@ -135,9 +184,9 @@ func (q equality) Visit(node *ast.Node) {
 		return
 	}
 	if q.e.nullable(b.Left) || q.e.nullable(b.Right) {
-		name := "dfs_equal"
+		name := "dfs_equal_any"
 		if b.Operator == "!=" {
-			name = "dfs_differ"
+			name = "dfs_differ_any"
 		}
 		ast.Patch(node, &ast.CallNode{Callee: &ast.IdentifierNode{Value: name}, Arguments: []ast.Node{b.Left, b.Right}})
 		(*node).SetType(reflect.TypeFor[bool]())

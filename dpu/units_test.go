@@ -372,8 +372,8 @@ func TestFaultsAreFoundAtTheStart(t *testing.T) {
 
 func TestExpressions(t *testing.T) {
 	const table = `table s.t (i bigint, n int null, u bigint unsigned, d decimal(10,2), f double null, s varchar(20) null, e enum('x','y'), ` +
-		`j json null, t datetime(3) null, span time, c varchar(9) charset latin1, B int, key i)`
-	const row = `insert s.t 4, NULL, 18446744073709551615, 1.10, 0.5, NULL, "y", "{\"a\": {\"b\": [1, 9007199254740993]}}", "2026-11-22 10:30:00", "01:30:00", "c", 7` + "\ncommit"
+		`j json null, t datetime(3) null, span time, c varchar(9) charset latin1, B int, q decimal(8,2) null, key i)`
+	const row = `insert s.t 4, NULL, 18446744073709551615, 1.10, 0.5, NULL, "y", "{\"a\": {\"b\": [1, 9007199254740993]}}", "2026-11-22 10:30:00", "01:30:00", "c", 7, 2.50` + "\ncommit"
 	for _, c := range []struct{ expr, want string }{
 		{"i + 1", "5"}, {"i / 8", "0.5"}, {"i % 3", "1"}, {"-i", "-4"}, {"i ** 2", "16"},
 		{"d * i", "4.400000000000000000000000000000"}, {"d * 1.2", "1.320000000000000000000000000000"}, {"d + d > 2.19", "1"}, {"d == 1.1", "1"}, {"d / 3", "0.366667000000000000000000000000"},
@@ -384,13 +384,23 @@ func TestExpressions(t *testing.T) {
 		{"t != nil ? t.Year() : 0", "2026"}, {"t ?? nil", `"2026-11-22 10:30:00.000000"`}, {"span", `"01:30:00.000000"`}, {"i > 3 && b == 7", "1"},
 		{"9223372036854775807 + i", "error: 9223372036854775807 + 4 is more than a bigint holds"}, {"f == 0.5", "1"}, {"(f ?? 1.0) * 2", "1"},
 		{"[1, i]", `"[1,4]"`}, {"let x = i; x * 2", "8"}, {"e matches \"^y\"", "1"},
+		{`$env["i"] + B`, "11"}, {`$env["n"] + 1`, "fault: the column n may be NULL here"}, {"toJSON($env)", "fault: $env stands alone"}, {`$env["x y"] + 1`, "fault: unknown name x y"},
+		{"(q ?? 0) + d", "3.600000000000000000000000000000"}, {"(q ?? 0) * 2 == 5", "1"}, {"(q ?? 0.5) / i", "0.625000000000000000000000000000"}, {"-d", "-1.100000000000000000000000000000"}, {"-(q ?? 0) < -2.4", "1"},
+		{`{"total": d, "of": [i, e]}`, `"{\"of\":[4,\"y\"],\"total\":1.10}"`}, {`split("a,b", ",")`, `"[\"a\",\"b\"]"`},
+		{`keys({"c": 1, "a": 2, "d": 3, "b": i})`, `"[\"a\",\"b\",\"c\",\"d\"]"`}, {`values({"c": 1, "a": 2, "d": 3, "b": i})`, `"[2,4,1,3]"`}, {`toPairs({"b": 1, "a": i})`, `"[[\"a\",4],[\"b\",1]]"`},
+		{"j.a.b[1] * 1024", "error: 9007199254740993 * 1024 is more than a bigint holds"}, {"j.a.b[0] + d == 2.1 ? 1 : 0", "1"}, {"j.none + 1", "error: NULL + 1: there is nothing to compute with"},
+		{"reduce(1..10, #acc * 99999999, 1)", "error: is more than a bigint holds"}, {"i / 0", "error: +Inf is no number of a column"},
+		{"(e + 1) > d", "fault: mismatched types string and int"}, {"len(idd) * d > 1", "fault: unknown name idd"}, {"d in [1.5]", "fault: cannot use"},
 		{"c", "fault: the column c is text in latin1"}, {"n > 3", "fault: the column n may be NULL here"}, {"n == nil and n > 3", "fault: the column n may be NULL here"},
 		{"n != nil or n > 3", "fault: the column n may be NULL here"}, {"i + s", "fault: the column s may be NULL here"},
 	} {
 		t.Run(c.expr, func(t *testing.T) {
 			typ := ""
-			if strings.HasPrefix(c.expr, "j") || c.expr == "t ?? nil" {
-				typ = map[bool]string{true: "bigint", false: "datetime(6)"}[c.expr[0] == 'j']
+			switch {
+			case strings.HasPrefix(c.expr, "j"), strings.HasPrefix(c.expr, "reduce"): // only the row tells its type
+				typ = "bigint"
+			case c.expr == "t ?? nil":
+				typ = "datetime(6)"
 			}
 			s, err := dfstest.Parse(table + "\n" + row)
 			require.NoError(t, err)

@@ -259,6 +259,9 @@ func fitInt(v dfs.Value, t Type, negative bool, n uint64) (dfs.Value, error) {
 func toFloat(v dfs.Value) (float64, error) {
 	switch v.Kind() {
 	case dfs.Int64, dfs.Uint64, dfs.Float32, dfs.Float64:
+		if f := v.Float(); math.IsNaN(f) || math.IsInf(f, 0) {
+			return 0, fmt.Errorf("%v is no number of a column", f)
+		}
 		return v.Float(), nil
 	case dfs.Decimal, dfs.String, dfs.JSON:
 		f, err := strconv.ParseFloat(strings.TrimSpace(v.Text()), 64)
@@ -417,7 +420,7 @@ func NewTo(to *dfs.Column) (Func, error) {
 		switch {
 		case v.Kind() == dfs.String && kind == dfs.String && (t.Name == "longtext" || len(v.Text()) <= limit),
 			v.Kind() == dfs.Int64 && kind == dfs.Int64 && t.Name == "bigint",
-			v.Kind() == dfs.Float64 && kind == dfs.Float64:
+			v.Kind() == dfs.Float64 && kind == dfs.Float64 && math.Abs(v.Float()) <= math.MaxFloat64:
 			return v, nil
 		}
 		return convertTo(v, &c, t)

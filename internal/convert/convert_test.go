@@ -1,6 +1,7 @@
 package convert_test
 
 import (
+	"math"
 	"testing"
 
 	"github.com/dataflowsync/dfs"
@@ -43,6 +44,8 @@ func TestConversions(t *testing.T) {
 		{"double", dfs.FloatValue(1e300), "bigint", "", ""},
 		{"double", dfs.FloatValue(2.5), "varchar(5)", "string 2.5", "floating numbers become their shortest text"},
 		{"double", dfs.FloatValue(1e300), "float", "", ""},
+		{"float", dfs.FloatValue(math.Inf(1)), "double", "", ""},
+		{"float", dfs.FloatValue(math.NaN()), "double", "", ""},
 		{"bigint", n(7), "double", "float64 7", "numbers lose digits in a double"},
 		{"int", n(7), "double", "float64 7", ""},
 		{"varchar(9)", s(" 12 "), "int", "int64 12", ""},

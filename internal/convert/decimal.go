@@ -126,3 +126,6 @@ func (a Decimal) String() string {
 	}
 	return s
 }
+
+// MarshalJSON returns the number with all its digits.
+func (a Decimal) MarshalJSON() ([]byte, error) { return []byte(a.String()), nil }

@@ -3,6 +3,8 @@ package convert
 import (
 	"encoding/json"
 	"fmt"
+	"math"
+	"reflect"
 	"slices"
 	"time"
 
@@ -36,6 +38,9 @@ func Of(x any) (dfs.Value, error) {
 	case float32:
 		return dfs.Float32Value(x), nil
 	case float64:
+		if math.IsInf(x, 0) || math.IsNaN(x) {
+			return dfs.Value{}, fmt.Errorf("%v is no number of a column", x)
+		}
 		return dfs.FloatValue(x), nil
 	case string:
 		return dfs.StringValue(x), nil
@@ -51,7 +56,8 @@ func Of(x any) (dfs.Value, error) {
 		}
 		u := x.UTC()
 		return dfs.DateTimeValue(u.Year(), int(u.Month()), u.Day(), u.Hour(), u.Minute(), u.Second(), u.Nanosecond()/1000, 6), nil
-	case []any, map[string]any:
+	}
+	if k := reflect.TypeOf(x).Kind(); k == reflect.Slice || k == reflect.Map {
 		b, err := json.Marshal(x)
 		return dfs.JSONValue(string(b)), err
 	}
