@@ -5,11 +5,10 @@ import (
 	"database/sql"
 )
 
-// A ForeignKey is one that acts on the rows of its table when those of its parent
-// are deleted or get another key.
+// A ForeignKey is one that the source declares on a followed table.
 type ForeignKey struct {
 	Name                 string
-	Schema, Table        string   // whose rows it changes
+	Schema, Table        string   // whose rows refer to others, and may be changed with them
 	Columns              []string // of Table
 	ParentSchema, Parent string
 	ParentColumns        []string
@@ -32,12 +31,24 @@ func (s *Source) SilentForeignKeys(ctx context.Context) ([]ForeignKey, error) {
 	if err != nil || logged {
 		return nil, mark(err)
 	}
+	return s.foreignKeys(ctx, " WHERE delete_rule NOT IN ('RESTRICT', 'NO ACTION') OR update_rule NOT IN ('RESTRICT', 'NO ACTION')")
+}
+
+// ForeignKeys returns all foreign keys of followed tables, as the server has them
+// now. Of files nothing is known, and the list is empty.
+func (s *Source) ForeignKeys(ctx context.Context) ([]ForeignKey, error) {
+	if s.db == nil {
+		return nil, nil
+	}
+	return s.foreignKeys(ctx, "")
+}
+
+func (s *Source) foreignKeys(ctx context.Context, where string) ([]ForeignKey, error) {
 	var list []*ForeignKey
 	type name struct{ schema, table, key string } // MariaDB's names are those of a table
 	at := make(map[name]*ForeignKey)
-	err = eachRow(ctx, s.db, `SELECT constraint_schema, table_name, constraint_name, unique_constraint_schema, referenced_table_name, delete_rule, update_rule
-		FROM information_schema.referential_constraints
-		WHERE delete_rule NOT IN ('RESTRICT', 'NO ACTION') OR update_rule NOT IN ('RESTRICT', 'NO ACTION') ORDER BY 1, 2, 3`,
+	err := eachRow(ctx, s.db, `SELECT constraint_schema, table_name, constraint_name, unique_constraint_schema, referenced_table_name, delete_rule, update_rule
+		FROM information_schema.referential_constraints`+where+` ORDER BY 1, 2, 3`,
 		func(v []sql.NullString) {
 			k := &ForeignKey{Schema: v[0].String, Table: v[1].String, Name: v[2].String, ParentSchema: v[3].String, Parent: v[4].String,
 				OnDelete: v[5].String, OnUpdate: v[6].String}

@@ -1,0 +1,432 @@
+package relmgr
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// What Options.Unknown may be.
+const (
+	UnknownLearn = "learn"
+	UnknownError = "error"
+)
+
+// Options refine a Manager. The zero value of each field is the default.
+type Options struct {
+	// Source names the source among those of one target, in the map and in errors.
+	// A map belongs to one source. Default: "".
+	Source string
+
+	// Tables are the tables of the source, as package cdc's Source.Tables tells
+	// them. With them all faults show in Open. Tables that come later are learned
+	// from their rows.
+	Tables []*dfs.Table
+
+	// ForeignKeys are those that the source declares, as package cdc's
+	// Source.ForeignKeys tells them. Of those that statements declare later Process
+	// learns from the statements.
+	ForeignKeys []ForeignKey
+
+	// References are those that the source does not declare.
+	References []Reference
+
+	// Policies say which keys get new ids, and how. The first that matches a table
+	// counts.
+	Policies []Policy
+
+	// Default is the policy for tables that no Policy matches: Allocate, or Keep.
+	// Default: Allocate.
+	Default Ids
+
+	// Allocator reserves new ids on the target, so that no other writer of the
+	// target gets them too. Default: the map counts by itself, for a target to
+	// which nobody else writes.
+	Allocator Allocator
+
+	// Unknown says what to do with a row of a table that is not in Tables:
+	// UnknownLearn takes its primary key from the row's description, and
+	// UnknownError stops. Default: UnknownLearn.
+	Unknown string
+
+	// DDLDone names transactions, by their ID, whose statements pass although
+	// references of rows may suffer by them: see the package comment.
+	DDLDone []string
+
+	// Adopt takes a map that is older than the target: one that is new in a
+	// pipeline which has run without. Rows that the target has already then have the
+	// ids that they have there only if their tables keep theirs.
+	Adopt bool
+
+	// CacheBytes bounds the memory of what was looked up. Default: 64 MiB.
+	CacheBytes int
+
+	// Logger gets what people should know. Default: slog.Default().
+	Logger *slog.Logger
+}
+
+// A Manager gives rows new ids. It is a dfs.Stage. Process must be called by one
+// goroutine at a time; the other methods may be called at any time.
+type Manager struct {
+	opts     Options
+	policies []*policy
+	refs     map[string][]*reference // by child, "schema.table" in lower case
+
+	mu     sync.Mutex // guards what follows; held during Process
+	store  *store
+	spaces []*space
+	tables map[string]*dfs.Table // by "schema.table" in lower case
+	plans  map[*dfs.Table]*plan
+	byName map[string][]*plan
+	seen   map[string]bool // tables of which rows have come
+	last   *dfs.Table
+	head   uint64 // the last transaction whose ids are stored
+	begun  bool
+	stale  bool // memory may be ahead of the file
+	closed bool
+
+	lastPlan     *plan
+	cache        caches
+	dirtyPages   []*page
+	dirtyEntries []entryKey
+	newSeen      []string
+	newLearned   []ForeignKey
+	newHere      map[entryKey]bool // what functions have returned in this batch
+	vals         []dfs.Value
+	key          []byte
+
+	reserved atomic.Uint64
+}
+
+var _ dfs.Stage = (*Manager)(nil)
+
+// Open opens the map in the file at path, which it creates if need be, and checks
+// the options against the tables. It returns all faults at once, each a *Fault. An
+// empty path is a file that is gone after Close.
+func Open(path string, opts *Options) (*Manager, error) {
+	m := &Manager{newHere: make(map[entryKey]bool)}
+	if opts != nil {
+		m.opts = *opts
+	}
+	if m.opts.Logger == nil {
+		m.opts.Logger = slog.Default()
+	}
+	if m.opts.CacheBytes == 0 {
+		m.opts.CacheBytes = 64 << 20
+	}
+	m.cache.limit = m.opts.CacheBytes
+	var errs []error
+	switch m.opts.Default {
+	case "":
+		m.opts.Default = Allocate
+	case Allocate, Keep:
+	default:
+		errs = append(errs, fmt.Errorf("default %q: use allocate or keep", m.opts.Default))
+	}
+	switch m.opts.Unknown {
+	case "":
+		m.opts.Unknown = UnknownLearn
+	case UnknownLearn, UnknownError:
+	default:
+		errs = append(errs, fmt.Errorf("unknown %q: use learn or error", m.opts.Unknown))
+	}
+	if m.opts.CacheBytes < 1<<20 {
+		errs = append(errs, fmt.Errorf("CacheBytes %d: use 1 MiB or more", m.opts.CacheBytes))
+	}
+	var found []error
+	m.policies, found = parsePolicies(m.opts.Policies)
+	errs = append(errs, found...)
+	refs, found := parseReferences(m.opts.References, m.opts.ForeignKeys)
+	errs = append(errs, found...)
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("opening the map of ids: %w", err)
+	}
+	m.refs = make(map[string][]*reference)
+	for _, r := range refs {
+		m.addReference(r)
+	}
+	s, err := openStore(path)
+	if err != nil {
+		return nil, err
+	}
+	m.store = s
+	err = m.reset(context.Background())
+	if err == nil {
+		err = m.check()
+	}
+	if err != nil {
+		m.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+func (m *Manager) addReference(r *reference) {
+	name := strings.ToLower(r.Table)
+	m.refs[name] = append(m.refs[name], r)
+}
+
+// check finds what is wrong with the options for the tables, as far as they are
+// known.
+func (m *Manager) check() error {
+	if len(m.opts.Tables) == 0 {
+		return nil
+	}
+	var errs []error
+	seen := make(map[string]bool)
+	add := func(err error) {
+		for _, e := range split(err) {
+			if !seen[e.Error()] {
+				seen[e.Error()] = true
+				errs = append(errs, e)
+			}
+		}
+	}
+	for _, t := range m.opts.Tables {
+		_, err := m.newPlan(t)
+		add(err)
+	}
+	for i, r := range m.opts.References {
+		if m.table(r.Table) == nil {
+			add(&Fault{Place: fmt.Sprintf("References[%d]", i), Table: r.Table, Text: "the source has no such table, or it is not followed"})
+		}
+	}
+	for _, p := range m.policies {
+		matched := false
+		for _, t := range m.opts.Tables {
+			if p.pattern.Match(t.Schema, t.Name) {
+				matched = true
+				if p.Column != "" && t.Column(p.Column) < 0 {
+					add(fault(fmt.Sprintf("Policies[%d]", p.index), t, "", "there is no column %s; the columns are %s", p.Column, joinNames(columnNames(t, allColumns(t)))))
+				}
+				if p.Column == "" && t.Key == nil && p.Ids != Keep {
+					add(fault(fmt.Sprintf("Policies[%d]", p.index), t, "", "it has no primary key; name the Column that gets new ids"))
+				}
+			}
+		}
+		if !matched && p.Ids != Keep { // keys of tables that are not followed may be said to stay
+			add(&Fault{Place: fmt.Sprintf("Policies[%d]", p.index), Table: p.Table, Text: "no table of the source is matched"})
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("opening the map of ids: %w", err)
+	}
+	return nil
+}
+
+// split returns the errors that err joins.
+func split(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if j, ok := err.(interface{ Unwrap() []error }); ok {
+		return j.Unwrap()
+	}
+	return []error{err}
+}
+
+// reset makes memory what the file says.
+func (m *Manager) reset(ctx context.Context) error {
+	m.cache.clear()
+	m.spaces, m.dirtyPages, m.dirtyEntries, m.newSeen, m.newLearned = nil, nil, nil, nil, nil
+	m.plans, m.byName, m.seen = make(map[*dfs.Table]*plan), make(map[string][]*plan), make(map[string]bool)
+	m.last, m.lastPlan = nil, nil
+	clear(m.newHere)
+	if m.tables == nil {
+		m.tables = make(map[string]*dfs.Table)
+		for _, t := range m.opts.Tables {
+			m.tables[strings.ToLower(t.String())] = t
+		}
+	}
+	if err := m.store.load(ctx, m); err != nil {
+		return err
+	}
+	m.stale = false
+	return nil
+}
+
+// load reads what is not looked up one by one.
+func (s *store) load(ctx context.Context, m *Manager) error {
+	var source string
+	rows, err := s.conn.QueryContext(ctx, "SELECT source, head FROM meta")
+	if err != nil {
+		return s.wrap("open", err)
+	}
+	fresh := !rows.Next()
+	if !fresh {
+		err = rows.Scan(&source, (*int64ptr)(&m.head))
+	}
+	if err = errors.Join(err, rows.Close()); err != nil {
+		return s.wrap("open", err)
+	}
+	if fresh {
+		if _, err := s.conn.ExecContext(ctx, "INSERT INTO meta VALUES (?, 0)", m.opts.Source); err != nil {
+			return s.wrap("open", err)
+		}
+	} else if source != m.opts.Source {
+		return fmt.Errorf("map of ids %s: it is of the source %q, and Options.Source says %q: give each source a file of its own", s.path, source, m.opts.Source)
+	}
+	rows, err = s.conn.QueryContext(ctx, `SELECT s.id, s."table", s."column", s.key, s.linear, s.type, s.next, s."end", s.asked, s.known, s.came, `+
+		`(SELECT max(old) FROM run WHERE space = s.id) FROM space s ORDER BY s.id`)
+	if err != nil {
+		return s.wrap("open", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		sp := &space{}
+		var key string
+		var last *int64
+		if err := rows.Scan(&sp.id, &sp.table, &sp.column, &key, &sp.linear, &sp.typ, (*int64ptr)(&sp.next), (*int64ptr)(&sp.end),
+			(*int64ptr)(&sp.asked), &sp.known, &sp.came, &last); err != nil {
+			return s.wrap("open", err)
+		}
+		sp.key = decodeNames(key)
+		sp.unsigned = strings.Contains(sp.typ, "unsigned")
+		if sp.empty = last == nil; last != nil {
+			sp.lastPage = *last >> pageBits
+		}
+		sp.policy = &policy{Policy: Policy{Ids: Allocate}}
+		schema, name, _ := strings.Cut(sp.table, ".")
+		for _, p := range m.policies {
+			if p.pattern.Match(schema, name) && (p.Column == "" || strings.EqualFold(p.Column, sp.column)) {
+				sp.policy = p
+				break
+			}
+		}
+		m.spaces = append(m.spaces, sp)
+	}
+	if err := rows.Err(); err != nil {
+		return s.wrap("open", err)
+	}
+	return s.loadLearned(ctx, m)
+}
+
+func (s *store) loadLearned(ctx context.Context, m *Manager) error {
+	rows, err := s.conn.QueryContext(ctx, `SELECT "table" FROM seen`)
+	if err != nil {
+		return s.wrap("open", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return s.wrap("open", err)
+		}
+		m.seen[name] = true
+	}
+	if err := rows.Err(); err != nil {
+		return s.wrap("open", err)
+	}
+	learned, err := s.conn.QueryContext(ctx, `SELECT name, "table", columns, parent, parent_columns FROM learned ORDER BY seq`)
+	if err != nil {
+		return s.wrap("open", err)
+	}
+	defer learned.Close()
+	for learned.Next() {
+		var k ForeignKey
+		var table, columns, parent, parentColumns string
+		if err := learned.Scan(&k.Name, &table, &columns, &parent, &parentColumns); err != nil {
+			return s.wrap("open", err)
+		}
+		k.Schema, k.Table, _ = strings.Cut(table, ".")
+		k.ParentSchema, k.Parent, _ = strings.Cut(parent, ".")
+		k.Columns, k.ParentColumns = decodeNames(columns), decodeNames(parentColumns)
+		if !m.declares(k) {
+			m.addReference(declared(k))
+		}
+	}
+	return s.wrap("open", learned.Err())
+}
+
+// declares reports whether a foreign key is known already.
+func (m *Manager) declares(k ForeignKey) bool {
+	for _, r := range m.refs[strings.ToLower(k.Schema+"."+k.Table)] {
+		if r.TypeColumn == "" && r.Path == "" && strings.EqualFold(r.Parent, k.ParentSchema+"."+k.Parent) &&
+			strings.EqualFold(joinNames(r.Columns), joinNames(k.Columns)) {
+			return true
+		}
+	}
+	return false
+}
+
+// int64ptr reads a number that is never negative.
+type int64ptr uint64
+
+func (p *int64ptr) Scan(x any) error {
+	n, ok := x.(int64)
+	if !ok || n < 0 {
+		return fmt.Errorf("%v is no number from 0 on", x)
+	}
+	*p = int64ptr(n)
+	return nil
+}
+
+func encodeNames(names []string) string {
+	b, _ := json.Marshal(names) // strings always have a form in JSON
+	return string(b)
+}
+
+func decodeNames(text string) (names []string) {
+	_ = json.Unmarshal([]byte(text), &names)
+	return names
+}
+
+// Process gives the rows of the batch new ids and makes their references true. It
+// returns when the map has all of that on disk.
+func (m *Manager) Process(ctx context.Context, batch []*dfs.Transaction) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(batch) == 0 {
+		return nil
+	}
+	if m.closed {
+		return errors.New("the map of ids is closed")
+	}
+	if m.stale {
+		if err := m.reset(ctx); err != nil {
+			return err
+		}
+	}
+	if !m.begun && !m.opts.Adopt && batch[0].Seq > m.head+1 {
+		return fmt.Errorf("%w: it has what was done up to transaction %d, and the target stands at %d. If the file %s is not the right one, put the right one back. "+
+			"If relmgr is new in this pipeline, or all transactions between were rejected, start once with Adopt", ErrLost, m.head, batch[0].Seq-1, m.store.path)
+	}
+	m.stale = true // until all is stored
+	for _, tx := range batch {
+		for i := range tx.Changes {
+			c := &tx.Changes[i]
+			var err error
+			if c.Op == dfs.DDL {
+				err = m.statement(tx, c)
+			} else {
+				err = m.change(ctx, c)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	if err := m.flush(ctx, batch[len(batch)-1].Seq); err != nil {
+		return err
+	}
+	m.stale, m.begun = false, true
+	return nil
+}
+
+// Close closes the file.
+func (m *Manager) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil
+	}
+	m.closed = true
+	return m.store.close()
+}

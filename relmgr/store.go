@@ -1,0 +1,262 @@
+package relmgr
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/dataflowsync/dfs"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+const (
+	applicationID = 0x64667372 // "dfsr", which tells file(1) and us what it is
+	fileVersion   = 1
+)
+
+// The tables of the file.
+//
+// A space is the ids of one column: which key of the source they stand for, and
+// what is left of the block of new ids that was reserved last. In run a row maps
+// span consecutive whole numbers, old to new and so on; no run crosses a multiple
+// of 1024. Of its two strings of bits, the first byte's lowest bit first, known
+// tells which of the numbers have been met and came which were met as the key of
+// a row. In entry a row maps one key of any kind: old is its values as text, with a zero
+// byte between two. The view map is for people: one line for each key that was
+// met.
+const schema = `
+CREATE TABLE meta (source TEXT NOT NULL, head INTEGER NOT NULL);
+CREATE TABLE space (
+	id INTEGER PRIMARY KEY, "table" TEXT NOT NULL, "column" TEXT NOT NULL, key TEXT NOT NULL,
+	linear INTEGER NOT NULL, type TEXT NOT NULL, next INTEGER NOT NULL, "end" INTEGER NOT NULL, asked INTEGER NOT NULL,
+	known INTEGER NOT NULL, came INTEGER NOT NULL, UNIQUE ("table", "column"));
+CREATE TABLE run (
+	space INTEGER NOT NULL, old INTEGER NOT NULL, new INTEGER NOT NULL, span INTEGER NOT NULL,
+	known BLOB NOT NULL, came BLOB NOT NULL, PRIMARY KEY (space, old)) WITHOUT ROWID;
+CREATE UNIQUE INDEX run_new ON run (space, new);
+CREATE TABLE entry (
+	space INTEGER NOT NULL, old BLOB NOT NULL, new NOT NULL, came INTEGER NOT NULL,
+	PRIMARY KEY (space, old)) WITHOUT ROWID;
+CREATE UNIQUE INDEX entry_new ON entry (space, new);
+CREATE TABLE seen ("table" TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE learned (
+	seq INTEGER NOT NULL, name TEXT NOT NULL, "table" TEXT NOT NULL, columns TEXT NOT NULL,
+	parent TEXT NOT NULL, parent_columns TEXT NOT NULL, UNIQUE ("table", columns, parent, parent_columns));
+CREATE TABLE number (n INTEGER PRIMARY KEY, byte BLOB NOT NULL);
+INSERT INTO number
+	WITH RECURSIVE c(n) AS (SELECT 0 UNION ALL SELECT n+1 FROM c WHERE n < 1023)
+	SELECT n, CASE WHEN n < 256 THEN unhex(printf('%02x', n)) ELSE x'' END FROM c;
+CREATE VIEW map ("table", "column", old, new, came) AS
+	SELECT s."table", s."column",
+		CASE WHEN s.type LIKE '%unsigned%' AND r.old + n.n < 0 THEN printf('%llu', r.old + n.n) ELSE r.old + n.n END,
+		r.new + n.n, (c.n >> (n.n & 7)) & 1
+	FROM space s JOIN run r ON r.space = s.id JOIN number n ON n.n < r.span
+		JOIN number k ON k.byte = substr(r.known, n.n / 8 + 1, 1) AND (k.n >> (n.n & 7)) & 1
+		JOIN number c ON c.byte = substr(r.came, n.n / 8 + 1, 1)
+	UNION ALL
+	SELECT s."table", s."column", replace(CAST(e.old AS TEXT), char(0), ','), e.new, e.came
+	FROM space s JOIN entry e ON e.space = s.id;
+CREATE INDEX number_byte ON number (byte) WHERE byte <> x'';`
+
+// A store is the file. The connection that writes is used under the Manager's
+// lock; reads of people go by connections of their own.
+type store struct {
+	path  string
+	temp  bool
+	lock  *sql.DB // held for as long as the file is open
+	db    *sql.DB
+	conn  *sql.Conn
+	reads *sql.DB
+
+	begin, commit, rollback       *sql.Stmt
+	runs, putRun                  *sql.Stmt
+	entry, putEntry, newTaken     *sql.Stmt
+	putSpace, addSpace, setHead   *sql.Stmt
+	runOfNew, entryOfNew, lastRun *sql.Stmt
+	saw, learn                    *sql.Stmt
+	stmts                         []*sql.Stmt
+}
+
+func dataSource(path, params string) string {
+	p := filepath.ToSlash(path)
+	if !strings.HasPrefix(p, "/") {
+		p = "/" + p // C:/map
+	}
+	return (&url.URL{Scheme: "file", Path: p}).String() + params
+}
+
+// openStore opens the file at path and creates it if need be; an empty path is a
+// temporary file.
+func openStore(path string) (_ *store, err error) {
+	s := &store{path: path}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if path == "" {
+		dir, err := os.MkdirTemp("", "dfs-relmgr-")
+		if err != nil {
+			return nil, err
+		}
+		s.path, s.temp = filepath.Join(dir, "map"), true
+	} else if s.path, err = filepath.Abs(path); err != nil {
+		return nil, err
+	} else if real, err := filepath.EvalSymlinks(s.path); err == nil {
+		s.path = real // two ways to one file meet at one lock
+	}
+	for _, name := range []string{s.path + ".lock", s.path} {
+		// It has keys of rows in it, so only its owner may read it.
+		f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if err == nil {
+			err = f.Close()
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, fmt.Errorf("map of ids %s: %w", s.path, err)
+		}
+	}
+	ctx := context.Background()
+	// A transaction without end in a file beside the map keeps other writers out:
+	// it ends with the process, also by kill -9.
+	if s.lock, err = sql.Open("sqlite", dataSource(s.path+".lock", "?_pragma=busy_timeout(0)")); err != nil {
+		return nil, err
+	}
+	s.lock.SetMaxOpenConns(1)
+	if _, err = s.lock.ExecContext(ctx, "BEGIN EXCLUSIVE"); err != nil {
+		if code(err) == sqlite3.SQLITE_BUSY {
+			return nil, fmt.Errorf("map of ids %s: another process or pipeline is using it; a map belongs to one pipeline: "+
+				"stop the other, or name another path", s.path)
+		}
+		return nil, s.wrap("lock", err)
+	}
+	if s.db, err = sql.Open("sqlite", dataSource(s.path, "?_pragma=busy_timeout(5000)")); err != nil {
+		return nil, err
+	}
+	s.db.SetMaxOpenConns(1)
+	if s.conn, err = s.db.Conn(ctx); err != nil {
+		return nil, s.wrap("open", err)
+	}
+	if err = s.prepare(ctx); err != nil {
+		return nil, err
+	}
+	s.reads, err = sql.Open("sqlite", dataSource(s.path, "?mode=ro&_pragma=busy_timeout(5000)&_pragma=query_only(1)"))
+	return s, err
+}
+
+func (s *store) prepare(ctx context.Context) error {
+	var id, version, tables int64
+	for _, q := range []struct {
+		query string
+		to    *int64
+	}{{"PRAGMA application_id", &id}, {"PRAGMA user_version", &version}, {"SELECT count(*) FROM sqlite_schema", &tables}} {
+		err := s.conn.QueryRowContext(ctx, q.query).Scan(q.to)
+		if code(err) == sqlite3.SQLITE_NOTADB {
+			return fmt.Errorf("map of ids %s: this is a file of another kind; name another path", s.path)
+		}
+		if err != nil {
+			return s.wrap("open", err)
+		}
+	}
+	fresh := id == 0 && tables == 0
+	switch {
+	case fresh:
+	case id != applicationID:
+		return fmt.Errorf("map of ids %s: this is another program's SQLite database; name another path", s.path)
+	case version != fileVersion:
+		return fmt.Errorf("map of ids %s: the file has version %d, and this program reads version %d; use the program that wrote it",
+			s.path, version, fileVersion)
+	}
+	exec := []string{
+		"PRAGMA page_size = 8192", "PRAGMA journal_mode = WAL",
+		"PRAGMA synchronous = FULL", // a commit returns after fsync of the log
+		"PRAGMA cache_size = -16384", "PRAGMA journal_size_limit = 33554432",
+	}
+	if fresh {
+		exec = append(exec, "BEGIN IMMEDIATE", schema, fmt.Sprintf("PRAGMA application_id = %d", applicationID),
+			fmt.Sprintf("PRAGMA user_version = %d", fileVersion), "COMMIT")
+	}
+	for _, q := range exec {
+		if _, err := s.conn.ExecContext(ctx, q); err != nil {
+			return s.wrap("open", err)
+		}
+	}
+	for _, p := range []struct {
+		stmt  **sql.Stmt
+		query string
+	}{
+		{&s.begin, "BEGIN IMMEDIATE"}, {&s.commit, "COMMIT"}, {&s.rollback, "ROLLBACK"},
+		{&s.runs, "SELECT old, new, span, known, came FROM run WHERE space = ? AND old BETWEEN ? AND ? ORDER BY old"},
+		{&s.lastRun, "SELECT max(old) FROM run WHERE space = ?"},
+		{&s.putRun, "INSERT INTO run (space, old, new, span, known, came) VALUES (?,?,?,?,?,?) " +
+			"ON CONFLICT (space, old) DO UPDATE SET known = excluded.known, came = excluded.came"},
+		{&s.entry, "SELECT new, came FROM entry WHERE space = ? AND old = ?"},
+		{&s.putEntry, "INSERT INTO entry (space, old, new, came) VALUES (?,?,?,?) ON CONFLICT (space, old) DO UPDATE SET came = excluded.came"},
+		{&s.newTaken, "SELECT count(*) FROM entry WHERE space = ? AND new = ?"},
+		{&s.runOfNew, "SELECT old, new, span, known FROM run WHERE space = ? AND new <= ? ORDER BY new DESC LIMIT 1"},
+		{&s.entryOfNew, "SELECT old FROM entry WHERE space = ? AND new = ?"},
+		{&s.addSpace, `INSERT INTO space ("table", "column", key, linear, type, next, "end", asked, known, came) VALUES (?,?,?,?,?,?,?,0,0,0)`},
+		{&s.putSpace, `UPDATE space SET next = ?, "end" = ?, asked = ?, known = ?, came = ? WHERE id = ?`},
+		{&s.setHead, "UPDATE meta SET head = max(head, ?)"},
+		{&s.saw, "INSERT OR IGNORE INTO seen VALUES (?)"},
+		{&s.learn, "INSERT OR IGNORE INTO learned VALUES (?,?,?,?,?,?)"},
+	} {
+		stmt, err := s.conn.PrepareContext(ctx, p.query)
+		if err != nil {
+			return s.wrap("open", err)
+		}
+		*p.stmt = stmt
+		s.stmts = append(s.stmts, stmt)
+	}
+	return nil
+}
+
+func (s *store) close() error {
+	var errs []error
+	for _, stmt := range s.stmts {
+		errs = append(errs, stmt.Close())
+	}
+	if s.conn != nil {
+		errs = append(errs, s.conn.Close())
+	}
+	for _, db := range []*sql.DB{s.db, s.reads, s.lock} {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	if s.temp {
+		errs = append(errs, os.RemoveAll(filepath.Dir(s.path)))
+	}
+	return errors.Join(errs...)
+}
+
+// code returns SQLite's primary result code, and 0 if err is not of SQLite.
+func code(err error) int {
+	var e *sqlite.Error
+	if errors.As(err, &e) {
+		return e.Code() & 0xff
+	}
+	return 0
+}
+
+// wrap says what was done. What may pass is marked as transient: a full disk, and
+// a reader that holds a lock.
+func (s *store) wrap(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	wrapped := fmt.Errorf("map of ids %s: %s: %w", s.path, doing, err)
+	switch code(err) {
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+		return dfs.Transient(wrapped)
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return fmt.Errorf("%w; put back a backup of the map no older than the target, as no other copy of it exists", wrapped)
+	}
+	return wrapped
+}
