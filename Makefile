@@ -27,7 +27,7 @@ test: servers ## run all tests against real servers; a skipped test fails
 
 # What runs in the processes of tests. The others test programs, in processes of
 # their own that the race detector does not see.
-RACED = . ./cdc/... ./queue/... ./sink/... ./dpu/... ./verify/... ./dfstest/... ./internal/config ./internal/convert ./internal/match ./internal/rowevent \
+RACED = . ./cdc/... ./queue/... ./sink/... ./dpu/... ./relmgr/... ./verify/... ./dfstest/... ./internal/config ./internal/convert ./internal/match ./internal/rowevent \
 	./internal/childproc ./internal/testreport
 
 check: ## format, vet, staticcheck, go.mod, and the packages' tests under the race detector

@@ -77,7 +77,13 @@ func (m *Manager) blame(t *dfs.Table, row dfs.Row, cl *cell, err error) error {
 // the row before an update, which has what the image after it leaves out. late
 // says that the row that it refers to has not come, and that this is expected.
 func (m *Manager) cell(ctx context.Context, cl *cell, t *dfs.Table, row, base dfs.Row) (v dfs.Value, late bool, err error) {
-	if len(cl.args) == 1 && cl.typeCol < 0 && cl.path == nil {
+	if len(cl.args) == 1 && cl.typeCol < 0 {
+		if cl.docs != nil {
+			if old := row[cl.col]; old.Kind() > dfs.Absent {
+				return m.documents(ctx, cl, old)
+			}
+			return dfs.AbsentValue(), false, nil
+		}
 		// Nearly all are of this kind.
 		old := row[cl.args[0]]
 		if old.Kind() <= dfs.Absent || cl.none != nil && cl.none[old.String()] {
@@ -92,7 +98,7 @@ func (m *Manager) cell(ctx context.Context, cl *cell, t *dfs.Table, row, base df
 	if cl.typeCol >= 0 {
 		there = there || row[cl.typeCol].Kind() != dfs.Absent
 	}
-	if !there {
+	if !there || base == nil && row[cl.col].Kind() == dfs.Absent {
 		return dfs.AbsentValue(), false, nil
 	}
 	get := func(i int) (dfs.Value, error) {
@@ -135,9 +141,6 @@ func (m *Manager) cell(ctx context.Context, cl *cell, t *dfs.Table, row, base df
 			return dfs.AbsentValue(), false, nil // a key with a NULL refers to nothing
 		}
 		olds = append(olds, old)
-	}
-	if cl.path != nil {
-		return m.document(ctx, cl, sp, olds[0])
 	}
 	if len(olds) == 1 && cl.none[olds[0].String()] {
 		return dfs.AbsentValue(), false, nil

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -67,6 +68,13 @@ func parsePath(text string) (path []step, err error) {
 	return path, nil
 }
 
+// overlap reports whether two paths may lead to the same value.
+func overlap(a, b []step) bool {
+	return slices.EqualFunc(a, b, func(x, y step) bool {
+		return x.array == y.array && x.name == y.name && (x.index == y.index || x.index < 0 || y.index < 0)
+	})
+}
+
 func pathText(path []step) string {
 	b := []byte("$")
 	for _, s := range path {
@@ -97,17 +105,33 @@ type found struct {
 	path     string // as in dfs.JSONNote
 }
 
-// document rewrites the ids in a JSON document, and leaves every other byte of it.
-func (m *Manager) document(ctx context.Context, cl *cell, sp *space, v dfs.Value) (dfs.Value, bool, error) {
-	if sp == nil {
-		return dfs.AbsentValue(), false, nil
+// documents rewrites the ids in a JSON document, and leaves every other byte of it.
+func (m *Manager) documents(ctx context.Context, cl *cell, v dfs.Value) (dfs.Value, bool, error) {
+	late, changed := false, false
+	for i := range cl.docs {
+		next, waits, err := m.document(ctx, &cl.docs[i], v)
+		if err != nil {
+			return v, false, err
+		}
+		if next.Kind() != dfs.Absent {
+			v, changed = next, true
+		}
+		late = late || waits
 	}
+	if !changed {
+		return dfs.AbsentValue(), late, nil
+	}
+	return v, late, nil
+}
+
+// document rewrites the ids that one path leads to; Absent if there are none.
+func (m *Manager) document(ctx context.Context, d *document, v dfs.Value) (dfs.Value, bool, error) {
 	text := v.Text()
 	w := walker{s: text}
-	if err := w.value(cl.path, "$"); err != nil {
+	if err := w.value(d.path, "$"); err != nil {
 		return v, false, fmt.Errorf("reading the document: %w", err)
 	}
-	late, changed := false, false
+	late := false
 	var b []byte
 	at := 0
 	gone := make(map[string]bool)
@@ -135,24 +159,24 @@ func (m *Manager) document(ctx context.Context, cl *cell, sp *space, v dfs.Value
 		default:
 			return v, false, fmt.Errorf("the document has %.20s at %s, where an id is to be: make the path lead to a number or a string", raw, f.path)
 		}
-		if cl.none[old.String()] {
+		if d.none[old.String()] {
 			continue
 		}
-		id, waits, err := m.idText(ctx, cl, sp, old)
+		id, came, err := m.idText(ctx, d.space, old)
 		if err != nil {
 			return v, false, fmt.Errorf("at %s: %w", f.path, err)
 		}
-		late = late || waits
+		late = late || d.late && !came
 		b = append(b, text[at:f.from]...)
 		if quoted || id.Kind() != dfs.Int64 {
 			b = append(b, notePart(id.String())...)
 		} else {
 			b = id.Append(b)
 		}
-		at, changed = f.to, true
+		at = f.to
 		gone[f.path] = true
 	}
-	if !changed {
+	if len(gone) == 0 {
 		return dfs.AbsentValue(), false, nil
 	}
 	b = append(b, text[at:]...)
@@ -169,17 +193,16 @@ func (m *Manager) document(ctx context.Context, cl *cell, sp *space, v dfs.Value
 }
 
 // idText returns the new id of a key that stands in a document.
-func (m *Manager) idText(ctx context.Context, cl *cell, sp *space, old dfs.Value) (dfs.Value, bool, error) {
+func (m *Manager) idText(ctx context.Context, sp *space, old dfs.Value) (id dfs.Value, came bool, err error) {
 	if sp.linear {
 		key, err := sp.keyOf(old)
 		if err != nil {
 			return dfs.Value{}, false, err
 		}
 		id, came, err := m.number(ctx, sp, key, false)
-		return dfs.IntValue(id), cl.late && !came, err
+		return dfs.IntValue(id), came, err
 	}
 	text := dfs.Column{Charset: "utf8mb4"}
-	var err error
 	if m.key, err = appendKey(m.key[:0], 0, old, &text, sp.keyColumn(0)); err != nil {
 		return dfs.Value{}, false, err
 	}
@@ -190,7 +213,7 @@ func (m *Manager) idText(ctx context.Context, cl *cell, sp *space, old dfs.Value
 	if e.new.Kind() == dfs.Bytes {
 		return dfs.Value{}, false, errors.New("the new id is bytes, which a document cannot hold")
 	}
-	return e.new, cl.late && !e.came, nil
+	return e.new, e.came, nil
 }
 
 // A walker finds the values in a document that a path leads to.

@@ -16,7 +16,6 @@ type plan struct {
 	table *dfs.Table
 	out   *dfs.Table // as it is handed on: the same unless a column has another type
 	cells []cell
-	size  int // cells that are not own, before the own ones
 	kept  []int
 }
 
@@ -33,7 +32,16 @@ type cell struct {
 
 	typeCol int               // of a polymorphic reference; else -1
 	byType  map[string]*space // by its text; a nil space keeps the id
-	path    []step            // of a reference in JSON
+	docs    []document        // references in the JSON documents of the column
+}
+
+// A document is one reference in JSON.
+type document struct {
+	space *space
+	path  []step
+	late  bool
+	none  map[string]bool
+	place string
 }
 
 // maxPlans bounds what is kept of a source that makes ever new Tables.
@@ -190,10 +198,10 @@ func (m *Manager) special(t *dfs.Table, ref *reference, p *plan) (*cell, error) 
 		return nil, m.missing(ref, t, ref.Columns[0])
 	}
 	name := t.Columns[c].Name
-	if slices.ContainsFunc(p.cells, func(o cell) bool { return o.col == c && (o.path == nil || ref.path == nil) }) {
+	if slices.ContainsFunc(p.cells, func(o cell) bool { return o.col == c && (o.docs == nil || ref.path == nil) }) {
 		return nil, fault(ref.place, t, name, "the column is rewritten by another reference or policy already; leave one out")
 	}
-	cl := &cell{col: c, args: []int{c}, typeCol: -1, path: ref.path}
+	cl := &cell{col: c, args: []int{c}, typeCol: -1}
 	cl.take(ref)
 	if isJSON := kindOf(t.Columns[c].Type) == dfs.JSON || isText(t.Columns[c].Type); ref.path != nil && !isJSON {
 		return nil, fault(ref.place, t, name, "Path is for documents, and the column is a %s", t.Columns[c].Type)
@@ -238,12 +246,23 @@ func (m *Manager) special(t *dfs.Table, ref *reference, p *plan) (*cell, error) 
 				}
 			}
 		}
-		if cl.byType == nil {
-			if sp == nil {
-				return nil, nil // the parent keeps its keys
+		switch {
+		case cl.byType == nil && sp == nil:
+			return nil, nil // the parent keeps its keys
+		case cl.byType == nil:
+			doc := document{sp, ref.path, ref.Late, ref.none, ref.place}
+			for i := range p.cells { // another path in the same documents
+				o := &p.cells[i]
+				if o.col == c && slices.ContainsFunc(o.docs, func(d document) bool { return overlap(d.path, ref.path) }) {
+					return nil, fault(ref.place, t, name, "the path %s leads to what another reference's leads to; leave one out", pathText(ref.path))
+				}
+				if o.col == c {
+					o.docs = append(o.docs, doc)
+					return nil, nil
+				}
 			}
-			cl.space = sp
-		} else {
+			cl.docs = append(cl.docs, doc)
+		default:
 			cl.byType[v] = sp
 		}
 		if sp != nil && ref.path == nil {
@@ -320,6 +339,14 @@ func (m *Manager) Rewrites(t *dfs.Table) ([]Rewrite, error) {
 				if len(cl.args) > 1 {
 					w.How += ", by " + joinNames(columnNames(t, cl.args))
 				}
+			case cl.docs != nil:
+				var parts []string
+				for _, d := range cl.docs {
+					parts = append(parts, fmt.Sprintf("%s refers to %s.%s (%s)", pathText(d.path), d.space.table, d.space.column, d.place))
+				}
+				w.How = strings.Join(parts, ", ")
+				list = append(list, w)
+				continue
 			case cl.typeCol >= 0:
 				var parts []string
 				for _, v := range slices.Sorted(maps.Keys(cl.byType)) {
@@ -332,9 +359,6 @@ func (m *Manager) Rewrites(t *dfs.Table) ([]Rewrite, error) {
 				w.How = "refers by " + t.Columns[cl.typeCol].Name + " to " + strings.Join(parts, ", ")
 			default:
 				w.How = "refers to " + cl.space.table + "." + cl.space.column
-			}
-			if cl.path != nil {
-				w.How += ", at " + pathText(cl.path)
 			}
 			if cl.place != "" {
 				w.How += " (" + cl.place + ")"

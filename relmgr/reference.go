@@ -91,6 +91,9 @@ func parseReferences(list []Reference, keys []ForeignKey) (parsed []*reference, 
 		if (poly || spec.Path != "") && len(spec.Columns) > 1 {
 			fault("a reference with TypeColumn or Path has one column")
 		}
+		if poly && spec.Path != "" {
+			fault("TypeColumn and Path are both set; a reference has either")
+		}
 		if spec.ParentColumns != nil && len(spec.ParentColumns) != len(spec.Columns) {
 			fault("it has %d Columns and %d ParentColumns; there must be as many of both", len(spec.Columns), len(spec.ParentColumns))
 		}
@@ -133,9 +136,8 @@ func (a *target) same(b *target) bool {
 
 // A resolver finds out what becomes of columns.
 type resolver struct {
-	m       *Manager
-	path    []string // columns that are being resolved, as "schema.table.column"
-	skipped map[*reference]bool
+	m    *Manager
+	path []string // columns that are being resolved, as "schema.table.column"
 }
 
 func fault(place string, t *dfs.Table, column, format string, args ...any) error {

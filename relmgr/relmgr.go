@@ -102,7 +102,7 @@ type Manager struct {
 	vals         []dfs.Value
 	key          []byte
 
-	reserved atomic.Uint64
+	reserved atomic.Uint64 // blocks
 }
 
 var _ dfs.Stage = (*Manager)(nil)

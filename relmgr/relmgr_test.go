@@ -274,10 +274,10 @@ func TestEachKeyHasOneIDInAnyOrder(t *testing.T) {
 	seen := make(map[uint64]uint64)
 	back := make(map[uint64]uint64)
 	r := newRand(7)
-	for range 5 {
+	for range 4 {
 		m, err := relmgr.Open(path, &relmgr.Options{Tables: []*dfs.Table{table}, ForeignKeys: []relmgr.ForeignKey{key("s.t.up s.t.id")}, CacheBytes: 1 << 20})
 		require.NoError(t, err)
-		for range 50 {
+		for range 20 {
 			tx := dfs.Transaction{}
 			var olds []uint64
 			for range 100 {
@@ -305,11 +305,14 @@ func TestEachKeyHasOneIDInAnyOrder(t *testing.T) {
 		}
 		require.Equal(t, int64(len(seen)), m.Stats()[0].Keys)
 		for old, new := range seen {
+			if old%13 != 0 {
+				continue
+			}
 			got, ok, err := m.Old(t.Context(), "s.t", new)
 			require.NoError(t, err)
 			require.True(t, ok)
 			require.Equal(t, fmt.Sprint(old), got[0])
-			if len(got) > 0 && old%97 == 0 {
+			if old%7 == 0 {
 				row, ok, err := m.New(t.Context(), "s.t", old)
 				require.NoError(t, err)
 				require.True(t, ok)

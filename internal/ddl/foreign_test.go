@@ -1,0 +1,43 @@
+package ddl
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestForeignKeysAreReadOutOfStatements(t *testing.T) {
+	k := func(name string, columns []string, parent Table, parents ...string) ForeignKey {
+		return ForeignKey{name, columns, parent, parents}
+	}
+	for _, c := range []struct {
+		query string
+		want  []ForeignKey
+	}{
+		{"CREATE TABLE t (id int, a int, KEY (a), CONSTRAINT `x y` FOREIGN KEY (a) REFERENCES p (id) ON DELETE CASCADE)",
+			[]ForeignKey{k("x y", []string{"a"}, Table{"", "p"}, "id")}},
+		{"create table s.t (a int, b int, foreign key if not exists ix (a, b) references `o`.`p` (`x`, y), primary key (a))",
+			[]ForeignKey{k("", []string{"a", "b"}, Table{"o", "p"}, "x", "y")}},
+		{"ALTER TABLE t ADD CONSTRAINT FOREIGN KEY (a) REFERENCES p (id), ADD FOREIGN KEY (b) REFERENCES q(i)",
+			[]ForeignKey{k("", []string{"a"}, Table{"", "p"}, "id"), k("", []string{"b"}, Table{"", "q"}, "i")}},
+		{"CREATE TABLE t (id int, a decimal(5, 2), b int NOT NULL REFERENCES p (id), c enum('a','FOREIGN KEY (x) REFERENCES y (z)'))",
+			[]ForeignKey{k("", []string{"b"}, Table{"", "p"}, "id")}},
+		{"ALTER TABLE t ADD COLUMN a int REFERENCES p (id), ADD b int", []ForeignKey{k("", []string{"a"}, Table{"", "p"}, "id")}},
+		{"ALTER TABLE t DROP FOREIGN KEY x, ADD INDEX (a)", nil},
+		{"CREATE TABLE t (id int CHECK (id > 0), a int) COMMENT 'FOREIGN KEY (a) REFERENCES p (id)' /* FOREIGN KEY (a) REFERENCES p (id) */", nil},
+		{"CREATE TABLE t (FOREIGN", nil},
+		{"CREATE TABLE t (a int, FOREIGN KEY (a) REFERENCES", nil},
+	} {
+		require.Equal(t, c.want, ForeignKeys(c.query, Mode{}), c.query)
+	}
+}
+
+func TestRenamedColumnsAreReadOutOfStatements(t *testing.T) {
+	for query, want := range map[string][]string{
+		"ALTER TABLE t CHANGE a b int, RENAME COLUMN c TO `d e`, CHANGE COLUMN IF EXISTS f g int": {"a", "c", "f"},
+		"ALTER TABLE t CHANGE a A int, RENAME INDEX x TO y, RENAME TO z, ADD COLUMN b int":        nil,
+		"ALTER TABLE t RENAME": nil,
+	} {
+		require.Equal(t, want, RenamedColumns(query, Mode{}), query)
+	}
+}
