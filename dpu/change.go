@@ -136,15 +136,21 @@ func (s *Units) call(ctx context.Context, o *output) error {
 	c := Change{Change: s.out[n], s: s, o: o}
 	s.out = s.out[:n]
 	var wrong error
-	err := o.u.Func(ctx, c, func(made Change) {
-		err := made.err
-		if err == nil && made.Op != dfs.DDL {
-			err = o.emitted(&made.Change)
-		}
-		if err != nil && wrong == nil {
-			wrong = err
-		}
-		s.out = append(s.out, made.Change)
+	count := s.emitter(o)
+	err := s.outside(func() error {
+		return o.u.Func(ctx, c, func(made Change) {
+			if !count.takes(made.Before, made.After) {
+				return
+			}
+			err := made.err
+			if err == nil && made.Op != dfs.DDL {
+				err = o.emitted(&made.Change)
+			}
+			if err != nil && wrong == nil {
+				wrong = err
+			}
+			s.out = append(s.out, made.Change)
+		})
 	})
 	if err != nil {
 		return err

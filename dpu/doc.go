@@ -64,5 +64,6 @@
 // # Errors
 //
 // What New refuses are [Fault]s, all at once. A row that fails is an [Error] that
-// names unit, table, key and column; so is a function that panics.
+// names unit, table, key and column; so is a function that panics, does not return
+// within Options.CallTimeout, or makes more than Options.MaxRows of one row.
 package dpu

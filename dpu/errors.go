@@ -31,14 +31,18 @@ func (f *Fault) Error() string {
 // An Error says where a unit failed.
 type Error struct {
 	Unit   string // the unit's name
-	Table  string // the table of the source
+	Table  string // the table of the source; empty if it is no table's, as with a Lookup
 	Key    string // the row's key: "id=7"; empty if it has none
 	Column string // of the target, if the failure is one column's
 	Err    error
 }
 
 func (e *Error) Error() string {
-	b := fmt.Appendf(nil, "unit %q, table %s", e.Unit, e.Table)
+	b := fmt.Appendf(nil, "unit %q", e.Unit)
+	if e.Table == "" {
+		return fmt.Sprintf("%s, %v", b, e.Err)
+	}
+	b = fmt.Appendf(b, ", table %s", e.Table)
 	if e.Key != "" {
 		b = fmt.Appendf(b, ", row %s", e.Key)
 	}

@@ -2,6 +2,7 @@ package dpu
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -22,10 +23,12 @@ type exec struct {
 	committed time.Time
 
 	// Where it stands, for errors.
-	at      *output
-	column  string
-	inWhere bool
-	change  *dfs.Change
+	choosing *unit  // its Match is asked
+	part     string // such as Lookups[0], for what is of no row
+	at       *output
+	column   string
+	inWhere  bool
+	change   *dfs.Change
 }
 
 // slabSize is how many values a slab holds: 16 KiB.
@@ -33,9 +36,23 @@ const slabSize = 512
 
 // Process gives each change to its units: see dfs.Stage. An error is an *Error,
 // unless it is about a statement; the batch is then to be thrown away.
-func (s *Units) Process(ctx context.Context, batch []*dfs.Transaction) (err error) {
+func (s *Units) Process(ctx context.Context, batch []*dfs.Transaction) error {
+	if unit := s.guard.late.Load(); unit != nil {
+		return &Error{Unit: *unit, Err: errors.New("its function emitted after it had returned; what that was is lost")}
+	}
+	if s.guard.limit > 0 {
+		return s.watched(ctx, batch)
+	}
+	return s.process(ctx, batch)
+}
+
+func (s *Units) process(ctx context.Context, batch []*dfs.Transaction) (err error) {
 	defer func() {
-		if p := recover(); p != nil {
+		switch p := recover().(type) {
+		case nil:
+		case tooMuch:
+			err = s.fail(p.error)
+		default:
 			err = s.fail(&PanicError{p, debug.Stack()})
 		}
 		s.forget()
@@ -72,7 +89,11 @@ func (s *Units) forget() {
 	}
 	clear(s.args[:cap(s.args)])
 	clear(s.view[:cap(s.view)])
-	s.at, s.column, s.inWhere, s.change = nil, "", false, nil
+	s.guard.mu.Lock()
+	if !s.guard.lost { // else a later call tells of it
+		s.stand()
+	}
+	s.guard.mu.Unlock()
 	for _, u := range s.units {
 		for _, j := range u.joins {
 			j.forget()
@@ -80,12 +101,21 @@ func (s *Units) forget() {
 	}
 }
 
+// stand forgets where it stands.
+func (s *Units) stand() {
+	s.choosing, s.part, s.at, s.column, s.inWhere, s.change = nil, "", nil, "", false, nil
+}
+
 // fail names where err happened.
 func (s *Units) fail(err error) error {
-	if s.at == nil {
+	switch {
+	case s.at == nil && s.choosing != nil:
+		return &Error{Unit: s.choosing.name, Err: fmt.Errorf("its Match: %w", err)}
+	case s.at == nil:
 		return fmt.Errorf("choosing units: %w", err)
-	}
-	if s.inWhere {
+	case s.part != "":
+		return &Error{Unit: s.at.u.name, Err: fmt.Errorf("%s: %w", s.part, err)}
+	case s.inWhere:
 		err = fmt.Errorf("its condition: %w", err)
 	}
 	e := &Error{Unit: s.at.u.name, Table: s.at.src.String(), Column: s.column, Err: err}
@@ -271,7 +301,16 @@ func (s *Units) selects(ctx context.Context, o *output, m image) (bool, error) {
 		s.args = append(s.args, m.view[i])
 	}
 	s.inWhere = true
-	ok, err := w.test(ctx, s.args)
+	var ok bool
+	var err error
+	if w.users {
+		err = s.outside(func() (err error) {
+			ok, err = w.test(ctx, s.args)
+			return err
+		})
+	} else {
+		ok, err = w.test(ctx, s.args)
+	}
 	s.inWhere = err != nil
 	return ok, err
 }
@@ -324,7 +363,7 @@ func (s *Units) row(ctx context.Context, o *output, m image) (dfs.Row, error) {
 
 // compute makes a column of others. Where the log leaves those out, it is Absent
 // too, if that says no more than that it did not change.
-func (s *Units) compute(ctx context.Context, o *output, c *cell, m image) (dfs.Value, error) {
+func (s *Units) compute(ctx context.Context, o *output, c *cell, m image) (v dfs.Value, err error) {
 	s.args = s.args[:0]
 	logged, missing := len(c.deps) == 0, -1
 	for _, i := range c.deps {
@@ -339,6 +378,12 @@ func (s *Units) compute(ctx context.Context, o *output, c *cell, m image) (dfs.V
 		logged = logged || v.Kind() != dfs.Absent
 	}
 	switch {
+	case missing < 0 && c.users:
+		err = s.outside(func() (err error) {
+			v, err = c.compute(ctx, s.args)
+			return err
+		})
+		return v, err
 	case missing < 0:
 		return c.compute(ctx, s.args)
 	case m.before || !m.insert && !logged:

@@ -2,6 +2,7 @@ package dpu
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -38,7 +39,8 @@ type Join struct {
 	// are NULL then.
 	Required bool
 
-	// Cache is how many rows are kept. Default: 10000; negative: none.
+	// Cache is how many rows are kept, if their text has no more than 32 MiB.
+	// Default: 10000; negative: none.
 	Cache int
 
 	// CacheFor is how long a row is kept. Default: one minute.
@@ -48,6 +50,7 @@ type Join struct {
 const (
 	lookupBatch  = 1000 // keys for one call of Rows
 	defaultCache = 10000
+	cacheBytes   = 32 << 20
 )
 
 // joined is a Join at work, for all tables of its unit.
@@ -61,6 +64,7 @@ type joined struct {
 	// The cache has two generations: when the young one is full, the old one
 	// goes and the young one takes its place. So what is used stays.
 	young, old map[string]cached
+	size       int // bytes of text in young
 
 	found   map[string]dfs.Row // of the batch at hand
 	pending []dfs.Row
@@ -139,18 +143,29 @@ func (j *joined) store(name string, e cached) {
 	if j.limit < 0 {
 		return
 	}
-	if j.young == nil || len(j.young) >= (j.limit+1)/2 {
-		j.old, j.young = j.young, make(map[string]cached)
+	if j.young == nil || len(j.young) >= (j.limit+1)/2 || j.size >= cacheBytes/2 {
+		j.old, j.young, j.size = j.young, make(map[string]cached), 0
+	}
+	j.size += len(name)
+	for i := range e.row {
+		j.size += len(e.row[i].Text())
 	}
 	j.young[name] = e
 }
 
 // fetch looks up what the batch needs.
-func (j *joined) fetch(ctx context.Context) error {
+func (j *joined) fetch(ctx context.Context, s *Units) error {
 	until := j.now().Add(j.keep)
 	for len(j.pending) > 0 {
 		n := min(len(j.pending), lookupBatch)
-		rows, err := j.Lookup.Rows(ctx, j.pending[:n])
+		var rows []dfs.Row
+		err := s.outside(func() (err error) {
+			rows, err = j.Lookup.Rows(ctx, j.pending[:n])
+			return err
+		})
+		if slow := (*slowError)(nil); errors.As(err, &slow) {
+			err = dfs.Transient(err) // as where a database cannot be reached
+		}
 		if err != nil {
 			return fmt.Errorf("looking up %d keys: %w", n, err)
 		}
@@ -247,9 +262,11 @@ func (s *Units) fetch(ctx context.Context, batch []*dfs.Transaction) error {
 	}
 	for _, u := range s.units {
 		for i, j := range u.joins {
-			if err := j.fetch(ctx); err != nil {
-				return fmt.Errorf("unit %q, Lookups[%d]: %w", u.name, i, err)
+			s.at, s.part = &output{u: u}, fmt.Sprintf("Lookups[%d]", i)
+			if err := j.fetch(ctx, s); err != nil {
+				return s.fail(err)
 			}
+			s.stand()
 		}
 	}
 	return nil

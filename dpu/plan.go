@@ -40,6 +40,7 @@ type cell struct {
 	convert convert.Func
 	deps    []int
 	compute func(ctx context.Context, v []dfs.Value) (dfs.Value, error)
+	users   bool // compute is the user's function
 	value   dfs.Value
 }
 
@@ -47,6 +48,8 @@ type cell struct {
 type condition struct {
 	deps []int
 	test func(ctx context.Context, v []dfs.Value) (bool, error)
+
+	users bool // test is the user's function
 }
 
 // builder makes an output, and collects all that is wrong with it.
@@ -163,7 +166,7 @@ func (b *builder) condition() {
 		}
 		b.where = &condition{deps: e.deps, test: func(_ context.Context, v []dfs.Value) (bool, error) { return e.test(v) }}
 	case w.Func != nil:
-		b.where = &condition{deps: b.columns("Where.From", w.From, b.src.Columns), test: w.Func}
+		b.where = &condition{deps: b.columns("Where.From", w.From, b.src.Columns), test: w.Func, users: true}
 	}
 }
 
@@ -297,7 +300,7 @@ func (b *builder) makeColumn(c *Column, field string) (m made, ok bool) {
 		}
 		m.cell.compute = func(_ context.Context, v []dfs.Value) (dfs.Value, error) { return e.value(v, precision, scale) }
 	case c.Func != nil:
-		m.cell.deps, m.cell.compute = b.columns(field+".From", c.From, b.in), c.Func
+		m.cell.deps, m.cell.compute, m.cell.users = b.columns(field+".From", c.From, b.in), c.Func, true
 		m.origin = "a function of " + strings.Join(c.From, ", ")
 	case c.Text != "":
 		text, err := expand(c.Text, b.src, b.captures)

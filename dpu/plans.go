@@ -64,7 +64,9 @@ func (s *Units) newPlan(t *dfs.Table) (*plan, error) {
 	p := &plan{src: t}
 	taken := false
 	for _, u := range s.units {
+		s.choosing = u
 		captures, ok := u.matches(t)
+		s.choosing = nil
 		if !ok {
 			continue
 		}

@@ -186,6 +186,16 @@ func columnType(c *dfs.Column) string {
 
 func quoteName(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
 
+// tryPlan is newPlan, and makes a fault of a Match that panics.
+func (s *Units) tryPlan(t *dfs.Table) (_ *plan, err error) {
+	defer func() {
+		if u := s.choosing; u != nil {
+			err = &Fault{Unit: u.index, Name: u.name, Field: "Match", Table: t.String(), Text: fmt.Sprintf("the function panicked: %v", recover())}
+		}
+	}()
+	return s.newPlan(t)
+}
+
 // checkTables finds the faults of the units that show with the source's tables.
 func (s *Units) checkTables() error {
 	var errs []error
@@ -193,9 +203,12 @@ func (s *Units) checkTables() error {
 	writers := make(map[string][]*output)
 	var order []string
 	for _, t := range s.opts.Tables {
-		p, err := s.newPlan(t)
+		p, err := s.tryPlan(t)
 		if err != nil {
 			errs = append(errs, err)
+			if s.choosing != nil {
+				return errors.Join(errs...)
+			}
 			for _, u := range s.units {
 				if _, ok := u.matches(t); ok {
 					used[u] = true

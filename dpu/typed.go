@@ -176,20 +176,27 @@ func (p *rowPlan) run(ctx context.Context, s *Units, o *output, view []dfs.Value
 	s.column = ""
 	var rows []dfs.Row
 	var wrong error
-	err := p.f.call(ctx, p.in, func(out reflect.Value) {
-		row := s.alloc(len(o.table.Columns))
-		for i := range p.writes {
-			f := &p.writes[i]
-			v, err := f.get(out.FieldByIndex(f.index))
-			if err != nil && wrong == nil {
-				wrong = fmt.Errorf("column %s: %w", f.name, err)
+	count := s.emitter(o)
+	err := s.outside(func() error {
+		return p.f.call(ctx, p.in, func(out reflect.Value) {
+			if !count.takes() {
+				return
 			}
-			row[i] = v
-		}
-		if o.table.Key != nil && o.find(rows, row) >= 0 && wrong == nil {
-			wrong = fmt.Errorf("the function made two rows with the key %s", describeKey(o.table, row))
-		}
-		rows = append(rows, row)
+			row := s.alloc(len(o.table.Columns))
+			for i := range p.writes {
+				f := &p.writes[i]
+				v, err := f.get(out.FieldByIndex(f.index))
+				if err != nil && wrong == nil {
+					wrong = fmt.Errorf("column %s: %w", f.name, err)
+				}
+				row[i] = v
+				count.bytes += len(v.Text())
+			}
+			if o.table.Key != nil && o.find(rows, row) >= 0 && wrong == nil {
+				wrong = fmt.Errorf("the function made two rows with the key %s", describeKey(o.table, row))
+			}
+			rows = append(rows, row)
+		})
 	})
 	if err != nil {
 		return nil, err

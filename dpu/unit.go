@@ -3,6 +3,7 @@ package dpu
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/dataflowsync/dfs"
 )
@@ -181,6 +182,16 @@ type Options struct {
 	// DDLDone names transactions, by their ID, whose statements PolicyError drops,
 	// because what the target needs of them has been run there by hand.
 	DDLDone []string
+
+	// CallTimeout is how long one call of a function or Lookup may take. Then its
+	// context ends; and if it does not return for another quarter of that time,
+	// Process returns an error without it. Default: one minute; negative: calls
+	// are not watched.
+	CallTimeout time.Duration
+
+	// MaxRows is how many rows a function may make of one. It may never make more
+	// than 64 MiB. Default: 10000.
+	MaxRows int
 
 	// Logger gets what people should know. Default: slog.Default().
 	Logger *slog.Logger

@@ -23,6 +23,7 @@ type Units struct {
 	plans  map[*dfs.Table]*plan
 	byName map[string][]*plan
 	mapped map[string]bool // tables whose notes were logged
+	guard  guard
 	exec
 }
 
@@ -63,6 +64,17 @@ func New(units []Unit, opts *Options) (*Units, error) {
 	if n := len(s.opts.HashKey); n > 0 && n < 16 {
 		errs = append(errs, fmt.Errorf("HashKey has %d bytes; use 16 or more", n))
 	}
+	if s.opts.CallTimeout == 0 {
+		s.opts.CallTimeout = defaultCallTimeout
+	}
+	if s.opts.MaxRows == 0 {
+		s.opts.MaxRows = defaultMaxRows
+	} else if s.opts.MaxRows < 0 {
+		errs = append(errs, fmt.Errorf("MaxRows is %d; use 1 or more, or 0 for %d", s.opts.MaxRows, defaultMaxRows))
+	}
+	if s.opts.CallTimeout > 0 && slices.ContainsFunc(units, Unit.calls) {
+		s.guard.limit = s.opts.CallTimeout
+	}
 	for i := range units {
 		u, err := newUnit(i, units[i], &s.opts)
 		s.units = append(s.units, u)
@@ -75,6 +87,12 @@ func New(units []Unit, opts *Options) (*Units, error) {
 		return nil, fmt.Errorf("making units: %w", err)
 	}
 	return s, nil
+}
+
+// calls reports whether the unit calls code of the user's for rows.
+func (u Unit) calls() bool {
+	return u.Where.Func != nil || len(u.Lookups) > 0 || u.Rows != nil || u.Func != nil ||
+		slices.ContainsFunc(u.Columns, func(c Column) bool { return c.Func != nil })
 }
 
 // newUnit checks what can be checked without a table.
