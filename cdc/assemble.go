@@ -93,6 +93,12 @@ type assembler struct {
 	uuid     [16]byte
 	uuidText []byte
 
+	// known says that file is one of the server that is read, and beat is the place
+	// in it that the server has said to have come to: what it does not send, as it
+	// was read before, moves off not.
+	known bool
+	beat  uint64
+
 	// skipTo makes the assembler read up to this place in the first file and
 	// hand nothing on: it finds the GTID set of a place given by file.
 	skipTo uint64
@@ -162,8 +168,11 @@ func (a *assembler) handle(ctx context.Context, e event, inner bool) error {
 		f, err := parseFormat(e)
 		a.version = f.version
 		return err
+	case evHeartbeat:
+		a.heartbeat(e)
+		return nil
 	case evStop, evIntvar, evAppendBlock, evDeleteFile, evRand, evUserVar, evBeginLoad,
-		evHeartbeat, evHeartbeat2, evIgnorable, evRowsQuery, evTxContext, evViewChange,
+		evHeartbeat2, evIgnorable, evRowsQuery, evTxContext, evViewChange,
 		evCheckpoint, evMariaGTIDList, evStartEncryption:
 		return nil
 	}
@@ -270,7 +279,22 @@ func (a *assembler) rotate(e event) error {
 		}
 	}
 	a.off = binary.LittleEndian.Uint64(b)
+	a.known, a.beat = true, 0
 	return nil
+}
+
+// heartbeat notes how far the server has come: the event has the place in its head
+// and the file in its body.
+func (a *assembler) heartbeat(e event) {
+	if name := e.body(); string(name) == a.file && e.logPos() != 0 {
+		a.beat = max(a.beat, a.off&^0xffffffff|uint64(e.logPos()))
+	}
+}
+
+// reached returns the place up to which all of the log was taken, if no
+// transaction has begun and not ended, and the place is known.
+func (a *assembler) reached() (place, bool) {
+	return place{a.file, max(a.off, a.beat)}, a.known && !a.tx.open && a.skipTo == 0
 }
 
 // tableMap notes which table the rows that follow belong to.

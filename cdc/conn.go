@@ -34,8 +34,9 @@ const (
 	connectTimeout     = 15 * time.Second
 )
 
-// connect logs in for a dump. The error never holds the password.
-func connect(ctx context.Context, cfg *mysql.Config) (*client.Conn, error) {
+// connect logs in, without the given capabilities of the protocol. The error never
+// holds the password.
+func connect(ctx context.Context, cfg *mysql.Config, without ...uint32) (*client.Conn, error) {
 	timeout := cfg.Timeout
 	if timeout == 0 {
 		timeout = connectTimeout
@@ -59,6 +60,9 @@ func connect(ctx context.Context, cfg *mysql.Config) (*client.Conn, error) {
 		return client.ConnectWithDialer(ctx, cfg.Net, cfg.Addr, cfg.User, cfg.Passwd, "", dial, func(c *client.Conn) error {
 			if tlsConfig != nil {
 				c.SetTLSConfig(tlsConfig)
+			}
+			for _, capability := range without {
+				c.UnsetCapability(capability)
 			}
 			// Metadata of results is of no use here, and 5.6 does not know the
 			// newer capabilities.

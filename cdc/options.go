@@ -74,6 +74,11 @@ type Options struct {
 	// to find new files in. It means nothing for a server.
 	Follow bool
 
+	// Snapshot says how to copy the rows that tables have when reading begins. It
+	// counts when there is no checkpoint yet, and while a copy is under way.
+	// Default: they are not copied.
+	Snapshot *Snapshot
+
 	// Logger gets what a person may want to know. Default: slog.Default().
 	Logger *slog.Logger
 }

@@ -22,6 +22,10 @@ type Position struct {
 	// not ended, and where in the log they are. It is mostly empty.
 	Prepared string
 
+	// Copy says how far the copy of a Snapshot is, as of the tables that State
+	// names. It is empty if there is none, or it has ended.
+	Copy string
+
 	// File and Offset are the place in the log of Server up to which it was read.
 	// File is empty if nothing has been read yet by GTID.
 	File   string
@@ -34,7 +38,7 @@ func ParsePosition(s dfs.Position) (Position, error) {
 	if err != nil {
 		return Position{}, err
 	}
-	v := Position{Kind: p.kind, Server: p.server, File: p.file, Offset: p.pos, Prepared: string(appendPrepared(nil, p.xa))}
+	v := Position{Kind: p.kind, Server: p.server, File: p.file, Offset: p.pos, Prepared: string(appendPrepared(nil, p.xa)), Copy: p.copy}
 	switch p.kind {
 	case byGTID:
 		v.GTIDs = p.set.String()
@@ -53,6 +57,9 @@ func (p Position) String() string {
 	prepared := ""
 	if p.Prepared != "" {
 		prepared = " " + preparedWord + p.Prepared
+	}
+	if p.Copy != "" {
+		prepared += " " + copyWord + p.Copy
 	}
 	return fmt.Sprintf("%s %s%s %s %s", p.Kind, p.Server, prepared, gtids, p.place())
 }
@@ -85,7 +92,7 @@ const (
 // next stands at the end, so that a queue can store no more than that.
 //
 // Where XA transactions are prepared, a word with their list stands before the
-// third.
+// third, and while rows are copied one that says how far (see copier.word).
 //
 // A GTID position is good on any server that has the transactions, and its
 // place only informs. A file position is good on its own server only.
@@ -95,6 +102,7 @@ type position struct {
 	set    *gtidSet  // for byGTID
 	list   *gtidList // for byMaria
 	xa     []preparedXA
+	copy   string // how far the copy of rows is; empty if there is none
 	file   string
 	pos    uint64
 }
@@ -102,12 +110,18 @@ type position struct {
 // preparedWord begins the word with what is prepared.
 const preparedWord = "xa:"
 
+// copyWord begins the word with how far the copy of rows is.
+const copyWord = "copy:"
+
 // append writes the position.
 func (p *position) append(b []byte) []byte {
 	b = append(append(b, p.kind...), ' ')
 	b = append(append(b, p.server...), ' ')
 	if len(p.xa) > 0 {
 		b = append(appendPrepared(append(b, preparedWord...), p.xa), ' ')
+	}
+	if p.copy != "" {
+		b = append(append(append(b, copyWord...), p.copy...), ' ')
 	}
 	at := len(b)
 	switch p.kind {
@@ -138,10 +152,15 @@ func parsePosition(s dfs.Position) (*position, error) {
 		prepared = f[2][len(preparedWord):]
 		f = append(f[:2], strings.SplitN(f[3], " ", 2)...)
 	}
+	copied := ""
+	if len(f) == 4 && strings.HasPrefix(f[2], copyWord) {
+		copied = f[2][len(copyWord):]
+		f = append(f[:2], strings.SplitN(f[3], " ", 2)...)
+	}
 	if len(f) != 4 {
 		return nil, bad("it has not four words; was it made by another kind of source?")
 	}
-	p := &position{kind: f[0], server: f[1]}
+	p := &position{kind: f[0], server: f[1], copy: copied}
 	if f[2] == "-" {
 		f[2] = ""
 	}

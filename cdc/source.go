@@ -28,6 +28,10 @@ type Source struct {
 	start  start
 	filter *filter
 
+	snapshot *Snapshot     // with its defaults; nil if no rows are copied at the beginning
+	copies   *filter       // of these
+	ackWait  time.Duration // how long a commit may wait for a replica
+
 	serverID uint32   // of streams
 	taken    []uint32 // ids that the server and other replicas had at the start
 	uuid     string   // our own, which MySQL knows our connections by
@@ -47,6 +51,7 @@ type Source struct {
 	mu      sync.Mutex
 	began   dfs.Checkpoint // what Start was found to be; zero until it is asked for
 	streams map[*Stream]struct{}
+	copier  *copier // the last one
 	total   counts
 	opened  uint64
 	bytes   uint64
@@ -81,6 +86,12 @@ func Open(ctx context.Context, dsn string, opts *Options) (*Source, error) {
 	}
 	f, bad := newFilter(o.Tables)
 	faults = append(faults, bad...)
+	var snapshot *Snapshot
+	var copies *filter
+	if o.Snapshot != nil {
+		snapshot, copies, bad = o.Snapshot.withDefaults()
+		faults = append(faults, bad...)
+	}
 
 	cfg.DBName = ""
 	cfg.ParseTime = false
@@ -99,13 +110,17 @@ func Open(ctx context.Context, dsn string, opts *Options) (*Source, error) {
 		return nil, &SetupError{[]Fault{{What: "the data source name has parameters that do not fit together", Cure: err.Error()}}}
 	}
 	s := &Source{
-		cfg: cfg, opts: o, start: begin, filter: f,
+		cfg: cfg, opts: o, start: begin, filter: f, snapshot: snapshot, copies: copies,
 		db:      sql.OpenDB(connector),
 		uuid:    newUUID(),
 		streams: make(map[*Stream]struct{}),
 	}
 	s.db.SetMaxOpenConns(4)
 	s.db.SetMaxIdleConns(1)
+	if snapshot != nil {
+		s.db.SetMaxOpenConns(4 + snapshot.Readers)
+		s.db.SetMaxIdleConns(1 + snapshot.Readers)
+	}
 	s.db.SetConnMaxIdleTime(time.Minute)
 	if err := s.check(ctx, faults); err != nil {
 		s.db.Close()
@@ -158,6 +173,17 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 	if err != nil {
 		return nil, err
 	}
+	items, state, err := splitState(state)
+	if err != nil {
+		return nil, err
+	}
+	word := at.copy
+	if from.Pos == "" && s.snapshot != nil {
+		if items, err = s.copyItems(ctx); err != nil {
+			return nil, err
+		}
+		word = "-"
+	}
 	st, err := s.newStream(at, from.Pos == "", state)
 	if err != nil {
 		return nil, err
@@ -193,6 +219,14 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 	}
 	st.open = func(ctx context.Context, from *position) (events, error) { return s.openAgain(ctx, st, from) }
 	st.asm.ahead.open, st.asm.ahead.done = st.openAhead, st.closeAhead
+	if word != "" {
+		if st.copier, err = s.newCopier(ctx, st, items, word); err != nil {
+			st.in.Close()
+			return nil, err
+		}
+		st.copier.stateDue = from.Pos == ""
+		st.copier.start()
+	}
 	s.register(st)
 	s.opts.Logger.Info("reading the log", "server", s.cfg.Addr, "from", at.String())
 	return st, nil
@@ -244,6 +278,9 @@ func (s *Source) register(st *Stream) {
 	defer s.mu.Unlock()
 	s.streams[st] = struct{}{}
 	s.opened++
+	if st.copier != nil {
+		s.copier = st.copier
+	}
 }
 
 // begin returns the place to read from, and the State there.

@@ -39,7 +39,8 @@ type events interface {
 }
 
 // A Stream is a log that is read: that of a server, over a connection, or files.
-// It holds no goroutine: Next reads. While nobody calls Next, the server waits.
+// It holds no goroutine but those that copy rows for Options.Snapshot: Next reads.
+// While nobody calls Next, the server waits.
 type Stream struct {
 	src     *Source
 	in      events
@@ -60,6 +61,9 @@ type Stream struct {
 
 	replaced atomic.Bool // a newer stream has ended this one
 
+	copier *copier     // while rows are copied; nil if they are not
+	until  func() bool // asked after each event: whether to return what there is, or nothing
+
 	undone event // what ctx has ended the handling of, and is to be handled first
 	inner  bool  // it came out of a transaction payload
 
@@ -78,6 +82,14 @@ var _ dfs.Stream = (*Stream)(nil)
 // transient. Once it has failed, but for the end of ctx, it fails again with the
 // same error.
 func (s *Stream) Next(ctx context.Context, batch []*dfs.Transaction) (int, error) {
+	if s.copier != nil {
+		return s.copier.next(ctx, batch)
+	}
+	return s.read(ctx, batch)
+}
+
+// read is Next for what the log has. It may return nothing, if until says so.
+func (s *Stream) read(ctx context.Context, batch []*dfs.Transaction) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
@@ -109,7 +121,7 @@ func (s *Stream) Next(ctx context.Context, batch []*dfs.Transaction) (int, error
 			s.err = err
 			break
 		}
-		if !more {
+		if !more || s.until != nil && s.until() {
 			break
 		}
 	}
@@ -303,6 +315,9 @@ func (s *Stream) Close() error {
 
 // shut closes what the stream reads from.
 func (s *Stream) shut() error {
+	if s.copier != nil {
+		s.copier.close()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true

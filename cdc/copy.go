@@ -1,0 +1,745 @@
+package cdc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// A copier brings the rows that were there before the log into a Stream. It stands
+// between the log and whoever calls Next: what the log has about keys whose chunk
+// is yet to come it leaves out, and where a chunk is read it puts it in.
+//
+// A chunk is right at a place P of the log if it has the rows of its keys as they
+// are after all that is before P. What a statement reads is not of one place of the
+// log: it has all that was committed when it began, which is all up to some place
+// P0 for certain, and nothing that is not in the log up to the end H that the
+// server tells afterwards. What is between is known from the log itself: the
+// window. Once the log has been read to H or further, all changes from P0 on are
+// applied to the rows that were read, by key; those that they show already are
+// applied a second time, which the later ones make right. So the chunk is right at
+// the place that was read up to, and is handed on there.
+//
+// Readers are goroutines of the copier. What they share with it mu guards.
+type copier struct {
+	src  *Source
+	st   *Stream
+	opts *Snapshot
+
+	// These are for the goroutine that calls next.
+	stateDue bool  // the next transaction is to have the list of tables
+	handed   bool  // the last call gave chunks
+	seen     place // the place up to which events were taken
+	done     bool  // the log has nothing to leave out any more
+
+	mu       sync.Mutex
+	cond     *sync.Cond
+	err      error // why there is nothing more
+	ended    bool  // all is over but the changes of tables that failed
+	tables   []*copyTable
+	byName   map[tableName]*copyTable
+	first    int          // the tables before are over
+	pos      dfs.Position // up to which the log was handed on
+	place    place        // the same in the server's files; zero until it is known
+	inside   bool         // a transaction has begun and not ended
+	began    time.Time
+	window   int // bytes of changes that are kept
+	pending  []*piece
+	size     int                        // bytes of pending
+	frozen   *flight                    // the log waits until this one, of a table without a key, is handed on
+	watched  []place                    // that someone waits for
+	wake     func()                     // ends the wait for the log; nil while there is none
+	stopped  error                      // why readers have ended
+	children map[tableName][]*copyTable // whose rows deletes of a table change in silence
+	circles  map[tableName]bool         // tables that are in a circle of foreign keys
+
+	cancel  context.CancelFunc
+	readers sync.WaitGroup
+	pace    *pace
+}
+
+// A place is one in a server's files.
+type place struct {
+	file string
+	pos  uint64
+}
+
+// before reports whether p is before q. Numbers of files grow, and their texts
+// with them.
+func (p place) before(q place) bool {
+	if p.file != q.file {
+		return len(p.file) < len(q.file) || len(p.file) == len(q.file) && p.file < q.file
+	}
+	return p.pos < q.pos
+}
+
+// A copyTable is the copy of one table.
+type copyTable struct {
+	copyItem
+	index int
+	state dfs.CopyState
+	err   error
+	after []*copyTable // that must be copied before, as they are its parents
+
+	// left is what is yet to be handed on, while the state is Copying, and free
+	// what of it nobody reads.
+	left, free []keyRange
+	jobs       []*job
+	hash       string // of the key that left is of; empty while nothing is handed on
+	key        *copyKey
+	shape      *copyShape // nil if it is to be asked for
+	asking     bool       // somebody does
+	epoch      int        // counts what makes chunks on their way worthless
+	limit      int        // rows that one statement reads
+	tries      int
+
+	log     []change // the window
+	base    int      // how many changes were dropped from its front
+	flights []*flight
+	noted   time.Time // since when the log has all changes
+	changed time.Time // when the log had the last change, or statement about the table
+
+	rows, bytes, total uint64
+	started            time.Time
+	ended              time.Time
+}
+
+// A change is what the log says of a row whose chunk is yet to come.
+type change struct {
+	at                      time.Time
+	before, after           string // the keys, byte by byte; empty if there is none
+	beforeOrder, afterOrder string
+	row                     dfs.Row // after it
+	size                    int
+}
+
+// A job is a range that a reader reads from its beginning on.
+type job struct {
+	t       *copyTable
+	r       keyRange // what is not yet read
+	epoch   int
+	scouted bool // it is not to be divided
+	over    bool // all of it was read
+}
+
+// A flight is a statement that reads rows of a table, until its last piece is
+// handed on.
+type flight struct {
+	t     *copyTable
+	job   *job
+	epoch int
+	from  int // where in the table's window its changes begin
+	end   place
+	known bool // end is
+	open  int  // pieces that are not handed on
+	over  bool // all is read
+}
+
+// A piece is a part of a chunk: the rows of a range.
+type piece struct {
+	f    *flight
+	r    keyRange
+	rows []dfs.Change
+	size int
+	more bool // of a table without a key: it is not the last
+}
+
+// newCopier returns a copier of tables for a stream, from a place where the copy
+// was as far as word says.
+func (s *Source) newCopier(ctx context.Context, st *Stream, items []copyItem, word string) (*copier, error) {
+	opts := s.snapshot
+	if opts == nil {
+		opts, _, _ = new(Snapshot).withDefaults()
+	}
+	c := &copier{src: s, st: st, opts: opts, byName: make(map[tableName]*copyTable), began: time.Now(),
+		pos: dfs.Position(st.asm.at.String()), pace: newPace(opts)}
+	c.cond = sync.NewCond(&c.mu)
+	for i, item := range items {
+		t := &copyTable{copyItem: item, index: i, limit: min(1000, opts.ChunkRows)}
+		c.tables = append(c.tables, t)
+		c.byName[c.fold(item.tableName)] = t // the latest, if one is copied again
+	}
+	if err := c.parse(ctx, word); err != nil {
+		return nil, err
+	}
+	if err := c.relate(ctx); err != nil {
+		return nil, err
+	}
+	st.asm.at.copy = c.word()
+	st.until = c.until
+	return c, nil
+}
+
+// relate asks for the foreign keys, which order the tables.
+func (c *copier) relate(ctx context.Context) error {
+	r, err := c.src.readRelations(ctx)
+	if err != nil {
+		return err
+	}
+	c.circles, c.children = make(map[tableName]bool), make(map[tableName][]*copyTable)
+	for _, t := range c.tables {
+		t.after = nil
+		if c.byName[c.fold(t.tableName)] != t {
+			continue
+		}
+		c.circles[c.fold(t.tableName)] = r.reaches(t.tableName, t.tableName)
+		for _, p := range r.parents[t.tableName] {
+			if of := c.byName[c.fold(p)]; of != nil && !r.reaches(p, t.tableName) {
+				t.after = append(t.after, of)
+			}
+		}
+		for _, p := range r.acting[t.tableName] {
+			c.children[c.fold(p)] = append(c.children[c.fold(p)], t)
+		}
+	}
+	return nil
+}
+
+// fold returns the name by which a table is looked up.
+func (c *copier) fold(n tableName) tableName {
+	if c.src.fold {
+		return tableName{strings.ToLower(n.schema), strings.ToLower(n.name)}
+	}
+	return n
+}
+
+// start begins to read.
+func (c *copier) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	c.cancel = cancel
+	context.AfterFunc(ctx, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.stopped = ctx.Err()
+		c.cond.Broadcast()
+	})
+	for range c.opts.Readers {
+		c.readers.Go(func() { c.reader(ctx) })
+	}
+}
+
+// close ends the readers and waits for them.
+func (c *copier) close() {
+	if c.cancel != nil {
+		c.cancel()
+	}
+	c.readers.Wait()
+}
+
+// word returns how far the copy is, for a position: items with a semicolon
+// between, which are
+//
+//	3-7      the tables with these numbers are copied
+//	9!       its copy has failed
+//	8=HASH:LO..HI+LO..HI
+//	         of this one ranges of keys are left; HASH names the key
+//
+// and the others are not begun.
+func (c *copier) word() string {
+	var b []byte
+	for i := 0; i < len(c.tables); i++ {
+		t := c.tables[i]
+		switch {
+		case t.state == dfs.Copied:
+			to := i
+			for to+1 < len(c.tables) && c.tables[to+1].state == dfs.Copied {
+				to++
+			}
+			b = strconv.AppendInt(b, int64(i), 10)
+			if to > i {
+				b = strconv.AppendInt(append(b, '-'), int64(to), 10)
+			}
+			i = to
+		case t.state == dfs.CopyFailed:
+			b = append(strconv.AppendInt(b, int64(i), 10), '!')
+		case t.hash != "":
+			b = append(append(append(strconv.AppendInt(b, int64(i), 10), '='), t.hash...), ':')
+			for j, r := range t.left {
+				if j > 0 {
+					b = append(b, '+')
+				}
+				b = append(append(append(b, r.lo.text()...), ".."...), r.hi.text()...)
+			}
+		default:
+			continue
+		}
+		b = append(b, ';')
+	}
+	if len(b) == 0 {
+		return "-"
+	}
+	return string(b[:len(b)-1])
+}
+
+// parse reads what word wrote, and asks the server for the order of keys.
+func (c *copier) parse(ctx context.Context, word string) error {
+	bad := func(why string) error {
+		return fmt.Errorf("cdc: the checkpoint's position does not fit its State, which names %d tables of a copy: %s; put the checkpoint back from a copy, or make a new copy of the data", len(c.tables), why)
+	}
+	if word == "-" {
+		return nil
+	}
+	for item := range strings.SplitSeq(word, ";") {
+		end := strings.IndexAny(item, "-!=")
+		if end < 0 {
+			end = len(item)
+		}
+		n, err := strconv.Atoi(item[:end])
+		if err != nil || n < 0 || n >= len(c.tables) {
+			return bad(fmt.Sprintf("%q", item))
+		}
+		t := c.tables[n]
+		switch rest := item[end:]; {
+		case rest == "":
+			t.state = dfs.Copied
+		case rest[0] == '-':
+			to, err := strconv.Atoi(rest[1:])
+			if err != nil || to < n || to >= len(c.tables) {
+				return bad(fmt.Sprintf("%q", item))
+			}
+			for _, t := range c.tables[n : to+1] {
+				t.state = dfs.Copied
+			}
+		case rest == "!":
+			t.state = dfs.CopyFailed
+			t.err = &CopyError{Table: t.String(), Err: errors.New("it has failed before"), Cure: cureCopyAgain}
+		case rest[0] == '=':
+			hash, ranges, _ := strings.Cut(rest[1:], ":")
+			t.hash, t.state = hash, dfs.Copying
+			for part := range strings.SplitSeq(ranges, "+") {
+				lo, hi, ok := strings.Cut(part, "..")
+				from, err1 := parseBound(lo)
+				to, err2 := parseBound(hi)
+				if !ok || err1 != nil || err2 != nil {
+					return bad(fmt.Sprintf("%q", part))
+				}
+				t.left = append(t.left, keyRange{from, to})
+			}
+			if err := c.resume(ctx, t); err != nil {
+				return err
+			}
+		default:
+			return bad(fmt.Sprintf("%q", item))
+		}
+	}
+	return nil
+}
+
+const cureCopyAgain = "empty it on the target, and have it copied again"
+
+// resume makes ready a table of which ranges were handed on before.
+func (c *copier) resume(ctx context.Context, t *copyTable) error {
+	sh, err := c.src.readShape(ctx, t.tableName)
+	if err != nil {
+		return err
+	}
+	if sh == nil || sh.key == nil || sh.key.hash() != t.hash {
+		// The log may say more of that, but the ranges can be compared no more.
+		c.fail(t, errors.New("it was dropped or renamed, or its key altered, while it was copied"), cureCopyAgain)
+		return nil
+	}
+	var rows []dfs.Row
+	var to []*bound
+	for _, r := range t.left {
+		for _, b := range []*bound{r.lo, r.hi} {
+			if b != nil {
+				rows, to = append(rows, b.row), append(to, b)
+			}
+		}
+	}
+	orders, err := c.src.orders(ctx, sh.key, rows)
+	if err != nil {
+		return err
+	}
+	for i, b := range to {
+		b.order = orders[i]
+	}
+	t.shape, t.key, t.total = sh, sh.key, sh.total
+	t.free = slices.Clone(t.left)
+	return nil
+}
+
+// fail ends the copy of a table. mu is held, or nobody else knows c yet.
+func (c *copier) fail(t *copyTable, err error, cure string) {
+	t.state, t.err = dfs.CopyFailed, &CopyError{Table: t.String(), Err: err, Cure: cure}
+	t.left, t.hash = nil, ""
+	c.discard(t)
+	c.src.opts.Logger.Error("the copy of a table has ended; that of the others goes on", "table", t.String(), "err", err, "cure", cure)
+}
+
+// discard makes what is on its way of a table worthless, so that it is read again.
+func (c *copier) discard(t *copyTable) {
+	t.epoch++
+	t.shape = nil
+	t.jobs = nil
+	t.free = slices.Clone(t.left)
+	c.pending = slices.DeleteFunc(c.pending, func(p *piece) bool {
+		if p.f.t != t {
+			return false
+		}
+		c.size -= p.size
+		return true
+	})
+	t.flights = nil
+	c.trim(t)
+	c.cond.Broadcast()
+}
+
+// trim drops from a table's window what no statement needs any more.
+func (c *copier) trim(t *copyTable) {
+	from := t.base + len(t.log)
+	for _, f := range t.flights {
+		from = min(from, f.from)
+	}
+	if wait := c.lag(); wait > 0 && t.state == dfs.Copying {
+		from = min(from, t.since(wait))
+	}
+	n := from - t.base
+	for _, ch := range t.log[:n] {
+		c.window -= ch.size
+	}
+	if n > 0 {
+		clear(t.log[:n])
+		if t.log = t.log[n:]; len(t.log) == 0 {
+			t.log = nil
+		}
+		t.base = from
+	}
+}
+
+// until notes how far events were taken, and ends the wait for more where a chunk
+// can be handed on, or somebody waits for that place.
+func (c *copier) until() bool {
+	at, ok := c.st.asm.reached()
+	if !ok {
+		return false
+	}
+	first := c.seen.file == ""
+	c.seen = at
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return first || slices.ContainsFunc(c.pending, func(p *piece) bool { return p.f.known && !at.before(p.f.end) }) ||
+		slices.ContainsFunc(c.watched, func(p place) bool { return !at.before(p) })
+}
+
+// next is Stream.Next while rows are copied.
+func (c *copier) next(ctx context.Context, batch []*dfs.Transaction) (int, error) {
+	if len(batch) == 0 {
+		return 0, nil
+	}
+	for {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		if c.done && c.why() == nil {
+			c.close()
+			return c.st.read(ctx, batch)
+		}
+		// The log and chunks take turns, so that neither waits for long.
+		if !c.stateDue && !c.handed {
+			n, err := c.handOut(batch)
+			if c.handed = n > 0; c.handed || err != nil {
+				return n, err
+			}
+		}
+		if err := c.why(); err != nil {
+			return 0, err
+		}
+		look := c.handed
+		c.handed = false
+		wait, err := c.waitPiece(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if wait {
+			continue
+		}
+		n, err := c.readLog(ctx, batch, look)
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+// readLog hands on what the log has, if there is something before a chunk can be
+// handed on. If look is set it does not wait.
+func (c *copier) readLog(ctx context.Context, batch []*dfs.Transaction, look bool) (int, error) {
+	var reading context.Context
+	var cancel context.CancelFunc
+	if look {
+		reading, cancel = context.WithTimeout(ctx, time.Millisecond)
+	} else {
+		reading, cancel = context.WithCancel(ctx)
+	}
+	defer cancel()
+	c.mu.Lock()
+	if !look && !c.stateDue && c.ready() {
+		c.mu.Unlock()
+		return 0, nil
+	}
+	c.wake = cancel
+	c.mu.Unlock()
+	n, err := c.st.read(reading, batch)
+	c.mu.Lock()
+	c.wake = nil
+	c.mu.Unlock()
+	if n > 0 {
+		// What was read of the log is not to be had again, and so not even the end of
+		// ctx may keep it from being handed on.
+		asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		n, err := c.pass(asking, batch[:n])
+		if err != nil {
+			c.mu.Lock()
+			c.err = err
+			c.mu.Unlock()
+		}
+		if n > 0 {
+			err = nil
+		}
+		return n, err
+	}
+	if err != nil && ctx.Err() == nil && reading.Err() != nil && errors.Is(err, reading.Err()) {
+		err = nil
+	}
+	if err == nil {
+		c.mu.Lock()
+		c.reached()
+		c.mu.Unlock()
+	}
+	return 0, err
+}
+
+// why returns why there is nothing more.
+func (c *copier) why() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// reached publishes up to where events were taken, once all of them are passed.
+func (c *copier) reached() {
+	if c.place != c.seen {
+		c.place = c.seen
+		c.cond.Broadcast()
+	}
+}
+
+// waitPiece waits where the log must not be read on: while the window is full, and
+// while a table without a key is handed on. It reports whether it did.
+func (c *copier) waitPiece(ctx context.Context) (bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.full() {
+		return false, nil
+	}
+	stop := context.AfterFunc(ctx, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.cond.Broadcast()
+	})
+	defer stop()
+	for c.full() && !c.ready() && c.stopped == nil && c.err == nil && ctx.Err() == nil {
+		c.cond.Wait()
+	}
+	return true, ctx.Err()
+}
+
+// full reports whether the log has to wait for statements that read. It goes on
+// where they wait for the log.
+// Invariant I6: a window is bounded, but for what the log has up to the ends of
+// statements that were read.
+func (c *copier) full() bool {
+	if c.frozen != nil {
+		return true
+	}
+	if c.window < windowSize || c.inside {
+		return false
+	}
+	some := false
+	for _, t := range c.tables[c.first:] {
+		for _, f := range t.flights {
+			if f.known && c.place.before(f.end) {
+				return false
+			}
+			some = true
+		}
+	}
+	return some
+}
+
+// right reports whether a piece can be handed on.
+func (c *copier) right(p *piece) bool {
+	return p.f.known && !c.place.before(p.f.end) && (c.frozen == nil || c.frozen == p.f)
+}
+
+// ready reports whether something can be handed on.
+func (c *copier) ready() bool {
+	return !c.inside && (c.over() || slices.ContainsFunc(c.pending, c.right))
+}
+
+// over reports whether nothing is left to be copied, and that is yet to be told.
+func (c *copier) over() bool {
+	if c.ended || c.inside || c.frozen != nil {
+		return false
+	}
+	for c.first < len(c.tables) && (c.tables[c.first].state == dfs.Copied || c.tables[c.first].state == dfs.CopyFailed) {
+		c.first++
+	}
+	return c.first == len(c.tables)
+}
+
+// handOut hands on the chunks that are right where the log was read up to.
+func (c *copier) handOut(batch []*dfs.Transaction) (n int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.inside {
+		return 0, nil
+	}
+	size := 0
+	for i := 0; i < len(c.pending) && n < len(batch) && size < 4*pieceSize; {
+		p := c.pending[i]
+		if !c.right(p) {
+			i++
+			continue
+		}
+		c.pending = slices.Delete(c.pending, i, i+1)
+		c.size -= p.size
+		if batch[n], err = c.settle(p); err != nil {
+			return n, err
+		}
+		n++
+		size += p.size
+	}
+	if n < len(batch) && c.over() {
+		batch[n] = c.finish()
+		n++
+	}
+	if n > 0 {
+		c.cond.Broadcast()
+	}
+	return n, nil
+}
+
+// settle makes a Transaction of a piece, at the place that the log was read up to.
+// Invariant I1: that its range is copied stands in the position of its rows.
+func (c *copier) settle(p *piece) (*dfs.Transaction, error) {
+	t := p.f.t
+	tx := &dfs.Transaction{Snapshot: true, ID: "snapshot " + t.String(), More: p.more}
+	var err error
+	if tx.Changes, err = p.replay(); err != nil {
+		return nil, err
+	}
+	t.rows += uint64(len(tx.Changes))
+	t.bytes += uint64(p.size)
+	p.f.open--
+	c.frozen = nil
+	if p.more {
+		c.frozen = p.f
+	} else {
+		t.left = minus(t.left, p.r)
+		if t.key != nil {
+			t.hash = t.key.hash()
+		}
+		if len(t.left) == 0 {
+			c.copied(t)
+		}
+		c.st.asm.at.copy = c.word()
+	}
+	c.land(p.f)
+	tx.Pos = dfs.Position(c.st.asm.at.String())
+	return tx, nil
+}
+
+// land forgets a statement of which all is handed on.
+func (c *copier) land(f *flight) {
+	if f.over && f.open == 0 {
+		f.t.flights = slices.DeleteFunc(f.t.flights, func(g *flight) bool { return g == f })
+		c.trim(f.t)
+	}
+}
+
+// copied notes that a table is copied to its end.
+func (c *copier) copied(t *copyTable) {
+	t.state, t.ended = dfs.Copied, time.Now()
+	t.left, t.hash = nil, ""
+	c.discard(t)
+	c.src.opts.Logger.Info("a table is copied", "table", t.String(), "rows", t.rows)
+}
+
+// finish returns the transaction that ends the copy: from here on positions have
+// nothing of it, unless tables have failed.
+func (c *copier) finish() *dfs.Transaction {
+	c.ended = true
+	tx := &dfs.Transaction{Snapshot: true, ID: "snapshot"}
+	var failed []error
+	for _, t := range c.tables {
+		if t.state == dfs.CopyFailed {
+			failed = append(failed, t.err)
+		}
+	}
+	if len(failed) == 0 {
+		c.st.asm.at.copy = ""
+		c.done, c.st.until = true, nil
+		tx.State = c.st.asm.catalog.state()
+	}
+	tx.Pos = dfs.Position(c.st.asm.at.String())
+	if c.opts.Only {
+		c.err = io.EOF
+		if len(failed) > 0 {
+			c.err = errors.Join(failed...)
+		}
+	}
+	c.src.opts.Logger.Info("all tables are copied", "failed", len(failed))
+	return tx
+}
+
+// replay applies the window's changes to the rows of a piece.
+func (p *piece) replay() ([]dfs.Change, error) {
+	t := p.f.t
+	var at map[string]int
+	for _, ch := range t.log[p.f.from-t.base:] {
+		was := ch.before != "" && p.r.has(ch.beforeOrder)
+		is := ch.after != "" && p.r.has(ch.afterOrder)
+		if !was && !is {
+			continue
+		}
+		if at == nil {
+			at = make(map[string]int, len(p.rows))
+			var b []byte
+			for i := range p.rows {
+				var err error
+				if b, err = t.shape.key.exact(b[:0], p.rows[i].After); err != nil {
+					return nil, err
+				}
+				at[string(b)] = i
+			}
+		}
+		if was {
+			if i, ok := at[ch.before]; ok {
+				p.rows[i].After = nil
+				delete(at, ch.before)
+			}
+		}
+		if is {
+			if i, ok := at[ch.after]; ok {
+				p.rows[i].After = ch.row
+				continue
+			}
+			at[ch.after] = len(p.rows)
+			p.rows = append(p.rows, dfs.Change{Op: dfs.Insert, Table: t.shape.table, After: ch.row, NoForeignKeys: true, Overwrite: t.again})
+		}
+	}
+	if at != nil {
+		p.rows = slices.DeleteFunc(p.rows, func(c dfs.Change) bool { return c.After == nil })
+	}
+	return p.rows, nil
+}

@@ -1,0 +1,94 @@
+package cdc
+
+import (
+	"context"
+	"database/sql"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// A pace keeps readers to the bounds of a Snapshot. It is safe for concurrent use.
+type pace struct {
+	opts *Snapshot
+
+	mu      sync.Mutex
+	free    time.Time // when the next rows may be read
+	asked   time.Time // when the source was asked for its load
+	running int       // and what it was
+}
+
+func newPace(o *Snapshot) *pace { return &pace{opts: o} }
+
+// loadEvery is how often the source is asked for its load.
+const loadEvery = 500 * time.Millisecond
+
+// wait waits while no rows are to be read.
+func (p *pace) wait(ctx context.Context, s *Source) error {
+	for {
+		busy, err := p.busy(ctx, s)
+		if err != nil || !busy {
+			return err
+		}
+		if err := sleep(ctx, loadEvery); err != nil {
+			return err
+		}
+	}
+}
+
+// busy reports whether the source, or what Hold watches, has too much to do.
+func (p *pace) busy(ctx context.Context, s *Source) (bool, error) {
+	if p.opts.Hold != nil && p.opts.Hold() {
+		return true, nil
+	}
+	if p.opts.MaxThreadsRunning == 0 {
+		return false, nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Since(p.asked) >= loadEvery {
+		err := eachRow(ctx, s.db, "SHOW GLOBAL STATUS LIKE 'Threads_running'", func(v []sql.NullString) {
+			p.running, _ = strconv.Atoi(v[1].String)
+		})
+		if err != nil {
+			return false, mark(err)
+		}
+		p.asked = time.Now()
+	}
+	return p.running > p.opts.MaxThreadsRunning, nil
+}
+
+// took waits as long as rows that were read take by the bounds. Readers share them.
+func (p *pace) took(ctx context.Context, rows, bytes int) error {
+	var d time.Duration
+	if n := p.opts.MaxRows; n > 0 {
+		d = time.Duration(rows) * time.Second / time.Duration(n)
+	}
+	if n := p.opts.MaxBytes; n > 0 {
+		d = max(d, time.Duration(bytes)*time.Second/time.Duration(n))
+	}
+	if d == 0 {
+		return nil
+	}
+	p.mu.Lock()
+	now := time.Now()
+	if p.free.Before(now) {
+		p.free = now
+	}
+	p.free = p.free.Add(d)
+	left := p.free.Sub(now)
+	p.mu.Unlock()
+	return sleep(ctx, left)
+}
+
+// sleep waits for d, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

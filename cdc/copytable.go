@@ -1,0 +1,263 @@
+package cdc
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// A copyShape is how the rows of a table are read. It never changes: a table that
+// is altered gets another.
+type copyShape struct {
+	table   *dfs.Table
+	columns []wireColumn
+	key     *copyKey // nil if the table has none
+	list    string   // what is selected
+	total   uint64   // rows, as the server estimates them
+	average int      // bytes a row, as the server estimates them; 0 if not known
+
+	least, most *bound // the ends of a key that is one integer; nil if there are no rows
+}
+
+// readShape asks the server for the shape of a table as it is now. It returns nil
+// if the table is not there.
+func (s *Source) readShape(ctx context.Context, name tableName) (*copyShape, error) {
+	t, err := readTable(ctx, s.db, name.schema, name.name)
+	if t == nil || err != nil {
+		return nil, mark(err)
+	}
+	sh := &copyShape{table: t}
+	var parts []string
+	for i := range t.Columns {
+		c := &t.Columns[i]
+		w, err := s.wireColumn(c)
+		if err != nil {
+			return nil, &TypeError{Table: t.String(), Column: c.Name, Type: c.Type,
+				Cure: "alter the column to a type that can be read, or leave the table out"}
+		}
+		sh.columns = append(sh.columns, w)
+		part := quoted(c.Name)
+		if w.number {
+			part = "CAST(" + part + " AS UNSIGNED)"
+		}
+		parts = append(parts, part)
+	}
+	sh.list = strings.Join(parts, ", ")
+	if sh.key, err = s.chooseKey(ctx, t); err != nil {
+		return nil, err
+	}
+	var total, average sql.NullInt64
+	err = s.db.QueryRowContext(ctx, "SELECT table_rows, avg_row_length FROM information_schema.tables WHERE table_schema = ? AND table_name = ?",
+		name.schema, name.name).Scan(&total, &average)
+	if err != nil && err != sql.ErrNoRows {
+		return nil, mark(fmt.Errorf("cdc: estimate the rows of %s: %w", t, err))
+	}
+	sh.total, sh.average = uint64(max(total.Int64, 0)), int(max(average.Int64, 0))
+	return sh, nil
+}
+
+// chooseKey returns the key to page the table by: its primary key, or else the
+// shortest of its unique keys that have neither NULL nor prefixes of columns.
+func (s *Source) chooseKey(ctx context.Context, t *dfs.Table) (*copyKey, error) {
+	hidden := "'YES'"
+	switch {
+	case !s.maria && atLeast(s.version, 8, 0):
+		hidden = "is_visible"
+	case s.maria && atLeast(s.version, 10, 6):
+		hidden = "IF(ignored = 'NO', 'YES', 'NO')"
+	}
+	rows, err := s.db.QueryContext(ctx, `SELECT index_name, COALESCE(column_name, ''), sub_part IS NOT NULL OR nullable = 'YES' OR index_type <> 'BTREE' OR `+hidden+` = 'NO'
+		FROM information_schema.statistics WHERE table_schema = ? AND table_name = ? AND non_unique = 0
+		ORDER BY index_name <> 'PRIMARY', index_name, seq_in_index`, t.Schema, t.Name)
+	if err != nil {
+		return nil, mark(fmt.Errorf("cdc: read the keys of %s: %w", t, err))
+	}
+	defer rows.Close()
+	var keys []*copyKey
+	bad := make(map[string]bool)
+	for rows.Next() {
+		var name, column string
+		var unfit bool
+		if err := rows.Scan(&name, &column, &unfit); err != nil {
+			return nil, mark(fmt.Errorf("cdc: read the keys of %s: %w", t, err))
+		}
+		at := t.Column(column)
+		if column == "" || at < 0 || unfit || !orderable(&t.Columns[at]) {
+			bad[name] = true
+			continue
+		}
+		if len(keys) == 0 || keys[len(keys)-1].index != name {
+			keys = append(keys, &copyKey{index: name, table: t})
+		}
+		k := keys[len(keys)-1]
+		k.columns = append(k.columns, at)
+		k.text = k.text || t.Columns[at].Charset != ""
+	}
+	if err := rows.Err(); err != nil {
+		return nil, mark(fmt.Errorf("cdc: read the keys of %s: %w", t, err))
+	}
+	keys = slices.DeleteFunc(keys, func(k *copyKey) bool { return bad[k.index] })
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	best := keys[0]
+	for _, k := range keys {
+		if best.index != "PRIMARY" && (len(k.columns) < len(best.columns) || len(k.columns) == len(best.columns) && !k.text && best.text) {
+			best = k
+		}
+	}
+	best.integer = len(best.columns) == 1 && strings.Contains(t.Columns[best.columns[0]].Type, "int")
+	return best, s.planWeights(ctx, best)
+}
+
+// planWeights finds out how to ask the server for the order of the key's texts:
+// by WEIGHT_STRING, of a length where the collation ignores spaces at the end.
+func (s *Source) planWeights(ctx context.Context, k *copyKey) error {
+	k.weights = make([]string, len(k.columns))
+	for i, at := range k.columns {
+		c := &k.table.Columns[at]
+		if c.Charset == "" {
+			continue
+		}
+		pads := !strings.Contains(c.Collation, "nopad")
+		if !s.maria && atLeast(s.version, 8, 0) {
+			var pad string
+			err := s.db.QueryRowContext(ctx, "SELECT pad_attribute FROM information_schema.collations WHERE collation_name = ?", c.Collation).Scan(&pad)
+			if err != nil {
+				return mark(fmt.Errorf("cdc: read how %s compares: %w", c.Collation, err))
+			}
+			pads = pad != "NO PAD"
+		}
+		k.weights[i] = "HEX(WEIGHT_STRING(%s))"
+		if pads {
+			var n int
+			if _, err := fmt.Sscanf(c.Type[strings.IndexByte(c.Type, '(')+1:], "%d", &n); err != nil {
+				return fmt.Errorf("cdc: the key column %s.%s is %s, of which the length is not known", k.table, c.Name, c.Type)
+			}
+			k.weights[i] = fmt.Sprintf("HEX(WEIGHT_STRING(%%s AS CHAR(%d)))", n)
+		}
+	}
+	return nil
+}
+
+// orders returns bytes for each of rows, of the values of the key's columns, that
+// compare as the server compares the keys. It asks the server if they are texts.
+func (s *Source) orders(ctx context.Context, k *copyKey, rows []dfs.Row) ([]string, error) {
+	list := make([]string, len(rows))
+	if !k.text {
+		for i, row := range rows {
+			var b []byte
+			var err error
+			for _, v := range row {
+				if b, err = appendOrder(b, v, "", false); err != nil {
+					return nil, err
+				}
+			}
+			list[i] = alias(b)
+		}
+		return list, nil
+	}
+	const most = 500
+	for from := 0; from < len(rows); from += most {
+		part := rows[from:min(from+most, len(rows))]
+		if err := s.askOrders(ctx, k, part, list[from:]); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// askOrders is orders for keys with texts, and not too many.
+func (s *Source) askOrders(ctx context.Context, k *copyKey, rows []dfs.Row, to []string) error {
+	var q []byte
+	for _, row := range rows {
+		for j, v := range row {
+			if k.weights[j] == "" || v.Kind() != dfs.String {
+				continue
+			}
+			if q == nil {
+				q = append(q, "SELECT "...)
+			} else {
+				q = append(q, ", "...)
+			}
+			q = fmt.Appendf(q, k.weights[j], literal(nil, v, &k.table.Columns[k.columns[j]]))
+		}
+	}
+	var weights []sql.NullString
+	if q != nil {
+		err := eachRow(ctx, s.db, alias(q), func(v []sql.NullString) { weights = slices.Clone(v) })
+		if err != nil {
+			return mark(fmt.Errorf("cdc: ask for the order of the keys of %s: %w", k.table, err))
+		}
+	}
+	for i, row := range rows {
+		var b []byte
+		var err error
+		for j, v := range row {
+			weight := ""
+			if k.weights[j] != "" && v.Kind() == dfs.String {
+				weight = weights[0].String
+				weights = weights[1:]
+			}
+			if b, err = appendOrder(b, v, weight, false); err != nil {
+				return err
+			}
+		}
+		to[i] = alias(b)
+	}
+	return nil
+}
+
+// A relations has the parents of each table by foreign keys.
+type relations struct {
+	parents map[tableName][]tableName
+	acting  map[tableName][]tableName // those whose deletes and new keys change rows of the table without a word in the log
+}
+
+// readRelations returns the foreign keys between tables.
+func (s *Source) readRelations(ctx context.Context) (*relations, error) {
+	r := &relations{make(map[tableName][]tableName), make(map[tableName][]tableName)}
+	err := eachRow(ctx, s.db, `SELECT constraint_schema, table_name, unique_constraint_schema, referenced_table_name
+		FROM information_schema.referential_constraints`, func(v []sql.NullString) {
+		child, parent := tableName{v[0].String, v[1].String}, tableName{v[2].String, v[3].String}
+		if !slices.Contains(r.parents[child], parent) {
+			r.parents[child] = append(r.parents[child], parent)
+		}
+	})
+	if err != nil {
+		return nil, mark(err)
+	}
+	silent, err := s.SilentForeignKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range silent {
+		child := tableName{k.Schema, k.Table}
+		r.acting[child] = append(r.acting[child], tableName{k.ParentSchema, k.Parent})
+	}
+	return r, nil
+}
+
+// reaches reports whether one leads from a table to another, from child to parent.
+func (r *relations) reaches(from, to tableName) bool {
+	seen := make(map[tableName]bool)
+	next := []tableName{from}
+	for len(next) > 0 {
+		t := next[len(next)-1]
+		next = next[:len(next)-1]
+		for _, p := range r.parents[t] {
+			if p == to {
+				return true
+			}
+			if !seen[p] {
+				seen[p] = true
+				next = append(next, p)
+			}
+		}
+	}
+	return false
+}
