@@ -48,6 +48,7 @@ type copier struct {
 	byName   map[tableName]*copyTable
 	first    int          // the tables before are over
 	pos      dfs.Position // up to which the log was handed on
+	keyed    int          // counts the keys of tables that were found out
 	place    place        // the same in the server's files; zero until it is known
 	inside   bool         // a transaction has begun and not ended
 	began    time.Time
@@ -104,8 +105,9 @@ type copyTable struct {
 	log     []change // the window
 	base    int      // how many changes were dropped from its front
 	flights []*flight
-	noted   time.Time // since when the log has all changes
-	changed time.Time // when the log had the last change, or statement about the table
+	changed time.Time // when the log had the last change of the table
+	unnoted time.Time // the same of one that is in no window
+	altered time.Time // when it had the last statement about the table, or what acts on its rows in silence
 
 	rows, bytes, total uint64
 	started            time.Time

@@ -77,7 +77,7 @@ func rowText(r dfs.Row) string {
 
 func (m *mirror) apply(tx *dfs.Transaction) {
 	for _, c := range tx.Changes {
-		if c.Op == dfs.DDL {
+		if c.Op == dfs.DDL || c.Table.Name == "done" {
 			continue
 		}
 		rows := m.tables[c.Table.Name]
@@ -236,84 +236,96 @@ func columnsWithPayload(columns string) string {
 // random, and each change of the log fits what was there.
 func TestCopyIsAnExactHistory(t *testing.T) {
 	eachSetup(t, func(t *testing.T, s setup, srv *testenv.Server) {
-		const keys = 400
-		schema := srv.Schema(t)
-		fill(t, srv, schema, copyCases, keys)
-		seed := rand.Uint64()
-		t.Logf("seed %d", seed)
-		src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".*"}, MaxPart: 4 << 10,
-			Snapshot: &cdc.Snapshot{Readers: 3, ChunkRows: 20}})
-		db := srv.DB(t)
-		stop := make(chan struct{})
-		var wg sync.WaitGroup
-		for w := range 2 {
-			wg.Go(func() {
-				rnd := rand.New(rand.NewPCG(seed, uint64(w)))
-				for {
-					select {
-					case <-stop:
-						return
-					default:
-					}
-					if err := change(db, schema, rnd, copyCases, keys); err != nil {
-						t.Error(err)
-						return
-					}
-				}
-			})
+		cases, reopen := copyCases, 60
+		if s.word == "file" {
+			// There a stream reads no rows in its first second, and a table without a key
+			// only once it has not been changed for as long.
+			cases, reopen = copyCases[:len(copyCases)-1], 3000
 		}
-		var at dfs.Checkpoint
-		m := newMirror(t)
-		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-		defer cancel()
-		rnd := rand.New(rand.NewPCG(seed, 99))
-		opened := 0
-		read := func(enough func(tx *dfs.Transaction) bool) {
-			for done := false; !done; {
-				st, err := src.Open(ctx, at)
-				require.NoError(t, err)
-				opened++
-				batch := make([]*dfs.Transaction, 64)
-				var open []*dfs.Transaction
-				for !done && rnd.IntN(60) > 0 {
-					n, err := st.Next(ctx, batch[:1+rnd.IntN(64)])
-					require.NoError(t, err)
-					require.NoError(t, src.Decode(ctx, batch[:n]))
-					for _, tx := range batch[:n] {
-						if open = append(open, tx); tx.More {
-							continue
-						}
-						for _, tx := range open {
-							m.apply(tx)
-							if tx.State != "" {
-								at.State = tx.State
-							}
-							at.Pos = tx.Pos
-							done = done || enough(tx)
-						}
-						open = nil
-					}
-				}
-				require.NoError(t, st.Close())
-			}
-		}
-		read(func(tx *dfs.Transaction) bool { return tx.Snapshot && tx.ID == "snapshot" })
-		close(stop)
-		wg.Wait()
-		srv.Exec(t, "CREATE TABLE "+schema+".done (id int)", "INSERT INTO "+schema+".done VALUES (1)")
-		read(func(tx *dfs.Transaction) bool {
-			return slices.ContainsFunc(tx.Changes, func(c dfs.Change) bool { return c.Table != nil && c.Table.Name == "done" && c.Op == dfs.Insert })
-		})
-		m.equals(db, schema, copyCases)
-		t.Logf("opened %d times", opened)
-		p, err := cdc.ParsePosition(at.Pos)
-		require.NoError(t, err)
-		require.Empty(t, p.Copy)
-		for _, p := range src.Progress() {
-			require.NoError(t, p.Err)
-			require.Equal(t, dfs.Copied, p.State)
-		}
+		copyHistory(t, srv, cases, reopen)
 	})
+}
+
+// copyHistory copies the tables of cases while all of these are changed, through
+// streams that end after one in so many reads.
+func copyHistory(t *testing.T, srv *testenv.Server, cases []copyCase, reopen int) {
+	const keys = 400
+	schema := srv.Schema(t)
+	fill(t, srv, schema, copyCases, keys)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".*"}, MaxPart: 4 << 10,
+		Snapshot: &cdc.Snapshot{Readers: 3, ChunkRows: 20}})
+	db := srv.DB(t)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for w := range 2 {
+		wg.Go(func() {
+			rnd := rand.New(rand.NewPCG(seed, uint64(w)))
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := change(db, schema, rnd, cases, keys); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	var at dfs.Checkpoint
+	m := newMirror(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	rnd := rand.New(rand.NewPCG(seed, 99))
+	opened := 0
+	read := func(enough func(tx *dfs.Transaction) bool) {
+		for done := false; !done; {
+			st, err := src.Open(ctx, at)
+			require.NoError(t, err)
+			opened++
+			batch := make([]*dfs.Transaction, 64)
+			var open []*dfs.Transaction
+			for !done && rnd.IntN(reopen) > 0 {
+				n, err := st.Next(ctx, batch[:1+rnd.IntN(64)])
+				require.NoError(t, err)
+				require.NoError(t, src.Decode(ctx, batch[:n]))
+				for _, tx := range batch[:n] {
+					if open = append(open, tx); tx.More {
+						continue
+					}
+					for _, tx := range open {
+						m.apply(tx)
+						if tx.State != "" {
+							at.State = tx.State
+						}
+						at.Pos = tx.Pos
+						done = done || enough(tx)
+					}
+					open = nil
+				}
+			}
+			require.NoError(t, st.Close())
+		}
+	}
+	read(func(tx *dfs.Transaction) bool { return tx.Snapshot && tx.ID == "snapshot" })
+	close(stop)
+	wg.Wait()
+	srv.Exec(t, "CREATE TABLE "+schema+".done (id int)", "INSERT INTO "+schema+".done VALUES (1)")
+	read(func(tx *dfs.Transaction) bool {
+		return slices.ContainsFunc(tx.Changes, func(c dfs.Change) bool { return c.Table != nil && c.Table.Name == "done" && c.Op == dfs.Insert })
+	})
+	for _, p := range src.Progress() {
+		require.NoError(t, p.Err)
+		require.Equal(t, dfs.Copied, p.State)
+	}
+	m.equals(db, schema, copyCases)
+	t.Logf("opened %d times", opened)
+	p, err := cdc.ParsePosition(at.Pos)
+	require.NoError(t, err)
+	require.Empty(t, p.Copy)
 }
 
 // A copy alone ends, and is what the source was at one place.

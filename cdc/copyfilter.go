@@ -22,11 +22,19 @@ func (c *copier) pass(ctx context.Context, txs []*dfs.Transaction) (n int, err e
 			return 0, err
 		}
 	}
-	keys, err := c.keysOf(ctx, txs)
-	if err != nil {
-		return 0, err
+	var keys map[rowID]rowKey
+	for keys == nil {
+		c.mu.Lock()
+		keyed := c.keyed
+		c.mu.Unlock()
+		if keys, err = c.keysOf(ctx, txs); err != nil {
+			return 0, err
+		}
+		if c.mu.Lock(); c.keyed != keyed {
+			keys = nil // a reader has found out the key of one more table
+			c.mu.Unlock()
+		}
 	}
-	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, tx := range txs {
 		if tx.Changes != nil {
@@ -113,7 +121,7 @@ func (c *copier) keysOf(ctx context.Context, txs []*dfs.Transaction) (map[rowID]
 	for _, tx := range txs {
 		for i := range tx.Changes {
 			ch := &tx.Changes[i]
-			t, key := c.keyed(ch)
+			t, key := c.keyOf(ch)
 			if key == nil {
 				continue
 			}
@@ -172,8 +180,8 @@ func (c *copier) keysOf(ctx context.Context, txs []*dfs.Transaction) (map[rowID]
 	return keys, nil
 }
 
-// keyed returns the table of a change, and its key if the key matters.
-func (c *copier) keyed(ch *dfs.Change) (*copyTable, *copyKey) {
+// keyOf returns the table of a change, and its key if the key matters.
+func (c *copier) keyOf(ch *dfs.Change) (*copyTable, *copyKey) {
 	if ch.Op == dfs.DDL || ch.Table == nil {
 		return nil, nil
 	}
@@ -227,8 +235,7 @@ func (c *copier) filter(tx *dfs.Transaction, keys map[rowID]rowKey) error {
 			for _, child := range c.children[name] {
 				// What that does to rows of the child is not in the log.
 				if child.state == dfs.Copying {
-					child.changed = time.Now()
-					child.noted = child.changed
+					child.altered = time.Now()
 					c.discard(child)
 				}
 			}
@@ -357,7 +364,7 @@ func (c *copier) statement(ch *dfs.Change) {
 		if !named && s.Settled {
 			continue
 		}
-		t.changed = time.Now()
+		t.altered = time.Now()
 		switch {
 		case named && (s.Kind == ddl.DropTable || s.Kind == ddl.DropSchema):
 			// All that follows about a table of that name is in the log.

@@ -285,9 +285,10 @@ func (c *copier) askShape(ctx context.Context, k *task) error {
 		t.started = time.Now()
 	}
 	if t.key == nil {
-		t.noted = time.Now()
+		t.unnoted = t.changed
 	}
 	t.shape, t.key, t.total = sh, sh.key, sh.total
+	c.keyed++
 	if sh.average > 0 && t.limit == min(1000, c.opts.ChunkRows) {
 		t.limit = min(max(pieceSize/sh.average, 100), 20_000, c.opts.ChunkRows)
 	}
@@ -416,12 +417,22 @@ func (c *copier) early(t *copyTable) time.Duration {
 	if wait == 0 {
 		return 0
 	}
-	from := c.began
-	inWindow := t.shape != nil && t.key != nil && time.Since(t.noted) > wait
-	if t.changed.After(from) && !inWindow {
-		from = t.changed
+	from := later(c.began, t.altered)
+	switch {
+	case t.shape == nil:
+	case t.key == nil:
+		from = later(from, t.changed) // it has no window
+	default:
+		from = later(from, t.unnoted)
 	}
 	return time.Until(from.Add(wait))
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }
 
 // settled waits until what a statement reads from now on has all that the log has
