@@ -1,6 +1,7 @@
 package cdc
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -26,7 +27,8 @@ func (s *Source) check(ctx context.Context, faults []Fault) error {
 	err := eachRow(ctx, s.db, `SHOW GLOBAL VARIABLES WHERE Variable_name IN (
 		'version', 'log_bin', 'server_id', 'server_uuid', 'binlog_format', 'binlog_row_image',
 		'binlog_annotate_row_events', 'binlog_row_metadata', 'binlog_checksum', 'gtid_mode',
-		'lower_case_table_names')`,
+		'lower_case_table_names', 'rpl_semi_sync_master_enabled', 'rpl_semi_sync_master_timeout',
+		'rpl_semi_sync_source_enabled', 'rpl_semi_sync_source_timeout')`,
 		func(v []sql.NullString) { vars[strings.ToLower(v[0].String)] = v[1].String })
 	if err != nil {
 		return s.unreachable(err)
@@ -62,6 +64,14 @@ func (s *Source) check(ctx context.Context, faults []Fault) error {
 			fault("binlog_row_image is "+v+" and binlog_annotate_row_events is OFF, so that a REPLACE cannot be told from an UPDATE",
 				"SET GLOBAL binlog_annotate_row_events = ON or binlog_row_image = FULL, put it into the server's configuration, and let applications connect anew")
 		}
+	}
+	if v := vars["binlog_row_image"]; s.snapshot != nil && v != "" && v != "FULL" {
+		fault("binlog_row_image is "+v+", and Snapshot is set: what changes while rows are copied must be logged whole",
+			"SET GLOBAL binlog_row_image = FULL, and let applications connect anew")
+	}
+	if semiSync := vars["rpl_semi_sync_master_enabled"] == "ON" || vars["rpl_semi_sync_source_enabled"] == "ON"; semiSync {
+		ms, _ := strconv.Atoi(cmp.Or(vars["rpl_semi_sync_source_timeout"], vars["rpl_semi_sync_master_timeout"]))
+		s.ackWait = time.Duration(ms) * time.Millisecond
 	}
 	s.fold = vars["lower_case_table_names"] != "0"
 	s.named = vars["binlog_row_metadata"] == "FULL"

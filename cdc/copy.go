@@ -681,7 +681,7 @@ func (c *copier) copied(t *copyTable) {
 // nothing of it, unless tables have failed.
 func (c *copier) finish() *dfs.Transaction {
 	c.ended = true
-	tx := &dfs.Transaction{Snapshot: true, ID: "snapshot"}
+	tx := &dfs.Transaction{Snapshot: true, Copied: true, ID: "snapshot"}
 	var failed []error
 	for _, t := range c.tables {
 		if t.state == dfs.CopyFailed {

@@ -310,7 +310,7 @@ func copyHistory(t *testing.T, srv *testenv.Server, cases []copyCase, reopen int
 			require.NoError(t, st.Close())
 		}
 	}
-	read(func(tx *dfs.Transaction) bool { return tx.Snapshot && tx.ID == "snapshot" })
+	read(func(tx *dfs.Transaction) bool { return tx.Copied })
 	close(stop)
 	wg.Wait()
 	srv.Exec(t, "CREATE TABLE "+schema+".done (id int)", "INSERT INTO "+schema+".done VALUES (1)")

@@ -44,6 +44,10 @@ import (
 // links are followed; pipes and devices are refused.
 func OpenFiles(ctx context.Context, paths []string, opts *Options) (*Source, error) {
 	o, faults := opts.withDefaults()
+	if o.Snapshot != nil {
+		faults = append(faults, Fault{What: "Snapshot is set, and log files have no rows but those that they log",
+			Cure: "leave it out, or read from the server"})
+	}
 	if o.Start == "" {
 		o.Start = "earliest"
 	}
