@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/dataflowsync/dfs"
 )
@@ -36,6 +37,7 @@ func (m *MySQL) apply(ctx context.Context, run []*dfs.Transaction, commit bool) 
 			return m.fail(ctx, run, parts, err)
 		}
 	}
+	m.copied = commit && slices.ContainsFunc(run, func(tx *dfs.Transaction) bool { return tx.Copied })
 	list := once(items(run))
 	m.open = true
 	err := m.merged(ctx, list, func() { m.begin(move, parts) })
@@ -77,6 +79,9 @@ func (m *MySQL) begin(move *dfs.Transaction, parts bool) {
 	w.separate()
 	w.b = m.appendMove(w.b, move)
 	w.want = append(w.want, fence)
+	if m.copied && m.adder.left.Load() > 0 {
+		w.statement("UPDATE "+m.adder.table+" SET ready=1"+m.mine(), uncounted)
+	}
 	if move != nil && m.intent != nil {
 		w.statement(m.endIntent(), uncounted)
 	}
@@ -102,6 +107,9 @@ func (m *MySQL) commit(ctx context.Context) error {
 	}
 	m.base, m.open, m.intent = m.at, false, nil
 	m.stats.commits.Add(1)
+	if m.copied && m.adder.left.Load() > 0 {
+		m.startAdding()
+	}
 	return nil
 }
 
@@ -180,6 +188,11 @@ func (m *MySQL) merged(ctx context.Context, list []item, begin func()) error {
 			return &stopError{list[i].tx.Seq, fmt.Errorf("transaction %s: %w", txName(list[i].tx.Seq, list[i].tx.ID), err)}
 		}
 	}
+	return m.write(ctx, m.merger.groups, begin)
+}
+
+// write executes groups, after what begin writes.
+func (m *MySQL) write(ctx context.Context, groups []group, begin func()) error {
 	p := &pipe{m: m, ctx: ctx}
 	w := &m.writer
 	w.reset()
@@ -187,8 +200,8 @@ func (m *MySQL) merged(ctx context.Context, list []item, begin func()) error {
 	if begin != nil {
 		begin()
 	}
-	for i := range m.merger.groups {
-		if err := w.group(&m.merger.groups[i]); err != nil {
+	for i := range groups {
+		if err := w.group(&groups[i]); err != nil {
 			err = errors.Join(p.wait(), err)
 			if p.refused != nil {
 				m.closeEvents(p.refused)

@@ -128,6 +128,14 @@ func (m *MySQL) claim(ctx context.Context, s *session) (dfs.Checkpoint, error) {
 		if mine && (under == nil || under.owner != old) || try > 0 {
 			s.killHolder(ctx, old)
 		}
+		// Those that load rows hold a shared lock of the row. One of our own that is
+		// still connected is between two pieces.
+		for i := range max(len(m.loader.helpers), defaultLoaders) {
+			lost := i >= len(m.loader.helpers) || m.loader.helpers[i].sess == nil
+			if mine && lost || try > 0 {
+				s.killHolder(ctx, pieceOwner(old, i))
+			}
+		}
 		owner := m.instance + token(4)
 		b := append([]byte("UPDATE "), m.cpTable...)
 		b = appendQuoted(append(b, " SET owner="...), owner)

@@ -97,7 +97,14 @@ func (m *MySQL) one(ctx context.Context, it item) error {
 		}
 		return nil
 	}
-	g := &group{m: mp, op: it.c.Op, noFK: it.c.NoForeignKeys, part: it.c.Part, serial: true}
+	if it.c.Overwrite && it.c.Op == dfs.Insert {
+		steps, err := mp.splitOver(it.c)
+		for i := 0; err == nil && i < len(steps); i++ {
+			err = m.one(ctx, item{&steps[i], it.tx})
+		}
+		return err
+	}
+	g := &group{m: mp, op: it.c.Op, noFK: it.c.NoForeignKeys, part: it.c.Part, spare: it.c.Overwrite, serial: true}
 	r := &rowOp{it.c.Before, it.c.After}
 	if g.op == dfs.Update && mp.changed(nil, it.c).empty() {
 		return nil
@@ -119,7 +126,7 @@ func (m *MySQL) one(ctx context.Context, it item) error {
 
 func (m *MySQL) oneRow(ctx context.Context, it item, g *group, r *rowOp) error {
 	n, err := m.row(ctx, g, r)
-	if err == nil && n == 1 {
+	if err == nil && (n == 1 || g.spare) {
 		return nil
 	}
 	if refusesText(err) {

@@ -83,6 +83,7 @@ const (
 	erSpecificAccess    = 1227
 	erSubqueryRows      = 1242
 	erLockWait          = 1205
+	erDeadlock          = 1213
 	erKeyNotFound       = 1032 // of row events
 	erNoReferencedRow   = 1216
 	erRowIsReferenced   = 1217

@@ -125,6 +125,12 @@ func (s colset) meets(t colset) bool {
 // newMapping checks that rows of src fit the target's table, and returns all
 // faults joined.
 func newMapping(src *dfs.Table, to *table) (*mapping, error) {
+	return mapTable(src, to, true)
+}
+
+// mapTable is newMapping. Unless whole, src has some of the columns only, and its
+// rows are for finding those of the target.
+func mapTable(src *dfs.Table, to *table, whole bool) (*mapping, error) {
 	n := len(src.Columns)
 	m := &mapping{src: src, to: to, columns: make([]column, n),
 		fkCols: newColset(n), refCols: newColset(n), alwaysOn: newColset(n), rowwise: newColset(n)}
@@ -161,7 +167,7 @@ func newMapping(src *dfs.Table, to *table) (*mapping, error) {
 	}
 	for j := range to.columns {
 		tc := &to.columns[j]
-		if back[j] < 0 && !tc.optional && !tc.generated {
+		if whole && back[j] < 0 && !tc.optional && !tc.generated {
 			errs = append(errs, fmt.Errorf("the column %s of the target's table %s.%s is NOT NULL without a default, and %s "+
 				"has no such column: give it one by ALTER TABLE `%s`.`%s` ALTER COLUMN `%s` SET DEFAULT",
 				tc.name, to.schema, to.name, src, to.schema, to.name, tc.name))

@@ -46,6 +46,7 @@ type group struct {
 	serial bool // one statement for each row, in order
 	fixed  bool // nothing moves across it
 	raw    bool // rows are found by the bytes of their text
+	spare  bool // rows that a DELETE names need not be there, see over.go
 	cols   colset
 	rows   []rowOp
 }
@@ -126,6 +127,9 @@ func (g *merger) add(c *dfs.Change, m *mapping) error {
 	}
 	if c.Part && c.Op == dfs.Update {
 		return g.addPart(c, m)
+	}
+	if c.Overwrite && c.Op == dfs.Insert {
+		return g.addOver(c, m)
 	}
 	t := m.to
 	r := g.run(t.run)
@@ -278,7 +282,7 @@ func (g *merger) place(c *dfs.Change, m *mapping, r *tableRun, need int, cols co
 	op := rowOp{c.Before, c.After}
 	if fixed {
 		if n := len(g.groups) - 1; n >= 0 {
-			if o := &g.groups[n]; o.fixed && o.m == m && o.op == c.Op && o.part == c.Part && o.noFK == c.NoForeignKeys {
+			if o := &g.groups[n]; o.fixed && o.m == m && o.op == c.Op && o.part == c.Part && o.spare == c.Overwrite && o.noFK == c.NoForeignKeys {
 				o.rows = append(o.rows, op)
 				return n, len(o.rows) - 1
 			}
@@ -287,7 +291,7 @@ func (g *merger) place(c *dfs.Change, m *mapping, r *tableRun, need int, cols co
 		for k, tries := len(r.open)-1, 0; k >= 0 && r.open[k] >= need && tries < maxLookBack; k, tries = k-1, tries+1 {
 			at := r.open[k]
 			o := &g.groups[at]
-			if o.m != m || o.op != c.Op || o.serial != serial || o.noFK != c.NoForeignKeys || o.part != c.Part || o.fixed {
+			if o.m != m || o.op != c.Op || o.serial != serial || o.noFK != c.NoForeignKeys || o.part != c.Part || o.spare != c.Overwrite || o.fixed {
 				continue
 			}
 			again := int(same.group) == at && !serial
@@ -310,7 +314,7 @@ func (g *merger) place(c *dfs.Change, m *mapping, r *tableRun, need int, cols co
 		g.groups = append(g.groups, group{})
 	}
 	o := &g.groups[at]
-	*o = group{m: m, op: c.Op, noFK: c.NoForeignKeys, part: c.Part, serial: serial, fixed: fixed, rows: append(o.rows[:0], op)}
+	*o = group{m: m, op: c.Op, noFK: c.NoForeignKeys, part: c.Part, spare: c.Overwrite, serial: serial, fixed: fixed, rows: append(o.rows[:0], op)}
 	if !serial && cols != nil {
 		o.cols = append(colset(nil), cols...)
 		// A row that is updated now here, now there, would make a group each

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,6 +67,17 @@ type MySQLOptions struct {
 	// or SUPER. Stats tells which it is, and why.
 	SQLOnly bool
 
+	// Replace lets rows that were there already (dfs.Transaction.Snapshot) take the
+	// place of the target's rows with the same primary key. Rows of tables without a
+	// key are then an error. Default: such a row is a conflict. See also CheckEmpty.
+	Replace bool
+
+	// Loaders is how many connections more load rows that were there already
+	// (dfs.Transaction.Snapshot), at the same time. They need the right to DELETE
+	// from the table dfs_load beside the checkpoint. Default: 4. Negative: none, and
+	// such rows are written as others are.
+	Loaders int
+
 	// Logger gets what people should know. Default: slog.Default().
 	Logger *slog.Logger
 }
@@ -88,6 +100,7 @@ type MySQL struct {
 	maxRows   int
 	maxBytes  int
 	sqlOnly   bool
+	replace   bool
 	log       *slog.Logger
 
 	instance string // begins each owner token of this sink
@@ -110,6 +123,9 @@ type MySQL struct {
 
 	merger *merger
 	writer writer
+	loader loader
+	adder  adder
+	copied bool // the run at hand ends the copy of rows
 	stats  stats
 }
 
@@ -161,9 +177,10 @@ func newMySQL(dsn string, opts *MySQLOptions) (*MySQL, error) {
 	if opts == nil {
 		opts = &MySQLOptions{}
 	}
+	loaders := cmp.Or(opts.Loaders, defaultLoaders)
 	m := &MySQL{
 		name: opts.Name, schema: opts.Schema, ddl: opts.DDL, ddlDone: opts.DDLDone,
-		maxRows: opts.MaxRows, maxBytes: opts.MaxBytes, sqlOnly: opts.SQLOnly, log: opts.Logger,
+		maxRows: opts.MaxRows, maxBytes: opts.MaxBytes, sqlOnly: opts.SQLOnly, replace: opts.Replace, log: opts.Logger,
 		instance: token(12) + "-", patience: 1, merger: newMerger(), runs: make(map[string]*tableRun),
 		failed: make(map[*dfs.Change]bool), ddlWait: defaultDDLWait,
 	}
@@ -180,6 +197,11 @@ func newMySQL(dsn string, opts *MySQLOptions) (*MySQL, error) {
 	m.cpTable = string(appendIdent(append(appendIdent(nil, m.schema), '.'), checkpointTable))
 	m.ddlTable = string(appendIdent(append(appendIdent(nil, m.schema), '.'), ddlTable))
 	m.forget()
+	m.adder.table = string(appendIdent(append(appendIdent(nil, m.schema), '.'), indexTable))
+	m.loader.table = string(appendIdent(append(appendIdent(nil, m.schema), '.'), loadTable))
+	for range max(loaders, 0) {
+		m.loader.helpers = append(m.loader.helpers, m.newHelper())
+	}
 	return m, nil
 }
 
@@ -228,6 +250,9 @@ func (m *MySQL) options(opts *MySQLOptions) (errs []error) {
 	if m.maxBytes < 1024 || m.maxBytes > 64<<20 {
 		errs = append(errs, fmt.Errorf("MaxBytes %d: use 1 KiB to 64 MiB", m.maxBytes))
 	}
+	if opts.Loaders > maxLoaders {
+		errs = append(errs, fmt.Errorf("use at most %d Loaders, not %d", maxLoaders, opts.Loaders))
+	}
 	return errs
 }
 
@@ -250,7 +275,11 @@ func (m *MySQL) drop() {
 
 // Close ends the connection. What was not committed is undone.
 func (m *MySQL) Close() error {
+	m.stopAdding()
 	m.drop()
+	for _, h := range m.loader.helpers {
+		h.drop()
+	}
 	return nil
 }
 
@@ -284,6 +313,14 @@ func (m *MySQL) Checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
 		return dfs.Checkpoint{}, fmt.Errorf("taking over the checkpoint %q: %w", m.name, classify(err))
 	}
 	m.base, m.at = at.Seq, at.Seq
+	err = m.unload(ctx)
+	if err == nil {
+		err = m.resumeIndexes(ctx)
+	}
+	if err != nil {
+		m.drop()
+		return dfs.Checkpoint{}, err
+	}
 	return at, nil
 }
 
@@ -306,6 +343,9 @@ func (m *MySQL) Apply(ctx context.Context, batch []*dfs.Transaction) error {
 		if tx.Seq != batch[0].Seq+uint64(i) {
 			return fmt.Errorf("transaction %d came after %d: %w", tx.Seq, batch[i-1].Seq, dfs.ErrGap)
 		}
+	}
+	if m.replace {
+		replace(batch)
 	}
 	for len(batch) > 0 {
 		n := m.nextDDL(ctx, batch)
@@ -347,6 +387,25 @@ func (m *MySQL) Apply(ctx context.Context, batch []*dfs.Transaction) error {
 // applyRows applies the rows of a batch, and moves the checkpoint past its whole
 // transactions.
 func (m *MySQL) applyRows(ctx context.Context, batch []*dfs.Transaction) error {
+	for len(batch) > 0 {
+		n, rest := m.loadable(batch)
+		var err error
+		if n > 0 {
+			err = m.load(ctx, batch[:n])
+		} else {
+			n = rest
+			err = m.applyRun(ctx, batch[:n])
+		}
+		if err != nil {
+			return err
+		}
+		batch = batch[n:]
+	}
+	return nil
+}
+
+// applyRun applies rows by the one connection.
+func (m *MySQL) applyRun(ctx context.Context, batch []*dfs.Transaction) error {
 	whole := len(wholeOnes(batch))
 	err := m.apply(ctx, batch[:whole], true)
 	if err == nil && whole < len(batch) {

@@ -23,21 +23,9 @@ func (m *MySQL) mapping(ctx context.Context, src *dfs.Table) (*mapping, error) {
 	if m.sess == nil {
 		return nil, dfs.Transient(errors.New("the connection to the target is lost"))
 	}
-	schema, name := match.Target(m.routes, src.Schema, src.Name)
-	key := m.sess.tableKey(schema, name)
-	t := m.tables[key]
-	if t == nil {
-		var err error
-		if t, err = m.sess.loadTable(ctx, schema, name); err != nil {
-			return nil, fmt.Errorf("reading the target's table %s.%s: %w", schema, name, classify(err))
-		}
-		t.run = m.tableRun(key)
-		for _, keys := range [2][]foreignKey{t.parents, t.children} {
-			for i := range keys {
-				keys[i].run = m.tableRun(keys[i].other)
-			}
-		}
-		m.tables[key] = t
+	t, err := m.targetTable(ctx, src)
+	if err != nil {
+		return nil, err
 	}
 	mp, err := newMapping(src, t)
 	if err != nil {
@@ -58,6 +46,27 @@ func (m *MySQL) mapping(ctx context.Context, src *dfs.Table) (*mapping, error) {
 	}
 	m.maps[src] = mp
 	return mp, nil
+}
+
+// targetTable returns what the target says of the table that rows of src go into.
+func (m *MySQL) targetTable(ctx context.Context, src *dfs.Table) (*table, error) {
+	schema, name := match.Target(m.routes, src.Schema, src.Name)
+	key := m.sess.tableKey(schema, name)
+	t := m.tables[key]
+	if t == nil {
+		var err error
+		if t, err = m.sess.loadTable(ctx, schema, name); err != nil {
+			return nil, fmt.Errorf("reading the target's table %s.%s: %w", schema, name, classify(err))
+		}
+		t.run = m.tableRun(key)
+		for _, keys := range [2][]foreignKey{t.parents, t.children} {
+			for i := range keys {
+				keys[i].run = m.tableRun(keys[i].other)
+			}
+		}
+		m.tables[key] = t
+	}
+	return t, nil
 }
 
 // maxMaps bounds what is kept of a source that makes ever new Tables.

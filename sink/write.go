@@ -155,7 +155,7 @@ func (w *writer) list(g *group, head, sep, tail string, row func(b []byte, r *ro
 	n, zeros := 0, 0 // rows in the statement at hand, and ordinals 0 in them
 	end := func() {
 		w.b = append(w.b, tail...)
-		w.want = append(w.want, int64(n))
+		w.want = append(w.want, g.wants(n))
 		w.check(zeros)
 		n, zeros = 0, 0
 	}
@@ -393,7 +393,7 @@ func (m *mapping) joins() bool {
 // single adds the statement for one row alone.
 func (w *writer) single(g *group, r *rowOp) error {
 	zeros := g.m.groupZeros(g.op, []rowOp{*r}, g.cols)
-	return w.alone(1, zeros, func(b []byte) []byte { return g.m.appendSingle(b, g, r) })
+	return w.alone(g.wants(1), zeros, func(b []byte) []byte { return g.m.appendSingle(b, g, r) })
 }
 
 // alone adds a statement that must match as many rows as want says, and that

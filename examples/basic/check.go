@@ -324,6 +324,22 @@ func checkTables(ctx context.Context, c *config.Config, p *parts) section {
 		s.faults(err)
 		made = append(made, list...)
 	}
+	created := make(map[*dfs.Table]bool)
+	if c.Target.CreateTables {
+		var all []*dfs.Table
+		for _, m := range made {
+			if m.Table != nil {
+				all = append(all, m.Table)
+			}
+		}
+		fresh, err := p.target.Fresh(ctx)
+		s.faults(err)
+		missing, err := p.target.Missing(ctx, all)
+		s.faults(err)
+		for _, t := range missing {
+			created[t] = fresh
+		}
+	}
 	for _, m := range made {
 		t := m.Table
 		if t == nil {
@@ -342,6 +358,11 @@ func checkTables(ctx context.Context, c *config.Config, p *parts) section {
 		}
 		if t.Key == nil {
 			f.Verdict = "note"
+		}
+		if created[t] {
+			f.Text += ", is created at the first start"
+			s.Findings = append(s.Findings, f)
+			continue
 		}
 		if bad := faultsOf(p.target.CheckTables(ctx, []*dfs.Table{t})); len(bad) > 0 {
 			f.Verdict, f.Text, f.Cure = "fault", bad[0].What, bad[0].Cure

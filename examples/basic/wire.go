@@ -67,6 +67,8 @@ func targetOptions(c *config.Config, log *slog.Logger) *sink.MySQLOptions {
 		MaxRows:  c.Target.MaxRows,
 		MaxBytes: int(c.Target.MaxBytes),
 		SQLOnly:  c.Target.SQLOnly,
+		Replace:  c.Target.Existing == "replace",
+		Loaders:  c.Target.Loaders,
 		Logger:   log,
 	}
 	for _, r := range c.Target.Routes {
@@ -158,6 +160,9 @@ func open(ctx context.Context, c *config.Config, log *slog.Logger) (*parts, erro
 		} else {
 			made, err := p.targets(tables)
 			fault("the units", err)
+			if err == nil {
+				fault(targetName(c), p.createTables(ctx, c, made, log))
+			}
 			fault(targetName(c), p.target.CheckTables(ctx, made))
 			notes, err := p.foreignKeys(ctx)
 			fault("the foreign keys", err)
@@ -216,6 +221,44 @@ func (p *parts) targets(tables []*dfs.Table) ([]*dfs.Table, error) {
 		}
 	}
 	return list, nil
+}
+
+// createTables creates what the target lacks of the tables that rows arrive as, if
+// the file asks for it and the pipeline is new. A later start leaves that to the
+// statements of the source's log. Tables that a unit makes of others are known by
+// their columns only.
+func (p *parts) createTables(ctx context.Context, c *config.Config, tables []*dfs.Table, log *slog.Logger) error {
+	if !c.Target.CreateTables {
+		return nil
+	}
+	if fresh, err := p.target.Fresh(ctx); err != nil || !fresh {
+		return err
+	}
+	defined, err := p.source.Definitions(ctx)
+	if err != nil {
+		return err
+	}
+	list := make([]sink.Definition, len(tables))
+	for i, t := range tables {
+		list[i].Table = t
+		for _, d := range defined {
+			if d.Table.Schema == t.Schema && d.Table.Name == t.Name && slices.EqualFunc(d.Table.Columns, t.Columns, sameColumn) {
+				list[i] = sink.Definition(d)
+			}
+		}
+	}
+	made, notes, err := p.target.CreateTables(ctx, list, false)
+	if len(made) > 0 {
+		log.Info("created tables on the target", "tables", made)
+	}
+	for _, n := range notes {
+		log.Warn("a table was not created as on the source", "how", n)
+	}
+	return err
+}
+
+func sameColumn(a, b dfs.Column) bool {
+	return a.Name == b.Name && a.Type == b.Type && a.Collation == b.Collation && a.Nullable == b.Nullable
 }
 
 // foreignKeys finds the foreign keys of the source whose work its log does not

@@ -63,6 +63,7 @@ func (c *Config) check(d *decoder) {
 	for i := range c.Target.DDL {
 		c.Target.DDL[i].check(d, fmt.Sprintf("target.ddl[%d]", i))
 	}
+	d.oneOf("target.existing", c.Target.Existing, "", "error", "append", "replace")
 	d.negative("target.max_rows", c.Target.MaxRows < 0)
 	d.negative("target.max_bytes", c.Target.MaxBytes < 0)
 

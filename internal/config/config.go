@@ -97,6 +97,10 @@ type Target struct {
 	MaxRows   int              `yaml:"max_rows"`
 	MaxBytes  Size             `yaml:"max_bytes"`
 	SQLOnly   bool             `yaml:"sql_only"`
+
+	CreateTables bool   `yaml:"create_tables"`
+	Existing     string `yaml:"existing"` // "error", "append" or "replace"; default: error
+	Loaders      int    `yaml:"loaders"`  // connections; negative: none
 }
 
 // A Route sends the tables that match From to To.
