@@ -16,6 +16,21 @@ func Run(ctx context.Context, stages []dfs.Stage, txs ...dfs.Transaction) ([]*df
 	return run(ctx, stages, txs, len(txs))
 }
 
+// Through sends a script through stages and returns what comes out, as Format
+// writes it. A mistake in the script and a stage that fails end the test.
+func Through(tb testing.TB, script string, stages ...dfs.Stage) string {
+	tb.Helper()
+	s, err := Parse(script)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	out, err := Run(tb.Context(), stages, s.Transactions...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return Format(out...)
+}
+
 // run gives the stages n transactions at a time.
 func run(ctx context.Context, stages []dfs.Stage, txs []dfs.Transaction, n int) (out []*dfs.Transaction, err error) {
 	for len(txs) > 0 {
