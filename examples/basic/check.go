@@ -309,7 +309,8 @@ func checkTables(ctx context.Context, c *config.Config, p *parts) section {
 	s := section{Part: "tables", About: "followed, and where they go"}
 	tables, err := p.source.Tables(ctx)
 	s.faults(err)
-	units, err := openUnits(c, tables, slog.New(slog.DiscardHandler))
+	p.finds.c = c
+	units, err := openUnits(ctx, c, &p.finds, tables, slog.New(slog.DiscardHandler))
 	if s.faults(err); err != nil {
 		return s // where rows would go is not known
 	}

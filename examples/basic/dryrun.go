@@ -39,6 +39,7 @@ func dryRun(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Wr
 	var units *dpu.Units
 	var tables []*dfs.Table
 	var errs []error
+	finds := databases{c: c}
 	fault := func(part string, err error) {
 		if err != nil {
 			errs = append(errs, &partError{part, err})
@@ -73,7 +74,8 @@ func dryRun(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Wr
 		defer source.Close()
 		tables, err = source.Tables(ctx)
 		fault(sourceName(c), err)
-		units, err = openUnits(c, tables, log)
+		defer finds.Close()
+		units, err = openUnits(ctx, c, &finds, tables, log)
 		fault("the units", err)
 	}
 	target, err = sink.OpenDryRun(ctx, c.TargetDSN(), targetOptions(c, log), show)

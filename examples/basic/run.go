@@ -60,6 +60,11 @@ func run(ctx context.Context, c *config.Config, f flags, stderr io.Writer) int {
 	watching.Wait()
 	end := look()
 	log.Info("stopped", summary(began, end)...)
+	if p.units != nil {
+		for _, u := range p.units.Stats() {
+			log.Info("rows of a unit", "unit", u.Name, "in", u.In, "out", u.Out)
+		}
+	}
 	counted := p.target.Stats()
 	for _, c := range counted.Conflicts {
 		log.Warn("conflicts", "table", c.Table, "policy", c.Policy, "rows", c.Count)

@@ -116,6 +116,7 @@ func followed(c *config.Config) (list []string) {
 type parts struct {
 	source *cdc.Source
 	units  *dpu.Units   // nil if the file has none
+	finds  databases    // what units look up in
 	queue  *queue.Queue // nil if the file has none
 	target *sink.MySQL
 }
@@ -155,7 +156,8 @@ func open(ctx context.Context, c *config.Config, log *slog.Logger) (*parts, erro
 	if p.source != nil && p.target != nil {
 		tables, err := p.source.Tables(ctx)
 		fault(sourceName(c), err)
-		if p.units, err = openUnits(c, tables, log); err != nil {
+		p.finds.c = c
+		if p.units, err = openUnits(ctx, c, &p.finds, tables, log); err != nil {
 			fault("the units", err)
 		} else {
 			made, err := p.targets(tables)
@@ -179,19 +181,28 @@ func open(ctx context.Context, c *config.Config, log *slog.Logger) (*parts, erro
 }
 
 // openUnits makes the units of the file, for the tables of the source; nil if it
-// has none. Its faults name their lines.
-func openUnits(c *config.Config, tables []*dfs.Table, log *slog.Logger) (*dpu.Units, error) {
+// has none. Its faults name their lines. The caller closes what lookups need.
+func openUnits(ctx context.Context, c *config.Config, finds *databases, tables []*dfs.Table, log *slog.Logger) (*dpu.Units, error) {
 	if len(c.Units) == 0 {
 		return nil, nil
 	}
-	units, err := dpu.New(c.DPU(), &dpu.Options{
+	list := c.DPU()
+	var errs []error
+	for i := range list {
+		var err error
+		list[i].Lookups, err = finds.lookups(ctx, i)
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	units, err := dpu.New(list, &dpu.Options{
 		Tables: tables, OnlyUnits: c.OnlyUnits, HashKey: []byte(c.HashKey), DDL: dpu.PolicyError, DDLDone: c.Target.DDLDone, Logger: log,
 	})
 	faults := config.UnitFaults(err)
 	if err == nil || len(faults) == 0 {
 		return units, err
 	}
-	var errs []error
 	for _, f := range faults {
 		path := config.UnitPath(f)
 		if f.Table != "" {
@@ -295,6 +306,7 @@ func (p *parts) close() error {
 	if p.source != nil {
 		errs = append(errs, p.source.Close())
 	}
+	errs = append(errs, p.finds.Close())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close: %w", err)
 	}

@@ -367,6 +367,27 @@ hash_key: ${HOST}${HOST}
 	require.Equal(t, dpu.Mask("truncate 4"), units[0].Mask["phone"])
 	require.Equal(t, "/etc/dfs/dfs.yaml:9", c.Where("units[0].rename.mail"))
 
+	c, err = parse(minimal + `units:
+  - from: shop.users
+    lookups:
+      - {in: target, table: geo.cities, on: city, find: [name], cache_for: 1m}
+      - {file: vat.csv, on: [a, b], key: [c, d], find: rate, types: {rate: int}}
+`)
+	require.NoError(t, err)
+	require.Equal(t, []string{"city"}, c.Units[0].Lookups[0].KeyColumns())
+	require.Equal(t, []string{"c", "d"}, c.Units[0].Lookups[1].KeyColumns())
+	require.Equal(t, "/etc/dfs/vat.csv", c.Units[0].Lookups[1].File)
+	_, err = parse(minimal + `units:
+  - from: shop.users
+    lookups:
+      - {in: queue, table: cities, on: city, key: [a, b], types: {x: int}}
+      - {file: vat.csv, in: source, on: city, find: [rate], as: {Rate: x}}
+      - {}
+`)
+	require.EqualError(t, err, `/etc/dfs/dfs.yaml:8: units[0].lookups[0].in must be source or target, the server that has the table; or name a file
+/etc/dfs/dfs.yaml:9: units[0].lookups[1].file is set, and so is a table; a lookup is in one of them
+/etc/dfs/dfs.yaml:10: units[0].lookups[2].in must be source or target, the server that has the table; or name a file`)
+
 	_, err = parse(minimal + `units:
   - from: users
   - from: shop.users

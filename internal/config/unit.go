@@ -3,8 +3,11 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/dataflowsync/dfs/dpu"
 )
@@ -16,6 +19,7 @@ type Unit struct {
 	From       string            `yaml:"from"`
 	Also       bool              `yaml:"also"`
 	Where      string            `yaml:"where"` // an expression
+	Lookups    []Lookup          `yaml:"lookups"`
 	Select     []string          `yaml:"select"`
 	Drop       []string          `yaml:"drop"`
 	Columns    []Column          `yaml:"columns"`
@@ -37,7 +41,63 @@ type Column struct {
 	Expr  string `yaml:"expr"`
 }
 
-// DPU returns the units as package dpu has them.
+// A Lookup adds columns that are found in a table of a server, or in a file.
+type Lookup struct {
+	In       string            `yaml:"in"`    // "source" or "target"
+	Table    string            `yaml:"table"` // there
+	File     string            `yaml:"file"`  // of comma-separated values, instead of both
+	On       []string          `yaml:"on"`    // columns of the unit's rows
+	Key      []string          `yaml:"key"`   // what they are compared with; default: the same names
+	Find     []string          `yaml:"find"`  // columns to add
+	Types    map[string]string `yaml:"types"` // of a file's; default: varchar(255)
+	As       map[string]string `yaml:"as"`    // from their names to other ones
+	Required bool              `yaml:"required"`
+	Cache    int               `yaml:"cache"`
+	CacheFor time.Duration     `yaml:"cache_for"`
+}
+
+// KeyColumns returns the columns that On is compared with.
+func (l *Lookup) KeyColumns() []string {
+	if len(l.Key) > 0 {
+		return l.Key
+	}
+	return l.On
+}
+
+func (l *Lookup) check(c *Config, d *decoder, path, dir string) {
+	bad := func(key string, is bool, format string, args ...any) {
+		line := d.lines[path+"."+key]
+		if line == 0 {
+			line = d.line(path)
+		}
+		if is && !d.faulty(line) {
+			d.fault(line, path+"."+key+" "+format, args...)
+		}
+	}
+	if l.File != "" {
+		bad("file", l.In != "" || l.Table != "", "is set, and so is a table; a lookup is in one of them")
+		l.File = resolve(dir, l.File)
+	} else {
+		bad("in", l.In != "source" && l.In != "target", "must be source or target, the server that has the table; or name a file")
+		bad("in", l.In == "source" && len(c.Source.Files) > 0, "is source, which is files here, and no server to ask")
+		schema, table, ok := strings.Cut(l.Table, ".")
+		bad("table", !ok || schema == "" || table == "", "must be written as schema.table")
+		bad("types", len(l.Types) > 0, "is for files; a table has its types")
+	}
+	bad("on", len(l.On) == 0, "is missing; list the columns of the unit's rows that make up the key")
+	bad("key", len(l.Key) > 0 && len(l.Key) != len(l.On), "must have as many columns as on")
+	bad("find", len(l.Find) == 0, "is missing; list the columns to add")
+	for _, name := range slices.Sorted(maps.Keys(l.As)) {
+		bad("as", !slices.Contains(l.Find, name), "renames %s, which find does not list", name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.Types)) {
+		bad("types", !slices.Contains(l.Find, name), "names %s, which find does not list", name)
+	}
+	d.negative(path+".cache_for", l.CacheFor < 0)
+}
+
+// DPU returns the units as package dpu has them, but for their lookups, which have to
+// be opened.
 func (c *Config) DPU() []dpu.Unit {
 	var list []dpu.Unit
 	for _, u := range c.Units {
@@ -64,12 +124,17 @@ func (c *Config) DPU() []dpu.Unit {
 }
 
 // checkUnits finds what is wrong with units whatever the tables are.
-func (c *Config) checkUnits(d *decoder) {
+func (c *Config) checkUnits(d *decoder, dir string) {
 	if len(c.Units) == 0 {
 		if c.OnlyUnits && !d.faulty(d.lines["only_units"]) {
 			d.fault(d.lines["only_units"], "only_units drops every row, since there are no units")
 		}
 		return
+	}
+	for i := range c.Units {
+		for k := range c.Units[i].Lookups {
+			c.Units[i].Lookups[k].check(c, d, fmt.Sprintf("units[%d].lookups[%d]", i, k), dir)
+		}
 	}
 	_, err := dpu.New(c.DPU(), &dpu.Options{HashKey: []byte(c.HashKey)})
 	if n := len(c.HashKey); n > 0 && n < 16 {
