@@ -10,7 +10,7 @@ export CGO_ENABLED ?= 0
 GOTEST  = go test -json -count=1 -timeout 20m
 REPORT  = go run ./internal/testreport
 
-.PHONY: help build demo test check bench soak tablefuzz servers fuzz clean
+.PHONY: help build demo test check bench soak tablefuzz noalarm servers fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -28,7 +28,7 @@ test: servers ## run all tests against real servers; a skipped test fails
 # What runs in the processes of tests. The others test programs, in processes of
 # their own that the race detector does not see.
 RACED = . ./cdc/... ./queue/... ./sink/... ./dpu/... ./relmgr/... ./verify/... ./dfstest/... ./internal/config ./internal/convert ./internal/match ./internal/rowevent \
-	./internal/childproc ./internal/testreport
+	./internal/childproc ./internal/noalarm ./internal/testreport
 
 check: ## format, vet, staticcheck, go.mod, and the packages' tests under the race detector
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
@@ -48,6 +48,10 @@ soak: ## random faults under load for as long as told (DURATION=1h, ARGS="..." p
 tablefuzz: ## random tables and changes on all pairs of servers for as long as told (DURATION=2h, ARGS="..." passes flags)
 	@scripts/servers.sh
 	@go run ./internal/tablefuzz $(if $(DURATION),-duration $(DURATION)) $(ARGS)
+
+noalarm: ## verify under load for as long as told: no false alarm, no fault missed (DURATION=30m, ARGS="..." passes flags)
+	@scripts/servers.sh
+	@go run ./internal/noalarm $(if $(DURATION),-duration $(DURATION)) $(ARGS)
 
 servers: ## fetch the servers that the tests need
 	@scripts/servers.sh

@@ -3,13 +3,11 @@ package verify_test
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"log/slog"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 
 	"github.com/dataflowsync/dfs"
@@ -144,10 +142,4 @@ func table(t *testing.T, r *verify.Report, name string) verify.TableReport {
 	}
 	t.Fatalf("the report has no table %s:\n%s", name, r)
 	return verify.TableReport{}
-}
-
-// deadlock reports whether a writer of the load lost to another.
-func deadlock(err error) bool {
-	var e *mysql.MySQLError
-	return errors.As(err, &e) && (e.Number == 1213 || e.Number == 1205)
 }
