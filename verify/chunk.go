@@ -15,6 +15,7 @@ type job struct {
 	*run
 	*plan
 	t        *TableReport
+	mapper   *mapper // nil if rows are not changed on their way
 	suspects []suspect
 	seen     map[string]bool // ids of the keys of these suspects
 	found    map[string]bool // ids of the rows that are findings

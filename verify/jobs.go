@@ -7,14 +7,15 @@ import (
 	"slices"
 	"time"
 
-	"github.com/dataflowsync/dfs/internal/match"
+	"github.com/dataflowsync/dfs"
 )
 
 // A task is tables of the source whose rows come together in the same tables of
 // the target: mostly one of each.
 type task struct {
-	from [][2]string // names on the source
-	to   [2]string   // the name on the target, if no stage makes others
+	from   [][2]string // names on the source
+	to     [2]string   // the name on the target, unless mapped
+	mapped bool        // rows are changed on their way, or come from several tables
 }
 
 // jobs returns what is to be compared, in the order of the source's names.
@@ -23,40 +24,38 @@ func (r *run) jobs(ctx context.Context) ([]task, error) {
 	if err != nil {
 		return nil, err
 	}
-	var tasks []task
-	at := make(map[[2]string]int)
+	var tables []*dfs.Table
 	for _, n := range names {
 		if !r.tables.Follows(n[0], n[1]) {
 			continue
 		}
-		var to [2]string
-		to[0], to[1] = match.Target(r.routes, n[0], n[1])
-		if i, ok := at[to]; ok {
-			tasks[i].from = append(tasks[i].from, n)
-			continue
+		t := &dfs.Table{Schema: n[0], Name: n[1]}
+		if len(r.Stages) > 0 && r.Shapes != nil {
+			d, err := r.source.describe(ctx, n[0], n[1])
+			if err != nil {
+				return nil, fmt.Errorf("read the columns of %s: %w", t, err)
+			}
+			if d == nil {
+				continue
+			}
+			t = d.dfs()
 		}
-		at[to] = len(tasks)
-		tasks = append(tasks, task{from: [][2]string{n}, to: to})
+		tables = append(tables, t)
 	}
-	if len(tasks) == 0 {
+	if len(tables) == 0 {
 		return nil, errors.New("the source has no table that is to be compared, or the account may see none: look at Tables, and GRANT SELECT on them")
 	}
-	return tasks, nil
+	return r.group(tables)
 }
 
 // do compares the tables of a task.
 func (r *run) do(ctx context.Context, k task) []*TableReport {
-	began := time.Now()
-	t := &TableReport{Target: k.to[0] + "." + k.to[1], Began: began}
-	for i, n := range k.from {
-		if i > 0 {
-			t.Source += ","
-		}
-		t.Source += n[0] + "." + n[1]
+	if k.mapped {
+		return r.compareMapped(ctx, k)
 	}
-	if len(k.from) > 1 {
-		t.untold("the rows of %d tables come together in one", len(k.from))
-	} else if err := r.compareTables(ctx, k, t); err != nil && ctx.Err() == nil && !errors.Is(err, errStands) {
+	began := time.Now()
+	t := &TableReport{Source: k.String(), Target: k.to[0] + "." + k.to[1], Began: began}
+	if err := r.compareTables(ctx, k, t); err != nil && ctx.Err() == nil && !errors.Is(err, errStands) {
 		t.untold("%v", err)
 	}
 	slices.SortStableFunc(t.Findings, func(a, b Finding) int { return slices.CompareFunc(a.Key, b.Key, compareCells) })

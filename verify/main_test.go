@@ -3,7 +3,10 @@ package verify_test
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"log/slog"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -35,10 +38,12 @@ type lab struct {
 	src, dst *testenv.Server
 	from, to *sql.DB
 	schema   string // of the source; the target's ends in _to
+	name     string // of the pipeline
 	stages   []dfs.Stage
 	routes   []sink.Route
 
-	stop func()
+	stop  func()
+	ended chan error
 }
 
 func newLab(t *testing.T, from, to testenv.Kind) *lab {
@@ -50,6 +55,7 @@ func newLab(t *testing.T, from, to testenv.Kind) *lab {
 	}
 	l.from, l.to = l.src.DB(t), l.dst.DB(t)
 	l.schema = l.src.Schema(t)
+	l.name = strings.ReplaceAll(fmt.Sprintf("%s %s %.30s", from, to, l.schema), ".", "")
 	l.exec(l.to, "CREATE DATABASE "+l.target())
 	t.Cleanup(func() { l.dst.Exec(t, "DROP DATABASE "+l.target()) })
 	l.routes = []sink.Route{{From: l.schema + ".*", To: l.target() + ".*"}}
@@ -73,13 +79,14 @@ func (l *lab) run() {
 	l.t.Helper()
 	src, err := cdc.Open(l.t.Context(), l.src.DSN(""), &cdc.Options{Tables: []string{l.schema + ".*"}, Heartbeat: 50 * time.Millisecond})
 	require.NoError(l.t, err)
-	dst, err := sink.OpenMySQL(l.t.Context(), l.dst.DSN(""), &sink.MySQLOptions{Name: l.schema, Routes: l.routes})
+	dst, err := sink.OpenMySQL(l.t.Context(), l.dst.DSN(""), &sink.MySQLOptions{Name: l.name, Routes: l.routes})
 	require.NoError(l.t, err)
 	started := make(chan struct{})
 	var once sync.Once
 	p := &dfs.Pipeline{Source: src, Sink: dst, Stages: l.stages, Observe: func(dfs.Batch) { once.Do(func() { close(started) }) }}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
+	l.ended = ended
 	go func() { ended <- p.Run(ctx) }()
 	select {
 	case <-started:
@@ -98,7 +105,7 @@ func (l *lab) run() {
 }
 
 func (l *lab) verifier() *verify.Verifier {
-	v := &verify.Verifier{Source: l.src.DSN(""), Target: l.dst.DSN(""), Tables: []string{l.schema + ".*"}, Name: l.schema,
+	v := &verify.Verifier{Source: l.src.DSN(""), Target: l.dst.DSN(""), Tables: []string{l.schema + ".*"}, Name: l.name,
 		Patience: 30 * time.Second, LockTime: 5 * time.Second}
 	for _, r := range l.routes {
 		v.Routes = append(v.Routes, verify.Route(r))
@@ -120,6 +127,12 @@ func (l *lab) passed() {
 	var want, got int
 	require.NoError(l.t, l.from.QueryRow("SELECT MAX(id) FROM "+l.schema+".zz_end").Scan(&want))
 	require.Eventually(l.t, func() bool {
+		select {
+		case err := <-l.ended:
+			l.ended <- err
+			l.t.Fatalf("the pipeline ended: %v", err)
+		default:
+		}
 		return l.to.QueryRow("SELECT IFNULL(MAX(id),0) FROM "+l.target()+".zz_end").Scan(&got) == nil && got >= want
 	}, time.Minute, 2*time.Millisecond)
 }
@@ -142,4 +155,13 @@ func table(t *testing.T, r *verify.Report, name string) verify.TableReport {
 	}
 	t.Fatalf("the report has no table %s:\n%s", name, r)
 	return verify.TableReport{}
+}
+
+// rows returns the values of many rows, in which # is a number.
+func rows(from, to int, format string) string {
+	var all []string
+	for i := from; i < to; i++ {
+		all = append(all, replace(format, "#", strconv.Itoa(i)))
+	}
+	return strings.Join(all, ",")
 }

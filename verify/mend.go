@@ -23,8 +23,9 @@ import (
 //
 // The order of locks, checkpoint first, is the pipeline's, so the two cannot wait
 // for each other.
-func (j *job) mend(ctx context.Context, src *sql.Tx, key bound, was [][]cell, f *Finding) (again bool, err error) {
-	values, err := j.values(ctx, src, key)
+func (j *job) mend(ctx context.Context, src *sql.Tx, s suspect, was [][]cell, f *Finding) (again bool, err error) {
+	key := s.key
+	values, err := j.values(ctx, src, key, was)
 	if err != nil {
 		return false, fmt.Errorf("read a row of the source: %w", err)
 	}
@@ -106,7 +107,7 @@ func (j *job) statement(key bound, values []string, was, has int) string {
 	var names, sets, list []string
 	for i := range j.pairs {
 		c := j.pairs[i].to
-		if c.generated {
+		if c.generated || values[i] == "" {
 			continue
 		}
 		names = append(names, ident(c.name))
@@ -119,10 +120,19 @@ func (j *job) statement(key bound, values []string, was, has int) string {
 	return "UPDATE " + table + " SET " + strings.Join(sets, ",") + " WHERE " + j.equals(j.to, key)
 }
 
-// values returns the values of the source's row as literals for the target; nil
-// if there is no row.
-func (j *job) values(ctx context.Context, src *sql.Tx, key bound) ([]string, error) {
+// values returns what the target's row must have, as literals; nil if there is to
+// be no row. A column that stages made no value of has an empty one.
+func (j *job) values(ctx context.Context, src *sql.Tx, key bound, was [][]cell) ([]string, error) {
 	var list []string
+	if j.mapper != nil {
+		for _, row := range was {
+			list = nil
+			for _, c := range row {
+				list = append(list, c.literal)
+			}
+		}
+		return list, nil
+	}
 	for i := range j.pairs {
 		list = append(list, j.pairs[i].written())
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -36,6 +37,11 @@ import (
 // rightly show what was between.
 type suspect struct {
 	key bound
+
+	// With stages the key is one of the target, and from are the rows of the source
+	// that it may be made of: all of them, if whole is set.
+	from  []origin
+	whole bool
 }
 
 const (
@@ -140,11 +146,30 @@ func (j *job) same(a, b [][]cell) bool {
 		return false
 	}
 	for i := range a {
-		if bound(a[i]).id() != bound(b[i]).id() {
+		if !slices.EqualFunc(a[i], b[i], cell.is) {
 			return false
 		}
 	}
 	return true
+}
+
+// wanted reads what the target must have for a suspect.
+func (j *job) wanted(ctx context.Context, q querier, s suspect, lock string) ([][]cell, error) {
+	if j.mapper != nil {
+		return j.mapper.wanted(ctx, q, j, s, lock)
+	}
+	return j.rows(ctx, q, j.from, s.key, lock)
+}
+
+// had reads what the target has for a suspect.
+func (j *job) had(ctx context.Context, s suspect) ([][]cell, error) {
+	return j.rows(ctx, j.target.db, j.to, s.key, "")
+}
+
+// acquitted reports whether a suspect is none, as one whose row of the source no
+// longer makes a row of that key: others may.
+func (j *job) acquitted(s suspect, was, has [][]cell) bool {
+	return j.same(was, has) || j.mapper != nil && len(was) == 0 && !s.whole
 }
 
 // look looks at suspects on the source and, when the pipeline has passed that, on
@@ -159,7 +184,7 @@ func (j *job) look(ctx context.Context, list []suspect, end time.Time) ([]suspec
 		was := make([][][]cell, n)
 		var err error
 		for i := range n {
-			if was[i], err = j.rows(ctx, j.source.db, j.from, list[i].key, ""); err != nil {
+			if was[i], err = j.wanted(ctx, j.source.db, list[i], ""); err != nil {
 				return append(differ, list...), err
 			}
 		}
@@ -167,11 +192,11 @@ func (j *job) look(ctx context.Context, list []suspect, end time.Time) ([]suspec
 			return append(differ, list...), err
 		}
 		for i := range n {
-			has, err := j.rows(ctx, j.target.db, j.to, list[i].key, "")
+			has, err := j.had(ctx, list[i])
 			if err != nil {
 				return append(differ, list...), err
 			}
-			if !j.same(was[i], has) {
+			if !j.acquitted(list[i], was[i], has) {
 				differ = append(differ, list[i])
 			}
 		}
@@ -197,7 +222,7 @@ func (j *job) settleLocked(ctx context.Context, list []suspect) (left []suspect,
 	defer tx.Rollback()
 	was := make([][][]cell, len(list))
 	for i := range list {
-		was[i], err = j.rows(ctx, tx, j.from, list[i].key, j.source.share)
+		was[i], err = j.wanted(ctx, tx, list[i], j.source.share)
 		switch {
 		case again(err):
 			return list, nil
@@ -219,7 +244,7 @@ func (j *job) settleLocked(ctx context.Context, list []suspect) (left []suspect,
 	}
 	has := make([][][]cell, len(list))
 	for i := range list {
-		if has[i], err = j.rows(ctx, j.target.db, j.to, list[i].key, ""); err != nil {
+		if has[i], err = j.had(ctx, list[i]); err != nil {
 			return list, err
 		}
 	}
@@ -227,12 +252,12 @@ func (j *job) settleLocked(ctx context.Context, list []suspect) (left []suspect,
 		return list, ctx.Err()
 	}
 	for i := range list {
-		if j.same(was[i], has[i]) || j.t.More {
+		if j.acquitted(list[i], was[i], has[i]) || j.t.More {
 			continue
 		}
 		f := j.finding(was[i], has[i], at)
 		if j.Repair {
-			again, err := j.mend(ctx, tx, list[i].key, was[i], &f)
+			again, err := j.mend(ctx, tx, list[i], was[i], &f)
 			if err != nil {
 				return append(left, list[i:]...), err
 			}
@@ -271,7 +296,7 @@ func (j *job) settleAtRest(ctx context.Context, list []suspect) (left []suspect,
 	}
 	was := make([][][]cell, len(list))
 	for i := range list {
-		if was[i], err = j.rows(ctx, j.source.db, j.from, list[i].key, ""); err != nil {
+		if was[i], err = j.wanted(ctx, j.source.db, list[i], ""); err != nil {
 			return list, err
 		}
 	}
@@ -281,11 +306,11 @@ func (j *job) settleAtRest(ctx context.Context, list []suspect) (left []suspect,
 	}
 	var findings []func()
 	for i := range list {
-		has, err := j.rows(ctx, j.target.db, j.to, list[i].key, "")
+		has, err := j.had(ctx, list[i])
 		if err != nil {
 			return list, err
 		}
-		if !j.same(was[i], has) {
+		if !j.acquitted(list[i], was[i], has) {
 			findings = append(findings, func() { j.report(j.finding(was[i], has, at), was[i], has) })
 		}
 	}
@@ -304,7 +329,7 @@ func (j *job) settleAtRest(ctx context.Context, list []suspect) (left []suspect,
 func (j *job) settleByTime(ctx context.Context, list []suspect) (left []suspect, err error) {
 	was := make([][][]cell, len(list))
 	for i := range list {
-		if was[i], err = j.rows(ctx, j.source.db, j.from, list[i].key, ""); err != nil {
+		if was[i], err = j.wanted(ctx, j.source.db, list[i], ""); err != nil {
 			return list, err
 		}
 	}
@@ -312,17 +337,17 @@ func (j *job) settleByTime(ctx context.Context, list []suspect) (left []suspect,
 		return list, err
 	}
 	for i := range list {
-		has, err := j.rows(ctx, j.target.db, j.to, list[i].key, "")
+		has, err := j.had(ctx, list[i])
 		if err != nil {
 			return list, err
 		}
-		is, err := j.rows(ctx, j.source.db, j.from, list[i].key, "")
+		is, err := j.wanted(ctx, j.source.db, list[i], "")
 		switch {
 		case err != nil:
 			return list, err
 		case !j.same(was[i], is):
 			left = append(left, list[i])
-		case !j.same(is, has):
+		case !j.acquitted(list[i], is, has):
 			j.report(j.finding(is, has, ""), is, has)
 		}
 	}
@@ -350,15 +375,11 @@ func (j *job) finding(was, has [][]cell, at string) Finding {
 		f.Kind = DifferentRow
 	}
 	for i := range j.pairs {
-		isKey := false
-		for _, k := range j.key {
-			isKey = isKey || k == i
-		}
 		c := j.cell(i, a, b)
-		if isKey {
+		if slices.Contains(j.key, i) {
 			f.Key = append(f.Key, c)
 		}
-		if f.Kind == DifferentRow && a[i] != b[i] {
+		if f.Kind == DifferentRow && !a[i].is(b[i]) {
 			f.Columns = append(f.Columns, c)
 		}
 	}

@@ -94,10 +94,17 @@ func (s *side) ask(ctx context.Context) error {
 	return nil
 }
 
-// A cell is a value of a result.
+// A cell is a value of a result, or one that stages made.
 type cell struct {
-	text string
-	null bool
+	text    string
+	null    bool
+	absent  bool   // stages made no value: the target may have any
+	literal string // what stores a value that stages made
+}
+
+// is reports whether two cells mean the same.
+func (c cell) is(d cell) bool {
+	return c.absent || d.absent || c.null == d.null && c.text == d.text
 }
 
 // A querier is a pool, a connection or a transaction.
@@ -137,7 +144,7 @@ func each(ctx context.Context, q querier, text string, f func([]cell) error) err
 			return err
 		}
 		for i, b := range raw {
-			row[i] = cell{string(b), b == nil}
+			row[i] = cell{text: string(b), null: b == nil}
 		}
 		if err := f(row); err != nil {
 			return err

@@ -31,10 +31,12 @@ func (v *Verifier) Stats() []TableStats {
 }
 
 // progress counts rows of a table as they are compared.
-func (j *job) progress(rows uint64) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.table(j.t).Rows += rows
+func (j *job) progress(rows uint64) { j.run.count(j.t, rows) }
+
+func (r *run) count(t *TableReport, rows uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.table(t).Rows += rows
 }
 
 // done notes the result of a table. When it was verified is when its comparison
@@ -43,7 +45,7 @@ func (r *run) done(t *TableReport) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.table(t)
-	s.Verdict, s.Compared, s.Untold = t.Verdict, t.Began, t.Untold
+	s.Target, s.Verdict, s.Compared, s.Untold = t.Target, t.Verdict, t.Began, t.Untold
 	s.Findings += len(t.Findings)
 	if t.Verdict == Equal {
 		s.Verified = t.Began

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/coltype"
 )
 
@@ -148,6 +149,35 @@ func (c *column) arg(i, def int) int {
 		return c.args[i]
 	}
 	return def
+}
+
+// dfs returns the column as package cdc would show it to stages.
+func (c *column) dfs() dfs.Column {
+	d := dfs.Column{Name: c.name, Type: c.typ, Charset: c.charset, Collation: c.collation, Members: c.members, Nullable: c.nullable}
+	switch {
+	case c.members != nil:
+		d.Type, d.Charset, d.Collation = c.base, "", ""
+	case c.class() == classInt, c.base == "year":
+		d.Type = c.base
+		if c.unsigned {
+			d.Type += " unsigned"
+		}
+	default:
+		d.Type = strings.ReplaceAll(c.typ, " zerofill", "")
+	}
+	return d
+}
+
+// dfs returns the table as package cdc would show it to stages.
+func (t *table) dfs() *dfs.Table {
+	d := &dfs.Table{Schema: t.schema, Name: t.name}
+	for i := range t.columns {
+		d.Columns = append(d.Columns, t.columns[i].dfs())
+	}
+	if len(t.keys) > 0 && t.keys[0].name == "PRIMARY" {
+		d.Key = t.keys[0].columns
+	}
+	return d
 }
 
 // list returns the names of the tables that have rows of their own.

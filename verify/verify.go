@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/match"
 )
 
@@ -31,6 +32,20 @@ type Verifier struct {
 	// Routes say which table of the target has the rows of which of the source, as
 	// package sink's MySQLOptions have them.
 	Routes []Route
+
+	// Stages are what the pipeline does to rows on their way, such as units of
+	// package dpu: not the same values, as a Stage is used by one goroutine, but
+	// made alike. What they make of a row must depend on that row alone. Default:
+	// none, and then the servers compute checksums instead of sending rows.
+	Stages []dfs.Stage
+
+	// Shapes returns what the stages make of a table of the source, which has
+	// name, columns and key as package cdc shows them: for units of package dpu
+	// what their method Targets says. By it tables are known that stages leave as
+	// they are, which servers can compare, and rows that only the target has are
+	// traced back to the source. Default: nil, and then all tables go through the
+	// stages, and surplus rows are not looked for.
+	Shapes func(*dfs.Table) ([]Shape, error)
 
 	// Keeps names tables of the target, by pattern, whose surplus rows are none:
 	// what soft deletes have left, or what the target has of its own.
@@ -147,6 +162,9 @@ func (v *Verifier) check() (*checked, error) {
 		if d.d < 0 {
 			fault("%s is negative: leave it zero for its default", d.name)
 		}
+	}
+	if v.Shapes != nil && len(v.Stages) == 0 {
+		fault("Shapes is set without Stages: set both, or none")
 	}
 	if v.MaxRows < 0 || v.Most < 0 {
 		fault("MaxRows and Most must not be negative: leave them zero for their defaults")
