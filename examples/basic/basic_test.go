@@ -142,6 +142,7 @@ func TestBasic(t *testing.T) {
 	t.Run("purged", func(t *testing.T) { e.testPurged(t) })
 	t.Run("statements", func(t *testing.T) { e.testStatements(t) })
 	t.Run("units", func(t *testing.T) { e.testUnits(t) })
+	t.Run("verify", func(t *testing.T) { e.testVerify(t) })
 	t.Run("a dry run", func(t *testing.T) { e.testDryRun(t) })
 	t.Run("embed", func(t *testing.T) { e.testEmbed(t) })
 }
@@ -188,8 +189,8 @@ func TestCommandLine(t *testing.T) {
 		want string
 	}{
 		{"-h", exitOK, "130, 143  a second SIGINT or SIGTERM ended it at once\n"},
-		{"help", exitOK, "usage: basic [command] [flags]\n"},
-		{"run -h", exitOK, "usage: basic [command] [flags]\n"},
+		{"help", exitOK, "usage: basic [command] [flags] [tables]\n"},
+		{"run -h", exitOK, "usage: basic [command] [flags] [tables]\n"},
 		{"version", exitOK, "basic "},
 		{"config", exitOK, example},
 		{"frobnicate", exitUsage, "basic: unknown command \"frobnicate\"\n"},
@@ -197,6 +198,9 @@ func TestCommandLine(t *testing.T) {
 		{"check -dry-run", exitUsage, "basic: -dry-run is for run\n"},
 		{"run -count 3", exitUsage, "basic: -count and -for are for run -dry-run\n"},
 		{"run -dry-run -for -3s", exitUsage, "basic: -count and -for must not be negative\n"},
+		{"run -repair", exitUsage, "basic: -repair, -continuous and -rows are for verify\n"},
+		{"verify -rows -1", exitUsage, "basic: -rows must not be negative\n"},
+		{"verify shop.a -json", exitUsage, `basic: "-json" names no table`},
 		{"check extra", exitUsage, "basic: unexpected argument \"extra\"\n"},
 		{"-log xml", exitUsage, "basic: -log is \"xml\"; want text or json\n"},
 		{"", exitUsage, "basic: dfs.yaml cannot be used: read configuration: open dfs.yaml: no such file or directory\n"},

@@ -15,26 +15,31 @@ import (
 	"time"
 
 	"github.com/dataflowsync/dfs/internal/config"
+	"github.com/dataflowsync/dfs/internal/match"
 )
 
 // Exit codes. A second SIGINT or SIGTERM ends the process at once, with 130 or
 // 143 as the shell has it.
 const (
-	exitOK    = 0 // ended as asked; check: all is ready; status: shown
-	exitRun   = 1 // stopped by an error while running; status: a part cannot be read
-	exitUsage = 2 // wrong command line or configuration file
-	exitSetup = 3 // source, queue or target cannot be used as they are
+	exitOK        = 0 // ended as asked; check: all is ready; status: shown; verify: all is equal
+	exitRun       = 1 // stopped by an error while running; status: a part cannot be read
+	exitUsage     = 2 // wrong command line or configuration file
+	exitSetup     = 3 // source, queue or target cannot be used as they are
+	exitDifferent = 4 // verify: source and target differ, or did before it was mended
+	exitUnknown   = 5 // verify: nothing differs, but not all could be compared
 )
 
 const usage = `basic keeps a MySQL or MariaDB database in step with another.
 
-usage: basic [command] [flags]
+usage: basic [command] [flags] [tables]
 
 commands:
   run       carry changes from source to target until told to stop (the default)
   check     look at source, queue, target and tables, and say all that is amiss and
             how to mend it; changes nothing, but makes the checkpoint's table
   status    say where source, queue and target stand, also while they run
+  verify    compare the rows of source and target, of all tables or of those named
+            behind the flags ("shop.orders", "shop.*"), also while run is at work
   config    print an example file in which every key is explained
   version   print the version
 
@@ -42,17 +47,22 @@ flags:
   -c file   configuration file (default: dfs.yaml)
   -log fmt  run: log as text or json, over what the file says
   -plain    run: no live line, even on a terminal
-  -json     check, status, run -dry-run: print JSON
+  -json     check, status, verify, run -dry-run: print JSON
   -dry-run  run: print the statements that the target would get, a transaction
             after the other, and write nothing there nor anywhere else
   -count n  run -dry-run: end after so many transactions
   -for d    run -dry-run: end after so long, such as 30s
+  -repair   verify: make each row of the target that differs what it must be
+  -continuous  verify: again and again, until told to stop
+  -rows n   verify: read at most so many rows a second
 
 exit codes:
-  0         ended as asked; check: all is ready; status: shown
+  0         ended as asked; check: all is ready; status: shown; verify: all is equal
   1         stopped by an error while running, or would stop (-dry-run); status: a part cannot be read
   2         wrong command line or configuration file
   3         source, queue or target cannot be used as they are
+  4         verify: source and target differ, or did before it was mended
+  5         verify: nothing differs, but not all could be compared
   130, 143  a second SIGINT or SIGTERM ended it at once
 
 SIGINT and SIGTERM finish the work in hand, for as long as pipeline.stop_timeout
@@ -73,6 +83,11 @@ type flags struct {
 	dry    bool
 	count  int
 	period time.Duration
+
+	repair     bool
+	continuous bool
+	rows       int
+	tables     []string
 }
 
 // command runs the command line and returns the exit code.
@@ -91,13 +106,16 @@ func command(args []string, stdout, stderr io.Writer) int {
 	set.BoolVar(&f.dry, "dry-run", false, "")
 	set.IntVar(&f.count, "count", 0, "")
 	set.DurationVar(&f.period, "for", 0, "")
+	set.BoolVar(&f.repair, "repair", false, "")
+	set.BoolVar(&f.continuous, "continuous", false, "")
+	set.IntVar(&f.rows, "rows", 0, "")
 	switch err := set.Parse(args); {
 	case errors.Is(err, flag.ErrHelp), name == "help":
 		fmt.Fprint(stdout, usage)
 		return exitOK
 	case err != nil:
 		return misuse(stderr, err.Error())
-	case set.NArg() > 0:
+	case set.NArg() > 0 && name != "verify":
 		return misuse(stderr, fmt.Sprintf("unexpected argument %q", set.Arg(0)))
 	case f.format != "" && f.format != "text" && f.format != "json":
 		return misuse(stderr, fmt.Sprintf("-log is %q; want text or json", f.format))
@@ -107,6 +125,16 @@ func command(args []string, stdout, stderr io.Writer) int {
 		return misuse(stderr, "-count and -for are for run -dry-run")
 	case f.count < 0 || f.period < 0:
 		return misuse(stderr, "-count and -for must not be negative")
+	case (f.repair || f.continuous || f.rows != 0) && name != "verify":
+		return misuse(stderr, "-repair, -continuous and -rows are for verify")
+	case f.rows < 0:
+		return misuse(stderr, "-rows must not be negative")
+	}
+	f.tables = set.Args()
+	for _, table := range f.tables {
+		if _, _, err := match.ParseFollowed(table); err != nil {
+			return misuse(stderr, err.Error()+"; flags come before tables")
+		}
 	}
 
 	switch name {
@@ -116,7 +144,7 @@ func command(args []string, stdout, stderr io.Writer) int {
 	case "version":
 		fmt.Fprintln(stdout, version())
 		return exitOK
-	case "run", "check", "status":
+	case "run", "check", "status", "verify":
 	default:
 		return misuse(stderr, fmt.Sprintf("unknown command %q", name))
 	}
@@ -133,6 +161,8 @@ func command(args []string, stdout, stderr io.Writer) int {
 		return check(ctx, cfg, f, stdout, stderr)
 	case "status":
 		return status(ctx, cfg, f, stdout, stderr)
+	case "verify":
+		return verifyTables(ctx, cfg, f, stdout, stderr)
 	}
 	if f.dry {
 		return dryRun(ctx, cfg, f, stdout, stderr)
