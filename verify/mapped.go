@@ -146,7 +146,7 @@ func selfPlan(t *table) (*plan, error) {
 	p := &plan{from: t, to: t}
 	for i := range t.columns {
 		c := &t.columns[i]
-		q := newPair(c, c, false)
+		q := newPair(c, c, false, true)
 		q.fromExpr, q.norm = c.form()
 		q.toExpr = q.fromExpr
 		p.pairs = append(p.pairs, q)

@@ -87,8 +87,8 @@ type pair struct {
 }
 
 // newPair finds the common form of two columns. zero says that the target stores
-// no negative zero.
-func newPair(from, to *column, zero bool) pair {
+// no negative zero, and kin that both servers print numbers alike.
+func newPair(from, to *column, zero, kin bool) pair {
 	p := pair{name: to.name, from: from, to: to, null: from.nullable || to.nullable}
 	f, t := ident(from.name), ident(to.name)
 	both := func(format string) {
@@ -125,16 +125,27 @@ func newPair(from, to *column, zero bool) pair {
 		}
 		p.norm = normNumber
 	case (a == classFloat || a == classDouble) && (b == classFloat || b == classDouble):
-		// Of its seven to nine digits a FLOAT prints six, but not as a DOUBLE.
-		if both("?"); a == classFloat || b == classFloat || from.typ != to.typ || zero {
-			both("?*1e0")
-		}
-		if zero {
-			both("(?*1e0+0e0)") // -0 is 0 there
-		}
+		// A DOUBLE column prints all of its digits in the same way everywhere. What
+		// is computed from one does not: MySQL 8 and later cut it to 22 characters
+		// where it becomes text, which changes its form and the last digits. That
+		// is enough to tell the nine digits of a FLOAT, of which the column prints
+		// six, but not to compare them with another server's.
+		both("?")
 		p.exact = from.typ == to.typ
-		if b == classFloat && a == classDouble {
+		switch {
+		case b == classFloat && (a == classDouble || !kin):
+			both("?*1e0")
 			p.norm = normFloat32
+		case a == classFloat && b == classDouble:
+			p.fromExpr, p.norm = f+"*1e0", normDouble
+		case b == classFloat && zero:
+			both("IF(?=0,'0',CONCAT(?*1e0))") // -0 is 0 there
+		case b == classFloat:
+			both("?*1e0")
+		case from.typ != to.typ:
+			p.norm = normDouble
+		case zero:
+			both("IF(?=0,'0',CONCAT(?))")
 		}
 	case (a == classDate || a == classDateTime) && (b == classDate || b == classDateTime), a == classTime && b == classTime:
 		both("?")
@@ -313,6 +324,9 @@ func normFloat32(s string) string {
 	f, err := strconv.ParseFloat(s, 64)
 	if err != nil || math.Abs(f) > math.MaxFloat32 {
 		return s
+	}
+	if float32(f) == 0 {
+		return "0" // some targets store no negative zero
 	}
 	return strconv.FormatFloat(float64(float32(f)), 'g', -1, 64)
 }

@@ -37,7 +37,7 @@ type sqlSide struct {
 // newPlan pairs the columns. Its error says why rows cannot be compared at all.
 func (r *run) newPlan(from, to *table) (*plan, error) {
 	p := &plan{from: from, to: to}
-	zero := r.target.maria
+	zero, kin := r.target.maria, r.source.maria == r.target.maria && r.source.version/100 == r.target.version/100
 	for i := range from.columns {
 		sc := &from.columns[i]
 		j := to.column(sc.name)
@@ -51,7 +51,7 @@ func (r *run) newPlan(from, to *table) (*plan, error) {
 			p.note("column %s is left out: the target generates it", sc.name)
 			continue
 		}
-		p.pairs = append(p.pairs, newPair(sc, &to.columns[j], zero))
+		p.pairs = append(p.pairs, newPair(sc, &to.columns[j], zero, kin))
 	}
 	for j := range to.columns {
 		if from.column(to.columns[j].name) < 0 {

@@ -54,6 +54,8 @@ const (
 func (j *job) settle(ctx context.Context) error {
 	list := j.suspects
 	j.suspects, j.seen = nil, nil
+	// Locks are taken in one order, which for numbers is that of most writers.
+	slices.SortFunc(list, func(a, b suspect) int { return strings.Compare(a.key.id(), b.key.id()) })
 	end := time.Now().Add(j.patience())
 	var err error
 	for range freeLooks {
@@ -77,7 +79,8 @@ func (j *job) settle(ctx context.Context) error {
 			return j.untold(ctx, list, err)
 		}
 		if len(left) < n {
-			pause = 10 * time.Millisecond
+			// Patience is for the rest, which may be many.
+			pause, end = 10*time.Millisecond, time.Now().Add(j.patience())
 			continue
 		}
 		if time.Now().After(end) {

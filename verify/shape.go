@@ -64,7 +64,7 @@ func newFeed(s *origins, shape Shape, j *job) (feed, bool) {
 			return f, false
 		}
 		d := &j.to.columns[k]
-		q := newPair(c, d, false)
+		q := newPair(c, d, false, true)
 		if !q.exact || q.norm != nil || c.class() == classText && !sameCharset(c.charset, d.charset) || c.class() == classEnum || c.class() == classSet ||
 			c.arg(0, 0) != d.arg(0, 0) && (c.class() == classTime || c.class() == classDateTime) {
 			return f, false
