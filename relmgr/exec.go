@@ -47,7 +47,9 @@ func (m *Manager) change(ctx context.Context, c *dfs.Change) error {
 					}
 					return m.blame(c.Table, shown, cl, err)
 				}
-				late = late || waits
+				// What the row referred to before needs no check by the target, and
+				// what stays gets none.
+				late = late || waits && (c.Op == dfs.Insert || c.Op == dfs.Update && base != nil && v != m.vals[i])
 			}
 			m.vals = append(m.vals, v)
 		}
@@ -111,6 +113,13 @@ func (m *Manager) cell(ctx context.Context, cl *cell, t *dfs.Table, row, base df
 		}
 		return v, nil
 	}
+	// It may have been rewritten in the image before, where this one leaves it out.
+	kept := func() (dfs.Value, bool, error) {
+		if row[cl.col].Kind() == dfs.Absent {
+			return base[cl.col], false, nil
+		}
+		return dfs.AbsentValue(), false, nil
+	}
 	sp := cl.space
 	if cl.typeCol >= 0 {
 		typ, err := get(cl.typeCol)
@@ -118,7 +127,7 @@ func (m *Manager) cell(ctx context.Context, cl *cell, t *dfs.Table, row, base df
 			return v, false, err
 		}
 		if typ.IsNull() {
-			return dfs.AbsentValue(), false, nil
+			return kept()
 		}
 		text := memberText(typ, &t.Columns[cl.typeCol])
 		to, known := cl.byType[text]
@@ -126,7 +135,7 @@ func (m *Manager) cell(ctx context.Context, cl *cell, t *dfs.Table, row, base df
 			return v, false, fmt.Errorf("%s says %s = %q, for which there is no table: add it to Parents, as \"\" if the id is to stay", cl.place, t.Columns[cl.typeCol].Name, text)
 		}
 		if to == nil {
-			return dfs.AbsentValue(), false, nil
+			return kept()
 		}
 		sp = to
 	}
@@ -138,7 +147,7 @@ func (m *Manager) cell(ctx context.Context, cl *cell, t *dfs.Table, row, base df
 			return v, false, err
 		}
 		if old.IsNull() {
-			return dfs.AbsentValue(), false, nil // a key with a NULL refers to nothing
+			return kept() // a key with a NULL refers to nothing
 		}
 		olds = append(olds, old)
 	}
@@ -219,7 +228,10 @@ func (sp *space) keyOf(v dfs.Value) (int64, error) {
 			return v.Int(), nil
 		}
 	case dfs.String, dfs.Decimal, dfs.Bytes:
-		text, _, _ := strings.Cut(strings.TrimRight(v.Text(), " "), ".")
+		text := strings.TrimRight(v.Text(), " ")
+		if whole, fraction, _ := strings.Cut(text, "."); v.Kind() == dfs.Decimal && strings.Trim(fraction, "0") == "" {
+			text = whole
+		}
 		if sp.unsigned {
 			if n, err := strconv.ParseUint(text, 10, 64); err == nil && strconv.FormatUint(n, 10) == text {
 				return int64(n), nil
@@ -275,7 +287,7 @@ func fold(text string, col, own *dfs.Column) (string, error) {
 		own = col
 	}
 	collation := own.Collation
-	if !strings.Contains(collation, "0900") && collation != "binary" && collation != "" {
+	if !strings.Contains(collation, "0900") && !strings.Contains(collation, "nopad") && collation != "binary" && collation != "" {
 		text = strings.TrimRight(text, " ") // PAD SPACE
 	}
 	plain := true

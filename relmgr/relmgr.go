@@ -398,6 +398,7 @@ func (m *Manager) Process(ctx context.Context, batch []*dfs.Transaction) error {
 		return fmt.Errorf("%w: it has what was done up to transaction %d, and the target stands at %d. If the file %s is not the right one, put the right one back. "+
 			"If relmgr is new in this pipeline, or all transactions between were rejected, start once with Adopt", ErrLost, m.head, batch[0].Seq-1, m.store.path)
 	}
+	m.begun = true // also if this fails: it may be rejected
 	m.stale = true // until all is stored
 	for _, tx := range batch {
 		for i := range tx.Changes {
@@ -416,7 +417,7 @@ func (m *Manager) Process(ctx context.Context, batch []*dfs.Transaction) error {
 	if err := m.flush(ctx, batch[len(batch)-1].Seq); err != nil {
 		return err
 	}
-	m.stale, m.begun = false, true
+	m.stale = false
 	return nil
 }
 

@@ -298,12 +298,17 @@ func (m *Manager) reserve(ctx context.Context, sp *space) error {
 		return nil
 	}
 	table, column := sp.targetOf()
-	first, got, err := m.opts.Allocator.Reserve(ctx, table, column, sp.policy.first(), n)
+	// A target that was put back from a backup has forgotten blocks that the map has
+	// used since, so nothing is taken from before their end.
+	least := max(sp.policy.first(), sp.end)
+	first, got, err := m.opts.Allocator.Reserve(ctx, table, column, least, n)
 	switch {
 	case err != nil:
 		return fmt.Errorf("reserving new ids for %s.%s: %w", sp.table, sp.column, err)
 	case got == 0:
 		return &ExhaustedError{sp.table, sp.column}
+	case first < least:
+		return fmt.Errorf("reserving new ids for %s.%s: the allocator returned ids from %d on, where at least %d was asked for", sp.table, sp.column, first, least)
 	case first == 0 || first > math.MaxInt64 || got > math.MaxInt64-first:
 		return fmt.Errorf("reserving new ids for %s.%s: the allocator returned %d ids from %d on; ids go from 1 to %d", sp.table, sp.column, got, first, int64(math.MaxInt64))
 	}
