@@ -144,6 +144,7 @@ func TestBasic(t *testing.T) {
 	t.Run("units", func(t *testing.T) { e.testUnits(t) })
 	t.Run("verify", func(t *testing.T) { e.testVerify(t) })
 	t.Run("a dry run", func(t *testing.T) { e.testDryRun(t) })
+	t.Run("tables that units make", func(t *testing.T) { e.testCreateUnits(t) })
 	t.Run("embed", func(t *testing.T) { e.testEmbed(t) })
 }
 

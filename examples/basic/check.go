@@ -366,9 +366,13 @@ func checkTables(ctx context.Context, c *config.Config, p *parts) section {
 			continue
 		}
 		if bad := faultsOf(p.target.CheckTables(ctx, []*dfs.Table{t})); len(bad) > 0 {
+			made := f.Text
 			f.Verdict, f.Text, f.Cure = "fault", bad[0].What, bad[0].Cure
 			for _, b := range bad[1:] {
 				f.Text += "\n" + b.What
+			}
+			if m.Unit != "" {
+				f.Text += "\n" + made
 			}
 		}
 		if f.Verdict != "fault" {

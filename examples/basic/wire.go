@@ -236,8 +236,7 @@ func (p *parts) targets(tables []*dfs.Table) ([]*dfs.Table, error) {
 
 // createTables creates what the target lacks of the tables that rows arrive as, if
 // the file asks for it and the pipeline is new. A later start leaves that to the
-// statements of the source's log. Tables that a unit makes of others are known by
-// their columns only.
+// statements of the source's log.
 func (p *parts) createTables(ctx context.Context, c *config.Config, tables []*dfs.Table, log *slog.Logger) error {
 	if !c.Target.CreateTables {
 		return nil
@@ -249,14 +248,9 @@ func (p *parts) createTables(ctx context.Context, c *config.Config, tables []*df
 	if err != nil {
 		return err
 	}
-	list := make([]sink.Definition, len(tables))
-	for i, t := range tables {
-		list[i].Table = t
-		for _, d := range defined {
-			if d.Table.Schema == t.Schema && d.Table.Name == t.Name && slices.EqualFunc(d.Table.Columns, t.Columns, sameColumn) {
-				list[i] = sink.Definition(d)
-			}
-		}
+	list, err := p.wanted(tables, defined)
+	if err != nil {
+		return err
 	}
 	made, notes, err := p.target.CreateTables(ctx, list, false)
 	if len(made) > 0 {
@@ -266,6 +260,60 @@ func (p *parts) createTables(ctx context.Context, c *config.Config, tables []*df
 		log.Warn("a table was not created as on the source", "how", n)
 	}
 	return err
+}
+
+// wanted returns the tables that are to be on the target, each once: parts of rows
+// come together in one. What has the columns and the key of one table of the source
+// is defined as that is, also under another name; what a unit makes otherwise is known
+// by its columns and its key.
+func (p *parts) wanted(arrive []*dfs.Table, defined []cdc.Definition) (list []sink.Definition, err error) {
+	alike := func(d cdc.Definition, t *dfs.Table) bool {
+		return slices.Equal(d.Table.Key, t.Key) && slices.EqualFunc(d.Table.Columns, t.Columns, sameColumn)
+	}
+	if p.units == nil {
+		for _, t := range arrive {
+			d := sink.Definition{Table: t}
+			if i := slices.IndexFunc(defined, func(d cdc.Definition) bool {
+				return d.Table.Schema == t.Schema && d.Table.Name == t.Name && alike(d, t)
+			}); i >= 0 {
+				d = sink.Definition(defined[i])
+			}
+			list = append(list, d)
+		}
+		return list, nil
+	}
+	at := make(map[string]int)
+	for _, d := range defined {
+		made, err := p.units.Targets(d.Table)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range made {
+			if m.Table == nil {
+				continue
+			}
+			name := m.Table.String()
+			i, again := at[name]
+			if !again {
+				at[name] = len(list)
+				w := sink.Definition{Table: m.Table}
+				if !m.Part && alike(d, m.Table) {
+					w.SQL, w.MariaDB, w.Bytes = d.SQL, d.MariaDB, d.Bytes
+				}
+				list = append(list, w)
+				continue
+			}
+			whole := *list[i].Table
+			whole.Columns = slices.Clone(whole.Columns)
+			for _, c := range m.Table.Columns {
+				if whole.Column(c.Name) < 0 {
+					whole.Columns = append(whole.Columns, c)
+				}
+			}
+			list[i] = sink.Definition{Table: &whole} // a unique key of one source need not be one of several
+		}
+	}
+	return list, nil
 }
 
 func sameColumn(a, b dfs.Column) bool {
