@@ -37,8 +37,8 @@ check: ## format, vet, staticcheck, go.mod, and the packages' tests under the ra
 	go mod tidy -diff
 	CGO_ENABLED=1 $(GOTEST) -race $(RACED) | $(REPORT)
 
-bench: ## measure against the native replica and mysqlbinlog (ARGS="..." passes flags, SCALE=1 is full size)
-	@scripts/servers.sh mysql-9.7
+bench: ## measure against the native replica, mysqlbinlog, mydumper and mysqldump (ARGS="..." passes flags, SCALE=1 is full size)
+	@scripts/servers.sh mysql-9.7 mydumper
 	@go run ./internal/bench $(ARGS)
 
 soak: ## random faults under load for as long as told (DURATION=1h, ARGS="..." passes flags)
@@ -53,8 +53,9 @@ noalarm: ## verify under load for as long as told: no false alarm, no fault miss
 	@scripts/servers.sh
 	@go run ./internal/noalarm $(if $(DURATION),-duration $(DURATION)) $(ARGS)
 
-servers: ## fetch the servers that the tests need
+servers: ## fetch the servers that the tests need, and mydumper
 	@scripts/servers.sh
+	@scripts/servers.sh mydumper
 
 fuzz: ## run each fuzz target for 30 seconds
 	@go list -f '{{if .TestGoFiles}}{{.Dir}}{{end}}{{if .XTestGoFiles}} {{.Dir}}{{end}}' ./... | tr ' ' '\n' | sort -u | while read -r dir; do \

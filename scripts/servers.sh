@@ -8,7 +8,11 @@
 #   mysql-5.6      an npm package; stands in for the logs of 5.6 and 5.7
 #   mariadb-10.11  Debian's packages, from the bookworm suite
 #
-# Without arguments, and with all, it gets the three. Those it already has it
+# and, if it is named, what make bench measures against:
+#
+#   mydumper       Debian's package, from the sid suite: mydumper and myloader
+#
+# Without arguments, and with all, it gets the three servers. Those it already has it
 # leaves alone, so it may be run before every test.
 #
 # Nothing is installed: on Debian the packages are unpacked into a folder,
@@ -43,7 +47,7 @@ main() {
 	esac
 	for kind in "${kinds[@]}"; do
 		case $kind in
-		mysql-9.7 | mysql-5.6 | mariadb-10.11) ready || missing+=("$kind") ;;
+		mysql-9.7 | mysql-5.6 | mariadb-10.11 | mydumper) ready || missing+=("$kind") ;;
 		*) die "no server is called $kind: try --help" ;;
 		esac
 	done
@@ -76,8 +80,10 @@ make_server() {
 	new=$work/$kind
 	mkdir -p "$new/bin" "$new/root"
 	"make_$kind"
-	rm -f "$new/data/auto.cnf" # or every copy would bear the same UUID
-	sparse "$new/data"
+	if [[ -d $new/data ]]; then
+		rm -f "$new/data/auto.cnf" # or every copy would bear the same UUID
+		sparse "$new/data"
+	fi
 	echo "$recipe" >"$new/recipe"
 	if [[ -e $cache/$kind ]]; then
 		mv "$cache/$kind" "$work/old-$kind"
@@ -146,6 +152,25 @@ make_mariadb-10.11() {
 		echo "DELETE FROM mysql.global_priv WHERE Host <> 'localhost';"
 	} | quietly "$new/bin/mysqld" --bootstrap --datadir="$new/data" --default-storage-engine=Aria \
 		--enforce-storage-engine= --max-allowed-packet=8M
+}
+
+# It knows no --no-defaults, and its library finds plugins by a path that is not
+# below root unless it is named.
+make_mydumper() {
+	local name program
+	if on_debian; then
+		unpack_debian sid mydumper
+		for name in mydumper myloader; do
+			wrap "$name" "usr/bin/$name"
+			sed -i -e 's/ --no-defaults//' \
+				-e '2a export MARIADB_PLUGIN_DIR="$root/usr/lib/'"$(uname -m)"'-linux-gnu/libmariadb3/plugin"' "$new/bin/$name"
+		done
+		return
+	fi
+	for name in mydumper myloader; do
+		program=$(command -v "$name") || die "$name is not on the PATH: install mydumper"
+		ln -s "$program" "$new/bin/$name"
+	done
 }
 
 # on_debian reports whether this machine has Debian's packages.

@@ -58,3 +58,21 @@ func TestWrongRowsAreFound(t *testing.T) {
 	require.NoError(t, l.source.exec(t.Context(), "DELETE FROM single.end_of_log"))
 	require.ErrorContains(t, l.source.compare(t.Context(), b.schema, b.tables, b.sums), "single.end_of_log of the target has 0 rows")
 }
+
+// A small copy by all contenders, with rows and definitions compared, and one while
+// the source is written to.
+func TestAllCopiesAreTheSame(t *testing.T) {
+	o := &options{scale: 0.0005, rounds: 1, only: []string{snapshotPart}, dir: t.TempDir()}
+	r := newReport(o)
+	require.NoError(t, runInto(t.Context(), o, r))
+	require.Len(t, r.Backlogs, 1)
+	res := r.Backlogs[0]
+	require.Len(t, res.Lines, len(copiers()))
+	for _, l := range res.Lines {
+		require.Positive(t, l.Samples[0].Wall, l.Name)
+		require.Positive(t, l.Samples[0].RSS, l.Name)
+	}
+	require.NotNil(t, r.Copy)
+	require.NotEmpty(t, r.Copy.Lag)
+	require.Contains(t, string(r.text()), "copy against mydumper and myloader")
+}

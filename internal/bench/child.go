@@ -37,7 +37,7 @@ const childEnv = "DFS_BENCH_CHILD"
 
 // A job is what a child does.
 type job struct {
-	Do      string // "apply", "capture" or "gomysql"
+	Do      string // "apply", "copy", "follow", "capture" or "gomysql"
 	Source  string // DSN
 	Target  string // DSN
 	Queue   string // file
@@ -70,6 +70,8 @@ func runChild(text string) error {
 	switch j.Do {
 	case "apply":
 		return j.apply(ctx)
+	case "copy", "follow":
+		return j.copy(ctx, j.Do == "copy")
 	case "capture":
 		return j.capture(ctx)
 	case "gomysql":

@@ -40,6 +40,11 @@ func contenderNames() []string {
 	for _, c := range contenders() {
 		names = append(names, c.name)
 	}
+	for _, name := range copierNames() {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
 	return names
 }
 
@@ -61,7 +66,8 @@ func (x *trial) await(ctx context.Context, failed func() error) error {
 
 // build compiles the program that users run, if it will be measured.
 func (l *lab) build(ctx context.Context) error {
-	if l.opts.profile != "" || !l.opts.wants("dfs", contenderNames()) {
+	replays := slices.ContainsFunc(partNames(), func(name string) bool { return name != snapshotPart && l.opts.wants(name, partNames()) })
+	if l.opts.profile != "" || !replays || !l.opts.wants("dfs", contenderNames()) {
 		return nil
 	}
 	l.basic = filepath.Join(l.dir, "basic")

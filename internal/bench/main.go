@@ -8,9 +8,10 @@
 // It starts a MySQL 9.7 source, writes several backlogs into its binary log and
 // replays each into an empty target, one contender after the other, so that
 // noise of the machine hits all alike. Whatever a contender applied is compared
-// with the source; a difference fails the run. The last part writes 500
-// transactions a second and measures how long each takes to be visible on the
-// target.
+// with the source; a difference fails the run. One part writes 500 transactions a
+// second and measures how long each takes to be visible on the target. The last
+// lets DFS, mydumper with myloader, and mysqldump copy rows that are there already,
+// and DFS once more under those 500.
 //
 // The environment variable SCALE, or the flag, sets the size: 1 is the full
 // one, which takes about an hour, and the default ends within ten minutes.
@@ -127,7 +128,7 @@ func partNames() []string {
 	for _, w := range workloads() {
 		names = append(names, w.name)
 	}
-	return append(names, latencyPart)
+	return append(names, latencyPart, snapshotPart)
 }
 
 // run measures, and prints the report.
@@ -175,6 +176,11 @@ func runInto(ctx context.Context, o *options, r *report) (err error) {
 	if o.wants(latencyPart, partNames()) {
 		if err := l.measureLatency(ctx, r); err != nil {
 			return stopped(ctx, fmt.Errorf("%s: %w", latencyPart, err))
+		}
+	}
+	if o.wants(snapshotPart, partNames()) {
+		if err := l.measureSnapshot(ctx, r); err != nil {
+			return stopped(ctx, fmt.Errorf("%s: %w", snapshotPart, err))
 		}
 	}
 	return nil

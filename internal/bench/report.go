@@ -26,6 +26,7 @@ type report struct {
 	Rounds    int              `json:"rounds"`
 	Backlogs  []*result        `json:"backlogs"`
 	Latencies []*latencyResult `json:"latencies"`
+	Copy      *copyResult      `json:"copy,omitempty"` // under load
 
 	opts *options
 }
@@ -187,6 +188,7 @@ func (r *report) goals() []goal {
 	}
 	for _, res := range r.Backlogs {
 		dfs, native := res.line("dfs"), res.line("native")
+		dumper, dump := res.line("mydumper"), res.line("mysqldump")
 		capture, peer := res.line("capture"), res.line("gomysql")
 		switch res.Name {
 		case "single":
@@ -203,6 +205,18 @@ func (r *report) goals() []goal {
 			if dfs != nil && native != nil {
 				atLeast("end to end against the native replica, transactions of 100 rows", 1, dfs.ratios(native), "x", dfs)
 			}
+		case snapshotPart:
+			if dfs == nil {
+				break
+			}
+			if dumper != nil {
+				atLeast("copy against mydumper and myloader", 1, dfs.ratios(dumper), "x", dfs)
+			}
+			if dump != nil {
+				atLeast("copy against mysqldump | mysql", 3, dfs.ratios(dump), "x", dfs)
+			}
+			rss := dfs.of(func(s sample) float64 { return float64(s.RSS) / (1 << 20) })
+			add("memory of the copy", "≤ 200 MiB", rss.text(figure)+" MiB", slices.Max(rss) <= 200, nil)
 		case "drain", "large":
 			if dfs == nil {
 				break
@@ -230,6 +244,11 @@ func (r *report) goals() []goal {
 		add("pace of the source while latency was measured", fmt.Sprintf("≥ %.0f/s", 0.95*pace),
 			fmt.Sprintf("%.0f/s", l.Rate), l.Rate >= 0.95*pace, &l.Last)
 	}
+	if c := r.Copy; c != nil {
+		p99 := quantile(c.Lag, 0.99).Seconds()
+		add("lag of the stream while rows are copied, p99", "≤ 2 s", figure(p99)+" s", p99 <= 2, nil)
+		add("pace of the source meanwhile", fmt.Sprintf("≥ %.0f/s", 0.95*pace), fmt.Sprintf("%.0f/s", c.Writes), c.Writes >= 0.95*pace, nil)
+	}
 	return goals
 }
 
@@ -243,12 +262,17 @@ func (r *report) tables() []table {
 				count(float64(res.Rows)), count(float64(res.Bytes>>20))),
 			head: []string{"", "rows/s", "x native", "CPU s", "CPU s target", "idle %", "peak MiB"},
 		}
-		native := res.line("native")
+		base := res.line("native")
+		if res.Name == snapshotPart {
+			base = res.line("mydumper")
+			t.note = fmt.Sprintf("%s rows, %s MB", count(float64(res.Rows)), count(float64(res.Bytes>>20)))
+			t.head[2] = "x mydumper"
+		}
 		for _, l := range res.Lines {
 			row := []string{l.Title, l.rates(res.Rows).text(count), "", "", "", "", ""}
-			if native != nil && l.Samples[0].Target > 0 {
-				if row[2] = "1"; l != native {
-					row[2] = l.ratios(native).text(figure)
+			if base != nil && l.Samples[0].Target > 0 {
+				if row[2] = "1"; l != base {
+					row[2] = l.ratios(base).text(figure)
 				}
 			}
 			if own := l.of(func(s sample) float64 { return s.Self.Seconds() }); own.median() > 0 {
