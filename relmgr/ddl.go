@@ -21,6 +21,12 @@ func (m *Manager) statement(tx *dfs.Transaction, c *dfs.Change) error {
 			tx.ID, shorten(c.Query), fmt.Sprintf(format, args...), tx.ID)
 	}
 	switch stmt.Kind {
+	case ddl.DropTable, ddl.TruncateTable:
+		for _, t := range stmt.Tables {
+			if !stmt.Temporary {
+				m.forget(t.String())
+			}
+		}
 	case ddl.RenameTable, ddl.AlterTable:
 		for i := 1; i < len(stmt.Refs); i++ {
 			from, to := stmt.Refs[i-1], stmt.Refs[i]
@@ -54,16 +60,14 @@ func (m *Manager) statement(tx *dfs.Transaction, c *dfs.Change) error {
 				continue
 			}
 			child := strings.ToLower(learn.Schema + "." + learn.Table)
-			if stmt.Kind == ddl.AlterTable && m.seen[child] && m.rewrites(learn) {
+			if stmt.Kind == ddl.AlterTable && m.seen[child] != nil && m.rewrites(learn) {
 				return refuse("it makes %s refer to %s.%s, and rows of it have been handed on with the old ids there: "+
 					"give the reference in Options.References from the beginning of the pipeline, or keep the ids of %[2]s.%[3]s",
 					child+"."+joinNames(learn.Columns), learn.ParentSchema, learn.Parent)
 			}
 			m.addReference(declared(learn))
 			m.newLearned = append(m.newLearned, learn)
-			clear(m.plans)
-			clear(m.byName)
-			m.last, m.lastPlan = nil, nil
+			m.forgetPlans()
 		}
 	}
 	return nil
@@ -90,23 +94,36 @@ func (m *Manager) rewrites(k ForeignKey) bool {
 // so a copy that takes its table's place, as pt-online-schema-change and gh-ost make
 // it, goes on with them if its key refers to that table by a Reference.
 func (m *Manager) renamed(from, to string, stmt *ddl.Statement) error {
-	sp := m.spaceOf(from)
-	if sp == nil || sp.known == 0 || strings.EqualFold(from, to) {
-		return nil
-	}
-	if t := m.table(from); t != nil {
-		if i := t.Column(sp.column); i >= 0 && m.aliased(to, sp) {
-			return nil
-		}
-	}
 	// Another table takes the name in the same statement: this one is on its way out.
 	for _, r := range stmt.Refs {
 		if r.Role == ddl.NewName && strings.EqualFold(r.Table.String(), from) {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s has ids, and as %s its rows would get other ids: add Reference{Table: %q, Columns: {%q}, Parent: %q}, "+
-		"by which its ids stay those of %s, and start again", from, to, to, sp.column, from, from)
+	if strings.EqualFold(from, to) {
+		return nil
+	}
+	t := m.table(from)
+	if sp := m.spaceOf(from); sp != nil && sp.known > 0 && !(t != nil && t.Column(sp.column) >= 0 && m.aliased(to, sp)) {
+		return fmt.Errorf("%s has ids, and as %s its rows would get other ids: add Reference{Table: %q, Columns: {%q}, Parent: %q}, "+
+			"by which its ids stay those of %s, and start again", from, to, to, sp.column, from, from)
+	}
+	was := m.seen[strings.ToLower(from)]
+	if was == nil || t == nil {
+		return nil
+	}
+	other := *t
+	other.Schema, other.Name, _ = strings.Cut(to, ".")
+	p, err := m.newPlan(&other)
+	if err != nil {
+		return err
+	}
+	now := p.how()
+	if c := was.unlike(now); c != "" {
+		return fmt.Errorf("the target has rows of %s with %s as %s, and those of %s would get %s: give References by which both tables are alike from the beginning, "+
+			"or keep the ids", from, c, inWords(was[c]), to, inWords(now[c]))
+	}
+	return nil
 }
 
 // aliased reports whether a reference says that the ids of a table are those of a

@@ -63,8 +63,10 @@
 // Statements that alter tables pass. New tables and columns are learned from their
 // rows, and foreign keys from the statements. Refused with a cure is what would
 // make ids untrue: a column of an id or reference that gets another name, a table
-// that has ids and gets another name, a new foreign key over rows that went on with
-// old ids.
+// that has ids or references and gets another name, a new foreign key over rows that
+// went on with old ids. The map remembers how the columns of each table went on, so
+// that a foreign key, Reference or Policy that is new or gone at the next start is
+// refused too.
 //
 // # Errors
 //

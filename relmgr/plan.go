@@ -73,11 +73,10 @@ func (m *Manager) plan(t *dfs.Table) (*plan, error) {
 			if p, err = m.newPlan(t); err != nil {
 				return nil, err
 			}
-			m.byName[name] = append(m.byName[name], p)
-			if !m.seen[name] {
-				m.seen[name] = true
-				m.newSeen = append(m.newSeen, name)
+			if err := m.see(p); err != nil {
+				return nil, err
 			}
+			m.byName[name] = append(m.byName[name], p)
 		}
 		if len(m.plans) >= maxPlans {
 			clear(m.plans)
@@ -93,9 +92,7 @@ func (m *Manager) plan(t *dfs.Table) (*plan, error) {
 // refers to it may be rewritten in another way.
 func (m *Manager) setTable(t *dfs.Table) {
 	m.tables[strings.ToLower(t.String())] = t
-	clear(m.plans)
-	clear(m.byName)
-	m.last, m.lastPlan = nil, nil
+	m.forgetPlans()
 }
 
 func (m *Manager) table(name string) *dfs.Table { return m.tables[strings.ToLower(name)] }

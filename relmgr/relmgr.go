@@ -62,7 +62,9 @@ type Options struct {
 
 	// Adopt takes a map that is older than the target: one that is new in a
 	// pipeline which has run without. Rows that the target has already then have the
-	// ids that they have there only if their tables keep theirs.
+	// ids that they have there only if their tables keep theirs. It also takes
+	// options and foreign keys by which a column is rewritten otherwise than in the
+	// rows that the target has.
 	Adopt bool
 
 	// CacheBytes bounds the memory of what was looked up. Default: 64 MiB.
@@ -85,7 +87,7 @@ type Manager struct {
 	tables map[string]*dfs.Table // by "schema.table" in lower case
 	plans  map[*dfs.Table]*plan
 	byName map[string][]*plan
-	seen   map[string]bool // tables of which rows have come
+	seen   map[string]how // of tables of which rows have come
 	last   *dfs.Table
 	head   uint64 // the last transaction whose ids are stored
 	begun  bool
@@ -190,7 +192,10 @@ func (m *Manager) check() error {
 		}
 	}
 	for _, t := range m.opts.Tables {
-		_, err := m.newPlan(t)
+		p, err := m.newPlan(t)
+		if err == nil {
+			err = m.differs(p)
+		}
 		add(err)
 	}
 	for i, r := range m.opts.References {
@@ -236,7 +241,7 @@ func split(err error) []error {
 func (m *Manager) reset(ctx context.Context) error {
 	m.cache.clear()
 	m.spaces, m.dirtyPages, m.dirtyEntries, m.newSeen, m.newLearned = nil, nil, nil, nil, nil
-	m.plans, m.byName, m.seen = make(map[*dfs.Table]*plan), make(map[string][]*plan), make(map[string]bool)
+	m.plans, m.byName, m.seen = make(map[*dfs.Table]*plan), make(map[string][]*plan), make(map[string]how)
 	m.last, m.lastPlan = nil, nil
 	clear(m.newHere)
 	if m.tables == nil {
@@ -309,17 +314,17 @@ func (s *store) load(ctx context.Context, m *Manager) error {
 }
 
 func (s *store) loadLearned(ctx context.Context, m *Manager) error {
-	rows, err := s.conn.QueryContext(ctx, `SELECT "table" FROM seen`)
+	rows, err := s.conn.QueryContext(ctx, `SELECT "table", how FROM seen`)
 	if err != nil {
 		return s.wrap("open", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
+		var name, how string
+		if err := rows.Scan(&name, &how); err != nil {
 			return s.wrap("open", err)
 		}
-		m.seen[name] = true
+		m.seen[name] = decodeHow(how)
 	}
 	if err := rows.Err(); err != nil {
 		return s.wrap("open", err)

@@ -524,7 +524,13 @@ func (m *Manager) write(ctx context.Context, head uint64) error {
 		}
 	}
 	for _, name := range m.newSeen {
-		if _, err := s.saw.ExecContext(ctx, name); err != nil {
+		var err error
+		if h := m.seen[name]; h != nil {
+			_, err = s.saw.ExecContext(ctx, name, h.encode())
+		} else {
+			_, err = s.unsee.ExecContext(ctx, name)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -45,7 +45,7 @@ CREATE TABLE entry (
 	space INTEGER NOT NULL, old BLOB NOT NULL, new NOT NULL, came INTEGER NOT NULL,
 	PRIMARY KEY (space, old)) WITHOUT ROWID;
 CREATE UNIQUE INDEX entry_new ON entry (space, new);
-CREATE TABLE seen ("table" TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE seen ("table" TEXT PRIMARY KEY, how TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE learned (
 	seq INTEGER NOT NULL, name TEXT NOT NULL, "table" TEXT NOT NULL, columns TEXT NOT NULL,
 	parent TEXT NOT NULL, parent_columns TEXT NOT NULL, UNIQUE ("table", columns, parent, parent_columns));
@@ -80,7 +80,7 @@ type store struct {
 	entry, putEntry, newTaken     *sql.Stmt
 	putSpace, addSpace, setHead   *sql.Stmt
 	runOfNew, entryOfNew, lastRun *sql.Stmt
-	saw, learn                    *sql.Stmt
+	saw, unsee, learn             *sql.Stmt
 	stmts                         []*sql.Stmt
 }
 
@@ -204,7 +204,7 @@ func (s *store) prepare(ctx context.Context) error {
 		{&s.addSpace, `INSERT INTO space ("table", "column", key, linear, type, next, "end", asked, known, came) VALUES (?,?,?,?,?,?,?,0,0,0)`},
 		{&s.putSpace, `UPDATE space SET next = ?, "end" = ?, asked = ?, known = ?, came = ? WHERE id = ?`},
 		{&s.setHead, "UPDATE meta SET head = max(head, ?)"},
-		{&s.saw, "INSERT OR IGNORE INTO seen VALUES (?)"},
+		{&s.saw, "INSERT OR REPLACE INTO seen VALUES (?,?)"}, {&s.unsee, `DELETE FROM seen WHERE "table" = ?`},
 		{&s.learn, "INSERT OR IGNORE INTO learned VALUES (?,?,?,?,?,?)"},
 	} {
 		stmt, err := s.conn.PrepareContext(ctx, p.query)
