@@ -19,7 +19,9 @@ import (
 // verifyTables compares source and target, as the file says which tables go
 // where and how. The pipeline may run meanwhile, in another process.
 func verifyTables(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Writer) int {
-	v, err := verifier(ctx, c, f.tables)
+	finds := databases{c: c}
+	defer finds.Close()
+	v, err := verifier(ctx, c, &finds, f.tables)
 	if err != nil {
 		report(stderr, "not verified", err)
 		return exitSetup
@@ -90,8 +92,9 @@ func verdictCode(v verify.Verdict) int {
 }
 
 // verifier makes a Verifier of the file, for those of the followed tables that
-// one of the patterns names, or for all if there are none.
-func verifier(ctx context.Context, c *config.Config, patterns []string) (*verify.Verifier, error) {
+// one of the patterns names, or for all if there are none. What its units look up in
+// is in finds, and is the caller's to close.
+func verifier(ctx context.Context, c *config.Config, finds *databases, patterns []string) (*verify.Verifier, error) {
 	if len(c.Source.Files) > 0 {
 		return nil, errors.New("the source is files, and their rows cannot be read again: name a server under source")
 	}
@@ -123,7 +126,7 @@ func verifier(ctx context.Context, c *config.Config, patterns []string) (*verify
 	for _, r := range c.Target.Routes {
 		v.Routes = append(v.Routes, verify.Route(r))
 	}
-	units, err := openUnits(c, tables, quiet)
+	units, err := openUnits(ctx, c, finds, tables, quiet)
 	if err != nil || units == nil {
 		return v, err
 	}
