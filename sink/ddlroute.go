@@ -92,7 +92,7 @@ func (m *MySQL) routeRef(kind ddl.Kind, ref ddl.Ref) (ddl.Table, error) {
 	case !alters:
 	case match.Merges(m.routes, from.Schema, from.Name):
 		return from, fmt.Errorf("the routes may send other tables than %s.%s to %s.%s", from.Schema, from.Name, to.Schema, to.Name)
-	case strings.EqualFold(to.Schema, m.schema) && (strings.EqualFold(to.Name, checkpointTable) || strings.EqualFold(to.Name, ddlTable)):
+	case m.owns(to.Schema, to.Name):
 		return from, fmt.Errorf("%s.%s is the pipeline's own", to.Schema, to.Name)
 	}
 	return to, nil

@@ -14,6 +14,8 @@ import (
 	"github.com/dataflowsync/dfs/internal/match"
 )
 
+const idsTable = "dfs_ids"
+
 // IDs reserves blocks of new ids on a MySQL or MariaDB server, for rows that a sink
 // will insert there. No other IDs ever gets those, nor does any program whose rows
 // are numbered by AUTO_INCREMENT. It is an allocator of package relmgr. Its methods
@@ -65,7 +67,7 @@ func OpenIDs(ctx context.Context, dsn string, opts *MySQLOptions) (*IDs, error) 
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("opening the reservation of ids: %w", err)
 	}
-	d.table = string(appendIdent(append(appendIdent(nil, d.schema), '.'), "dfs_ids"))
+	d.table = string(appendIdent(append(appendIdent(nil, d.schema), '.'), idsTable))
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d, d.connect(ctx)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/ddl"
@@ -22,6 +23,10 @@ func (m *MySQL) mapping(ctx context.Context, src *dfs.Table) (*mapping, error) {
 	}
 	if m.sess == nil {
 		return nil, dfs.Transient(errors.New("the connection to the target is lost"))
+	}
+	if schema, name := match.Target(m.routes, src.Schema, src.Name); m.owns(schema, name) {
+		return nil, fmt.Errorf("%s would be written to %s.%s, which is the pipeline's own: leave it out, or route it elsewhere; "+
+			"where the source is itself such a target, it need not be followed", src, schema, name)
 	}
 	t, err := m.targetTable(ctx, src)
 	if err != nil {
@@ -67,6 +72,13 @@ func (m *MySQL) targetTable(ctx context.Context, src *dfs.Table) (*table, error)
 		m.tables[key] = t
 	}
 	return t, nil
+}
+
+// owns reports whether a table of the target is one of those that the sink keeps
+// beside the checkpoint.
+func (m *MySQL) owns(schema, name string) bool {
+	return strings.EqualFold(schema, m.schema) && slices.ContainsFunc([]string{checkpointTable, ddlTable, indexTable, loadTable, idsTable},
+		func(own string) bool { return strings.EqualFold(name, own) })
 }
 
 // maxMaps bounds what is kept of a source that makes ever new Tables.
@@ -158,7 +170,7 @@ func (m *MySQL) CheckTables(ctx context.Context, tables []*dfs.Table) error {
 // mayAppear reports whether a statement of the source may mend err, which says
 // that a table of the target is not there, or not as the source's.
 func (m *MySQL) mayAppear(t *dfs.Table, err error) bool {
-	if serverError(err) != 0 || errors.Is(err, dfs.ErrTransient) {
+	if serverError(err) != 0 || errors.Is(err, dfs.ErrTransient) || m.owns(match.Target(m.routes, t.Schema, t.Name)) {
 		return false
 	}
 	for _, kind := range []ddl.Kind{ddl.CreateTable, ddl.AlterTable} {
