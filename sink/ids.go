@@ -40,6 +40,8 @@ type IDs struct {
 	mu   sync.Mutex // guards the session
 	sess *session
 	made bool // the table is there
+
+	ahead bool // an insert of many rows takes all their numbers at once
 }
 
 // OpenIDs connects to the server that dsn names, as OpenMySQL does. Of opts it
@@ -93,10 +95,15 @@ func (d *IDs) connect(ctx context.Context) error {
 	if !s.srv.mariadb && s.srv.major >= 8 {
 		set += ", information_schema_stats_expiry=0"
 	}
-	if _, err := s.exec(ctx, []byte(set)); err != nil {
+	mode, err := s.query(ctx, "SELECT @@innodb_autoinc_lock_mode")
+	if err == nil {
+		_, err = s.exec(ctx, []byte(set))
+	}
+	if err != nil {
 		s.close()
 		return classify(err)
 	}
+	d.ahead = mode[0][0].text != "0"
 	d.sess = s
 	return nil
 }
@@ -154,7 +161,7 @@ type idColumn struct {
 	there  bool
 	auto   bool
 	most   uint64
-	events bool // the table has triggers for inserts or updates
+	locked bool // no insert that is undone moves the counter: see describe
 }
 
 // Reserve reserves up to n consecutive ids, of at least least, for a column of a
@@ -187,7 +194,7 @@ func (d *IDs) reserve(ctx context.Context, schema, name, column string, least, n
 	if _, err := s.exec(ctx, append(appendQuoted(append([]byte("INSERT IGNORE INTO "), d.table+" VALUES (_binary"...), c.key), ",1)"...)); err != nil {
 		return 0, 0, err
 	}
-	if c.events {
+	if c.locked {
 		return d.reserveLocked(ctx, c, least, n)
 	}
 	if _, err := s.exec(ctx, []byte("BEGIN")); err != nil {
@@ -242,16 +249,18 @@ func (d *IDs) describe(ctx context.Context, schema, name, column string) (*idCol
 	c.key = s.tableKey(schema, name) + "." + strings.ToLower(column)
 	where := appendQuoted([]byte("TABLE_SCHEMA="), schema)
 	where = appendQuoted(append(where, " AND TABLE_NAME="...), name)
-	rows, err := s.query(ctx, "SELECT COLUMN_TYPE, EXTRA FROM information_schema.COLUMNS WHERE "+
+	rows, err := s.query(ctx, "SELECT COALESCE(ENGINE,'') FROM information_schema.TABLES WHERE "+string(where))
+	if err != nil || len(rows) == 0 {
+		return c, err
+	}
+	engine := rows[0][0].text
+	rows, err = s.query(ctx, "SELECT COLUMN_TYPE, EXTRA FROM information_schema.COLUMNS WHERE "+
 		string(appendQuoted(append(where, " AND COLUMN_NAME="...), column)))
+	if err == nil && len(rows) == 0 {
+		err = fmt.Errorf("the table is there and has no column %s: name the right one, by Target in a policy of relmgr", column)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if len(rows) == 0 {
-		if rows, err = s.query(ctx, "SELECT 1 FROM information_schema.TABLES WHERE "+string(where)); err == nil && len(rows) > 0 {
-			err = fmt.Errorf("the table is there and has no column %s: name the right one, by Target in a policy of relmgr", column)
-		}
-		return c, err
 	}
 	c.there, c.auto = true, strings.Contains(strings.ToLower(rows[0][1].text), "auto_increment")
 	typ := strings.ToLower(rows[0][0].text)
@@ -266,8 +275,16 @@ func (d *IDs) describe(ctx context.Context, schema, name, column string) (*idCol
 	where = appendQuoted([]byte("EVENT_OBJECT_SCHEMA="), schema)
 	where = appendQuoted(append(where, " AND EVENT_OBJECT_TABLE="...), name)
 	rows, err = s.query(ctx, "SELECT 1 FROM information_schema.TRIGGERS WHERE EVENT_MANIPULATION<>'DELETE' AND "+string(where))
-	c.events = c.auto && len(rows) > 0
-	return c, err
+	if err != nil || !c.auto {
+		return c, err
+	}
+	if !strings.EqualFold(engine, "InnoDB") {
+		return nil, fmt.Errorf("the table is of %s, where a row that moves the counter could not be undone: ALTER TABLE %s ENGINE=InnoDB", engine, c.table)
+	}
+	// Triggers would act on such a row, and in the lock mode 0 an insert takes its
+	// numbers one by one.
+	c.locked = len(rows) > 0 || !d.ahead
+	return c, nil
 }
 
 func (d *IDs) next(ctx context.Context, c *idColumn, lock string) (uint64, error) {
@@ -367,14 +384,15 @@ func (c *idColumn) withGrant(err error) error {
 	switch serverError(err) {
 	case erTableAccess, erDBAccess:
 		schema, _, _ := strings.Cut(c.table, ".")
-		return fmt.Errorf("%w; its counter can only be moved by ALTER TABLE, as it has triggers or takes no row of defaults: "+
+		return fmt.Errorf("%w; its counter can only be moved by ALTER TABLE, as it has triggers, takes no row of defaults or innodb_autoinc_lock_mode is 0: "+
 			"GRANT LOCK TABLES ON %s.* TO the account of the DSN; GRANT ALTER ON %s TO the account of the DSN", err, schema, c.table)
 	}
 	return err
 }
 
 // reserveLocked reserves for a table in which no row of defaults can be inserted,
-// or not without its triggers. It keeps others from the table for a moment.
+// or not without consequences: see describe. It keeps others from the table for a
+// moment.
 func (d *IDs) reserveLocked(ctx context.Context, c *idColumn, least, n uint64) (first, got uint64, err error) {
 	s := d.sess
 	if _, err := s.exec(ctx, fmt.Appendf(nil, "SET lock_wait_timeout=%d; LOCK TABLES %s WRITE, %s WRITE", lockWait, c.table, d.table)); err != nil {

@@ -158,3 +158,35 @@ func TestReservationsNeedNoSpecialRights(t *testing.T) {
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, uint64(id), next)
 }
+
+// Settings of the server by which a statement takes its numbers one by one, or
+// leaves out some, and tables of other kinds.
+func TestReservationsDoNotGoBySettings(t *testing.T) {
+	srv := testenv.Start(t, testenv.MySQL97, "--innodb-autoinc-lock-mode=0")
+	schema := srv.Schema(t)
+	db := srv.DB(t)
+	srv.Exec(t, "USE "+schema, "CREATE TABLE t (id bigint AUTO_INCREMENT PRIMARY KEY)", "CREATE TABLE m (id bigint AUTO_INCREMENT PRIMARY KEY) ENGINE=MyISAM")
+	next := uint64(1)
+	for _, step := range []string{"1", "1", "7"} {
+		srv.Exec(t, "SET GLOBAL auto_increment_increment="+step)
+		d := openIDs(t, srv.DSN(""), schema)
+		first, n, err := d.Reserve(t.Context(), schema+".t", "id", 0, 100)
+		require.NoError(t, err)
+		require.Equal(t, uint64(100), n)
+		require.GreaterOrEqual(t, first, next)
+		r, err := db.Exec("INSERT INTO " + schema + ".t () VALUES ()")
+		require.NoError(t, err)
+		id, err := r.LastInsertId()
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, uint64(id), first+n, "a program got an id of the block")
+		next = uint64(id) + 1
+	}
+	var rows int
+	require.NoError(t, db.QueryRow("SELECT COUNT(*) FROM "+schema+".t").Scan(&rows))
+	require.Equal(t, 3, rows, "no row of a reservation stays")
+
+	_, _, err := openIDs(t, srv.DSN(""), schema).Reserve(t.Context(), schema+".m", "id", 0, 100)
+	require.ErrorContains(t, err, "the table is of MyISAM, where a row that moves the counter could not be undone: ALTER TABLE")
+	require.NoError(t, db.QueryRow("SELECT COUNT(*) FROM "+schema+".m").Scan(&rows))
+	require.Zero(t, rows)
+}
