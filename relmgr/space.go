@@ -453,6 +453,12 @@ func fromSQL(x any) dfs.Value {
 // Invariant: a new id is durable before a row with it leaves the stage.
 func (m *Manager) flush(ctx context.Context, head uint64) error {
 	s := m.store
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	// A statement that ctx cuts off may have been done, BEGIN and COMMIT too. It is
+	// a matter of milliseconds, so it is not cut off.
+	ctx = context.WithoutCancel(ctx)
 	if _, err := s.begin.ExecContext(ctx); err != nil {
 		return s.wrap("store", err)
 	}
@@ -461,7 +467,7 @@ func (m *Manager) flush(ctx context.Context, head uint64) error {
 		_, err = s.commit.ExecContext(ctx)
 	}
 	if err != nil {
-		_, _ = s.rollback.ExecContext(context.WithoutCancel(ctx))
+		_, _ = s.rollback.ExecContext(ctx)
 		return s.wrap("store", err)
 	}
 	for _, p := range m.dirtyPages {
