@@ -10,7 +10,7 @@ export CGO_ENABLED ?= 0
 GOTEST  = go test -json -count=1 -timeout 20m
 REPORT  = go run ./internal/testreport
 
-.PHONY: help build demo test check bench soak tablefuzz noalarm servers fuzz clean
+.PHONY: help build demo test check bench soak tablefuzz relfuzz noalarm servers fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,10 @@ tablefuzz: ## random tables and changes on all pairs of servers for as long as t
 noalarm: ## verify under load for as long as told: no false alarm, no fault missed (DURATION=30m, ARGS="..." passes flags)
 	@scripts/servers.sh
 	@go run ./internal/noalarm $(if $(DURATION),-duration $(DURATION)) $(ARGS)
+
+relfuzz: ## random schemas, workloads and faults through relmgr, in memory and with kill -9 between servers (SEEDS=200)
+	@scripts/servers.sh
+	go test ./relmgr -count=1 -timeout 2h -run 'TestTheTargetIsTheSourceWithOtherIDs|TestARealTarget' -seeds $(or $(SEEDS),200) -seed $(or $(SEED),1)
 
 servers: ## fetch the servers that the tests need, and mydumper
 	@scripts/servers.sh

@@ -67,6 +67,11 @@ type Options struct {
 	// rows that the target has.
 	Adopt bool
 
+	// DryRun works on a copy of the map, which is gone after Close, and reserves
+	// nothing: what new ids would be is told as if nobody else took any. It does not
+	// disturb the pipeline that has the map open.
+	DryRun bool
+
 	// CacheBytes bounds the memory of what was looked up. Default: 64 MiB.
 	CacheBytes int
 
@@ -113,6 +118,34 @@ var _ dfs.Stage = (*Manager)(nil)
 // the options against the tables. It returns all faults at once, each a *Fault. An
 // empty path is a file that is gone after Close.
 func Open(path string, opts *Options) (*Manager, error) {
+	m, err := newManager(opts)
+	if err != nil {
+		return nil, fmt.Errorf("opening the map of ids: %w", err)
+	}
+	s, err := openStore(path, m.opts.DryRun)
+	if err != nil {
+		return nil, err
+	}
+	m.store = s
+	err = m.reset(context.Background())
+	if err == nil {
+		err = m.check()
+	}
+	if err != nil {
+		m.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// Check returns the faults of options that show without tables, each a *Fault but
+// for those of single values. It opens nothing.
+func Check(opts *Options) error {
+	_, err := newManager(opts)
+	return err
+}
+
+func newManager(opts *Options) (*Manager, error) {
 	m := &Manager{newHere: make(map[entryKey]bool)}
 	if opts != nil {
 		m.opts = *opts
@@ -147,27 +180,14 @@ func Open(path string, opts *Options) (*Manager, error) {
 	errs = append(errs, found...)
 	refs, found := parseReferences(m.opts.References, m.opts.ForeignKeys)
 	errs = append(errs, found...)
-	if err := errors.Join(errs...); err != nil {
-		return nil, fmt.Errorf("opening the map of ids: %w", err)
+	if m.opts.DryRun {
+		m.opts.Allocator = nil
 	}
 	m.refs = make(map[string][]*reference)
 	for _, r := range refs {
 		m.addReference(r)
 	}
-	s, err := openStore(path)
-	if err != nil {
-		return nil, err
-	}
-	m.store = s
-	err = m.reset(context.Background())
-	if err == nil {
-		err = m.check()
-	}
-	if err != nil {
-		m.Close()
-		return nil, err
-	}
-	return m, nil
+	return m, errors.Join(errs...)
 }
 
 func (m *Manager) addReference(r *reference) {

@@ -92,21 +92,42 @@ func dataSource(path, params string) string {
 	return (&url.URL{Scheme: "file", Path: p}).String() + params
 }
 
+// copyOf copies the map at path, as it is between two commits, into a file of its own.
+func copyOf(path, to string) error {
+	if _, err := os.Stat(path); path == "" || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if path, err := filepath.Abs(path); err == nil {
+		db, err := sql.Open("sqlite", dataSource(path, "?mode=ro&_pragma=busy_timeout(5000)"))
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+		if _, err := db.Exec("VACUUM INTO ?", to); err != nil {
+			return fmt.Errorf("map of ids %s: copy: %w", path, err)
+		}
+	}
+	return nil
+}
+
 // openStore opens the file at path and creates it if need be; an empty path is a
-// temporary file.
-func openStore(path string) (_ *store, err error) {
+// temporary file, and so is a copy.
+func openStore(path string, copied bool) (_ *store, err error) {
 	s := &store{path: path}
 	defer func() {
 		if err != nil {
 			s.close()
 		}
 	}()
-	if path == "" {
+	if path == "" || copied {
 		dir, err := os.MkdirTemp("", "dfs-relmgr-")
 		if err != nil {
 			return nil, err
 		}
 		s.path, s.temp = filepath.Join(dir, "map"), true
+		if err := copyOf(path, s.path); err != nil {
+			return nil, err
+		}
 	} else if s.path, err = filepath.Abs(path); err != nil {
 		return nil, err
 	} else if real, err := filepath.EvalSymlinks(s.path); err == nil {

@@ -143,6 +143,7 @@ func TestBasic(t *testing.T) {
 	t.Run("statements", func(t *testing.T) { e.testStatements(t) })
 	t.Run("units", func(t *testing.T) { e.testUnits(t) })
 	t.Run("verify", func(t *testing.T) { e.testVerify(t) })
+	t.Run("ids", func(t *testing.T) { e.testIDs(t) })
 	t.Run("a dry run", func(t *testing.T) { e.testDryRun(t) })
 	t.Run("tables that units make", func(t *testing.T) { e.testCreateUnits(t) })
 	t.Run("embed", func(t *testing.T) { e.testEmbed(t) })

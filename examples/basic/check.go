@@ -73,7 +73,7 @@ func check(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Wri
 	}
 	sections = append(sections, target)
 	if p.source != nil && p.target != nil {
-		sections = append(sections, checkTables(ctx, c, &p))
+		sections = append(sections, checkTables(ctx, c, &p)...)
 	}
 
 	faults, notes := 0, 0
@@ -304,15 +304,26 @@ func checkQueue(c *config.Config) section {
 	return s
 }
 
-// checkTables gives a verdict on each followed table.
-func checkTables(ctx context.Context, c *config.Config, p *parts) section {
+// checkTables gives a verdict on each followed table, and on its ids if they change.
+func checkTables(ctx context.Context, c *config.Config, p *parts) []section {
+	var before []section
 	s := section{Part: "tables", About: "followed, and where they go"}
 	tables, err := p.source.Tables(ctx)
 	s.faults(err)
+	known, err := openIDs(ctx, c, p.source, tables, true, slog.New(slog.DiscardHandler))
+	if s.faults(err); err != nil {
+		return []section{s}
+	}
+	defer known.close()
+	if known != nil {
+		before = append(before, checkIDs(known, c, tables))
+		tables, err = known.retyped(tables)
+		s.faults(err)
+	}
 	p.finds.c = c
 	units, err := openUnits(ctx, c, &p.finds, tables, slog.New(slog.DiscardHandler))
 	if s.faults(err); err != nil {
-		return s // where rows would go is not known
+		return append(before, s) // where rows would go is not known
 	}
 	var made []dpu.Target
 	var arrive []*dfs.Table
@@ -393,7 +404,7 @@ func checkTables(ctx context.Context, c *config.Config, p *parts) section {
 	}
 	s.statements(p.target, arrive, s.rights(ctx, c, p.target, arrive))
 	s.About = plural(uint64(len(tables)), "table") + " " + s.About
-	return s
+	return append(before, s)
 }
 
 func keyOf(t *dfs.Table) string {

@@ -36,6 +36,7 @@ func dryRun(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Wr
 	log := newLogger(stderr, cmp.Or(f.format, c.Log.Format), c.Log.Level).With("pipeline", c.Name)
 	var source *cdc.Source
 	var target *sink.DryRun
+	var known *ids
 	var units *dpu.Units
 	var tables []*dfs.Table
 	var errs []error
@@ -74,6 +75,11 @@ func dryRun(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Wr
 		defer source.Close()
 		tables, err = source.Tables(ctx)
 		fault(sourceName(c), err)
+		if known, err = openIDs(ctx, c, source, tables, true, log); err == nil {
+			tables, err = known.retyped(tables)
+		}
+		fault("the map of ids", err)
+		defer known.close()
 		defer finds.Close()
 		units, err = openUnits(ctx, c, &finds, tables, log)
 		fault("the units", err)
@@ -95,8 +101,9 @@ func dryRun(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Wr
 		Source: &limited{Source: source, left: f.count}, Sink: target,
 		MaxBatch: c.Pipeline.MaxBatch, ReadAhead: int(c.Pipeline.ReadAhead), StopTimeout: c.Pipeline.StopTimeout, RetryWait: c.Pipeline.RetryWait, Logger: log,
 	}
+	line.Stages = known.stages()
 	if units != nil {
-		line.Stages = []dfs.Stage{units}
+		line.Stages = append(line.Stages, units)
 	}
 	if f.period > 0 {
 		var cancel context.CancelFunc

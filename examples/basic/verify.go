@@ -98,6 +98,9 @@ func verifier(ctx context.Context, c *config.Config, finds *databases, patterns 
 	if len(c.Source.Files) > 0 {
 		return nil, errors.New("the source is files, and their rows cannot be read again: name a server under source")
 	}
+	if c.IDs() != nil {
+		return nil, errors.New("rows that get new ids cannot be compared: what they are called on the target is known to the map of ids (relmgr) alone")
+	}
 	only, err := match.ParseList(patterns)
 	if err != nil {
 		return nil, err

@@ -115,6 +115,7 @@ func followed(c *config.Config) (list []string) {
 // parts are what a pipeline is made of.
 type parts struct {
 	source *cdc.Source
+	ids    *ids         // nil if the file has none
 	units  *dpu.Units   // nil if the file has none
 	finds  databases    // what units look up in
 	queue  *queue.Queue // nil if the file has none
@@ -156,6 +157,10 @@ func open(ctx context.Context, c *config.Config, log *slog.Logger) (*parts, erro
 	if p.source != nil && p.target != nil {
 		tables, err := p.source.Tables(ctx)
 		fault(sourceName(c), err)
+		if p.ids, err = openIDs(ctx, c, p.source, tables, false, log); err == nil {
+			tables, err = p.ids.retyped(tables)
+		}
+		fault("the map of ids", err)
 		p.finds.c = c
 		if p.units, err = openUnits(ctx, c, &p.finds, tables, log); err != nil {
 			fault("the units", err)
@@ -348,6 +353,7 @@ func (p *parts) close() error {
 	if p.target != nil {
 		errs = append(errs, p.target.Close())
 	}
+	errs = append(errs, p.ids.close())
 	if p.queue != nil {
 		errs = append(errs, p.queue.Close())
 	}
@@ -372,8 +378,9 @@ func (p *parts) pipeline(c *config.Config, log *slog.Logger) *dfs.Pipeline {
 		RetryWait:   c.Pipeline.RetryWait,
 		Logger:      log,
 	}
+	line.Stages = p.ids.stages()
 	if p.units != nil {
-		line.Stages = []dfs.Stage{p.units}
+		line.Stages = append(line.Stages, p.units)
 	}
 	if p.queue != nil { // a nil *queue.Queue is not a nil dfs.Queue
 		line.Queue = p.queue

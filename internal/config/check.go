@@ -71,6 +71,7 @@ func (c *Config) check(d *decoder) {
 	d.negative("pipeline.read_ahead", c.Pipeline.ReadAhead < 0)
 	d.negative("pipeline.retry_wait", c.Pipeline.RetryWait < 0)
 
+	c.checkRelMgr(d)
 	c.checkUnits(d, dir)
 
 	d.oneOf("log.format", c.Log.Format, "", "text", "json")

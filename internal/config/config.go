@@ -25,6 +25,8 @@ type Config struct {
 	Target   Target   `yaml:"target"`
 	Pipeline Pipeline `yaml:"pipeline"`
 
+	RelMgr RelMgr `yaml:"relmgr"`
+
 	Units     []Unit `yaml:"units"`
 	OnlyUnits bool   `yaml:"only_units"` // drop the rows of tables that no unit takes
 	HashKey   Secret `yaml:"hash_key"`
