@@ -107,8 +107,13 @@ func (m *MySQL) commit(ctx context.Context) error {
 	}
 	m.base, m.open, m.intent = m.at, false, nil
 	m.stats.commits.Add(1)
-	if m.copied && m.adder.left.Load() > 0 {
-		m.startAdding()
+	if m.copied {
+		for _, h := range m.loader.helpers {
+			h.drop() // until there is another copy
+		}
+		if m.adder.left.Load() > 0 {
+			m.startAdding()
+		}
 	}
 	return nil
 }

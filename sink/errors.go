@@ -77,6 +77,9 @@ const (
 	erNoSuchTable       = 1146
 	erBadField          = 1054
 	erDupField          = 1060
+	erTooMany           = 1040 // connections
+	erTooManyOfUser     = 1203
+	erUserLimit         = 1226
 	erDBAccess          = 1044
 	erTableAccess       = 1142
 	erColumnAccess      = 1143

@@ -110,7 +110,7 @@ func (m *MySQL) load(ctx context.Context, run []*dfs.Transaction) error {
 	if err := m.prepareLoad(ctx); err != nil {
 		return m.fail(ctx, run, false, err)
 	}
-	if m.loader.off {
+	if m.loader.off || len(m.loader.helpers) == 0 {
 		return m.apply(ctx, run, true)
 	}
 	pieces, err := m.share(ctx, run)
@@ -206,6 +206,11 @@ func (m *MySQL) prepareLoad(ctx context.Context) error {
 	for i, h := range m.loader.helpers {
 		if h.sess == nil {
 			s, err := openSession(ctx, m.connector, m.sqlOnly)
+			if n := serverError(err); n == erTooMany || n == erTooManyOfUser || n == erUserLimit {
+				m.log.Warn("rows that were there already are loaded by fewer connections", "connections", i, "cause", err)
+				m.loader.helpers = m.loader.helpers[:i]
+				return nil
+			}
 			if err != nil {
 				return err
 			}

@@ -254,3 +254,28 @@ func TestRowsWithoutAKeyCannotOverwrite(t *testing.T) {
 	c.Overwrite = true
 	require.ErrorContains(t, m.Apply(t.Context(), []*dfs.Transaction{txn(1, c)}), "add a primary key there")
 }
+
+func TestFewerConnectionsLoadWhereTheServerGivesNoMore(t *testing.T) {
+	for limit, loaded := range map[int]int{1: 0, 3: 3000} {
+		srv := testenv.Shared(t, testenv.MySQL97)
+		s := srv.Schema(t)
+		account := fmt.Sprintf("sink_few%d", limit)
+		srv.Exec(t, fmt.Sprintf(usersSQL, s), fmt.Sprintf("CREATE USER %s IDENTIFIED BY 's3cret' WITH MAX_USER_CONNECTIONS %d", account, limit),
+			"GRANT ALL ON "+s+".* TO "+account)
+		t.Cleanup(func() { srv.Exec(t, "DROP USER "+account) })
+		m, err := OpenMySQL(t.Context(), account+":s3cret@tcp("+srv.Addr()+")/", &MySQLOptions{Name: s, Schema: s})
+		require.NoError(t, err)
+		require.NoError(t, m.Apply(t.Context(), copied(1, users(s), 0, 3000, 1000)))
+		require.EqualValues(t, loaded, m.Stats().Loaded)
+		require.Equal(t, fmt.Sprintf("3000|%d", 3000*2999/2), held(t, srv, s))
+
+		// At the end of the copy the connections are given back.
+		end := txn(4)
+		end.Snapshot, end.Copied = true, true
+		require.NoError(t, m.Apply(t.Context(), []*dfs.Transaction{end}))
+		for _, h := range m.loader.helpers {
+			require.Nil(t, h.sess)
+		}
+		require.NoError(t, m.Close())
+	}
+}
