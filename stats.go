@@ -52,6 +52,10 @@ type Stats struct {
 	// table as the source names it, Applied by the table that the Stages made
 	// of it.
 	Tables map[string]TableStats
+
+	// Copies is how far the source is with the copies of tables, if it is a
+	// Progresser and copies some.
+	Copies []TableProgress
 }
 
 // A Leg is one side of a pipeline.
@@ -100,6 +104,9 @@ func (p *Pipeline) Stats() Stats {
 	s := Stats{Tables: make(map[string]TableStats)}
 	s.Capture = p.capture.snapshot(nil)
 	s.Apply = p.apply.snapshot(s.Tables)
+	if c, ok := p.Source.(Progresser); ok {
+		s.Copies = c.Progress()
+	}
 	if paused && s.Apply.State == Running {
 		s.Apply.State = Paused
 	}

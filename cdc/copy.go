@@ -172,6 +172,14 @@ func (s *Source) newCopier(ctx context.Context, st *Stream, items []copyItem, wo
 	if err := c.parse(ctx, word); err != nil {
 		return nil, err
 	}
+	for _, t := range c.tables {
+		if c.byName[c.fold(t.tableName)] != t {
+			t.state, t.left, t.hash, t.err = dfs.Copied, nil, "", nil // it is copied anew
+		}
+	}
+	if at, ok := st.asm.reached(); ok {
+		c.seen, c.place = at, at
+	}
 	if err := c.relate(ctx); err != nil {
 		return nil, err
 	}
@@ -455,6 +463,9 @@ func (c *copier) next(ctx context.Context, batch []*dfs.Transaction) (int, error
 		if err := c.why(); err != nil {
 			return 0, err
 		}
+		if c.src.asked.Load() > 0 && c.between() {
+			return 0, nil // for Stream.copyAgain
+		}
 		look := c.handed
 		c.handed = false
 		wait, err := c.waitPiece(ctx)
@@ -518,6 +529,13 @@ func (c *copier) readLog(ctx context.Context, batch []*dfs.Transaction, look boo
 		c.mu.Unlock()
 	}
 	return 0, err
+}
+
+// between reports whether what was handed on ends with a whole transaction.
+func (c *copier) between() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.inside && c.frozen == nil && !c.stateDue
 }
 
 // why returns why there is nothing more.

@@ -29,7 +29,7 @@ func orderable(c *dfs.Column) bool {
 	name, _, _ := strings.Cut(c.Type, "(")
 	name, _, _ = strings.Cut(name, " ")
 	switch name {
-	case "tinyint", "smallint", "mediumint", "int", "bigint", "float", "double", "decimal", "year", "bit", "enum", "set",
+	case "tinyint", "smallint", "mediumint", "int", "bigint", "float", "double", "decimal", "year", "bit", "enum",
 		"date", "time", "datetime", "timestamp", "char", "varchar", "binary", "varbinary",
 		"tinytext", "text", "mediumtext", "longtext", "tinyblob", "blob", "mediumblob", "longblob":
 		return true

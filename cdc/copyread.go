@@ -184,6 +184,7 @@ func (c *copier) giveBack(k *task, err error) bool {
 		}
 		if t.key == nil {
 			c.discard(t)
+			k.epoch = t.epoch
 		} else {
 			t.jobs = slices.DeleteFunc(t.jobs, func(j *job) bool { return j == k.job })
 			if !k.job.over && !k.job.r.empty() {
@@ -594,6 +595,9 @@ func (c *copier) fly(ctx context.Context, conn *copyConn, j *job, f *flight, r k
 				return true, nil // another reader has the rest
 			}
 			row, size, err := rd.row(b, columns)
+			if err == nil && len(sh.documents) > 0 {
+				row, err = sh.note(row)
+			}
 			if err != nil {
 				return false, err
 			}

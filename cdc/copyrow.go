@@ -20,7 +20,6 @@ import (
 type wireColumn struct {
 	kind   dfs.Kind
 	fsp    int
-	number bool // it is selected as a number, though it is a BIT, ENUM or SET
 	typ    byte // by the server's description of the result
 	signed bool
 }
@@ -44,7 +43,7 @@ func (s *Source) wireColumn(c *dfs.Column) (w wireColumn, err error) {
 	case "year":
 		w.kind = dfs.Uint64
 	case "bit", "enum", "set":
-		w.kind, w.number = dfs.Uint64, true
+		w.kind = dfs.Uint64
 	case "float":
 		w.kind = dfs.Float32
 	case "double":
@@ -53,7 +52,7 @@ func (s *Source) wireColumn(c *dfs.Column) (w wireColumn, err error) {
 		w.kind = dfs.Decimal
 	case "char", "varchar", "tinytext", "text", "mediumtext", "longtext":
 		w.kind = dfs.String
-	case "binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "vector",
+	case "binary", "varbinary", "uuid", "inet6", "inet4", "tinyblob", "blob", "mediumblob", "longblob", "vector",
 		"geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon", "geomcollection", "geometrycollection":
 		w.kind = dfs.Bytes
 	case "json":
@@ -196,13 +195,21 @@ func (w *wireColumn) value(r *reader, v *dfs.Value) error {
 	case dfs.Bytes:
 		*v = dfs.BytesValue(b)
 	case dfs.Decimal:
-		*v = dfs.DecimalValue(alias(b))
+		*v = dfs.DecimalValue(alias(withoutZeros(b)))
 	case dfs.JSON:
 		*v = dfs.JSONValue(alias(b))
 	default:
 		return w.unfit()
 	}
 	return nil
+}
+
+// withoutZeros cuts off zeros in front, which a ZEROFILL adds.
+func withoutZeros(b []byte) []byte {
+	for len(b) > 1 && b[0] == '0' && b[1] != '.' {
+		b = b[1:]
+	}
+	return b
 }
 
 func (w *wireColumn) unfit() error {
@@ -293,7 +300,7 @@ func (s *Source) openCopy(ctx context.Context) (*copyConn, error) {
 	}
 	// The server waits with a write as long as the one that reads holds back.
 	err = c.exec("SET SESSION time_zone = '+00:00', sql_mode = 'ALLOW_INVALID_DATES', character_set_results = NULL, " +
-		"net_write_timeout = 3600, autocommit = 1, " + limit + " = 0")
+		"net_write_timeout = 3600, group_concat_max_len = 4294967295, autocommit = 1, " + limit + " = 0")
 	if err == nil {
 		err = c.exec("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 	}

@@ -17,8 +17,13 @@ type copyShape struct {
 	columns []wireColumn
 	key     *copyKey // nil if the table has none
 	list    string   // what is selected
-	total   uint64   // rows, as the server estimates them
-	average int      // bytes a row, as the server estimates them; 0 if not known
+
+	// documents are the columns with JSON, the types in which follow the columns of
+	// the table.
+	documents []int
+
+	total   uint64 // rows, as the server estimates them
+	average int    // bytes a row, as the server estimates them; 0 if not known
 
 	least, most *bound // the ends of a key that is one integer; nil if there are no rows
 }
@@ -31,25 +36,32 @@ func (s *Source) readShape(ctx context.Context, name tableName) (*copyShape, err
 		return nil, mark(err)
 	}
 	sh := &copyShape{table: t}
-	var parts []string
+	if sh.key, err = s.chooseKey(ctx, t); err != nil {
+		return nil, err
+	}
+	var parts, types []string
 	for i := range t.Columns {
 		c := &t.Columns[i]
+		part := s.asLogged(c)
 		w, err := s.wireColumn(c)
 		if err != nil {
 			return nil, &TypeError{Table: t.String(), Column: c.Name, Type: c.Type,
 				Cure: "alter the column to a type that can be read, or leave the table out"}
 		}
 		sh.columns = append(sh.columns, w)
-		part := quoted(c.Name)
-		if w.number {
-			part = "CAST(" + part + " AS UNSIGNED)"
-		}
 		parts = append(parts, part)
+		if w.kind == dfs.JSON && !atLeast(s.version, 8, 0) {
+			s.opts.Logger.Warn("this version of the server does not tell of values in JSON documents that are DECIMALs, dates or bytes: they are copied as what their texts say",
+				"table", t.String(), "column", c.Name)
+		} else if w.kind == dfs.JSON {
+			sh.documents = append(sh.documents, i)
+			types = append(types, jsonTypes(quoted(t.Schema)+"."+quoted(t.Name)+"."+quoted(c.Name)))
+		}
 	}
-	sh.list = strings.Join(parts, ", ")
-	if sh.key, err = s.chooseKey(ctx, t); err != nil {
-		return nil, err
+	for range types {
+		sh.columns = append(sh.columns, wireColumn{kind: dfs.String})
 	}
+	sh.list = strings.Join(append(parts, types...), ", ")
 	var total, average sql.NullInt64
 	err = s.db.QueryRowContext(ctx, "SELECT table_rows, avg_row_length FROM information_schema.tables WHERE table_schema = ? AND table_name = ?",
 		name.schema, name.name).Scan(&total, &average)
@@ -58,6 +70,54 @@ func (s *Source) readShape(ctx context.Context, name tableName) (*copyShape, err
 	}
 	sh.total, sh.average = uint64(max(total.Int64, 0)), int(max(average.Int64, 0))
 	return sh, nil
+}
+
+// note puts the types of values in documents, which follow a row, into the row.
+func (sh *copyShape) note(row dfs.Row) (dfs.Row, error) {
+	n := len(sh.table.Columns)
+	for i, at := range sh.documents {
+		types := row[n+i]
+		if types.IsNull() || row[at].IsNull() {
+			continue
+		}
+		v, err := notedJSON(row[at].Text(), types.Text())
+		if err != nil {
+			return nil, fmt.Errorf("column %s: %w", sh.table.Columns[at].Name, err)
+		}
+		row[at] = v
+	}
+	return row[:n:n], nil
+}
+
+// asLogged returns what is selected of a column, to be what the log has, and makes
+// its type that of the log.
+func (s *Source) asLogged(c *dfs.Column) string {
+	part := quoted(c.Name)
+	name, rest, _ := strings.Cut(c.Type, "(")
+	switch name {
+	case "bit", "enum", "set":
+		return "CAST(" + part + " AS UNSIGNED)"
+	case "uuid":
+		part = "UNHEX(REPLACE(CAST(" + part + " AS CHAR), '-', ''))"
+	case "inet6", "inet4":
+		part = "INET6_ATON(CAST(" + part + " AS CHAR))"
+	}
+	if !s.named {
+		return part // the log has the type that the server shows
+	}
+	switch name {
+	case "uuid", "inet6":
+		c.Type = "binary(16)"
+	case "inet4":
+		c.Type = "binary(4)"
+	case "float", "double":
+		if c.Type = name; strings.HasSuffix(rest, " unsigned") {
+			c.Type += " unsigned"
+		}
+	case "geometrycollection":
+		c.Type = "geomcollection"
+	}
+	return part
 }
 
 // chooseKey returns the key to page the table by: its primary key, or else the

@@ -52,10 +52,12 @@ type Source struct {
 	began   dfs.Checkpoint // what Start was found to be; zero until it is asked for
 	streams map[*Stream]struct{}
 	copier  *copier // the last one
+	again   []*againItem
 	total   counts
 	opened  uint64
 	bytes   uint64
 	at      dfs.Position
+	asked   atomic.Int32 // how many are in again
 	last    atomic.Int64 // Unix time of the last commit event
 }
 

@@ -63,6 +63,7 @@ type Stream struct {
 
 	copier *copier     // while rows are copied; nil if they are not
 	until  func() bool // asked after each event: whether to return what there is, or nothing
+	inPart bool        // what was handed out last goes on
 
 	undone event // what ctx has ended the handling of, and is to be handled first
 	inner  bool  // it came out of a transaction payload
@@ -82,10 +83,21 @@ var _ dfs.Stream = (*Stream)(nil)
 // transient. Once it has failed, but for the end of ctx, it fails again with the
 // same error.
 func (s *Stream) Next(ctx context.Context, batch []*dfs.Transaction) (int, error) {
-	if s.copier != nil {
-		return s.copier.next(ctx, batch)
+	for {
+		if err := s.copyAgain(ctx); err != nil {
+			return 0, err
+		}
+		var n int
+		var err error
+		if s.copier != nil {
+			n, err = s.copier.next(ctx, batch)
+		} else {
+			n, err = s.read(ctx, batch)
+		}
+		if n > 0 || err != nil || len(batch) == 0 {
+			return n, err
+		}
 	}
-	return s.read(ctx, batch)
 }
 
 // read is Next for what the log has. It may return nothing, if until says so.
@@ -121,7 +133,7 @@ func (s *Stream) read(ctx context.Context, batch []*dfs.Transaction) (int, error
 			s.err = err
 			break
 		}
-		if !more || s.until != nil && s.until() {
+		if !more || s.until != nil && s.until() || s.src.asked.Load() > 0 {
 			break
 		}
 	}
@@ -269,6 +281,7 @@ func (s *Stream) idle() {
 func (s *Stream) emit(encoded []byte, more bool) {
 	a := &s.asm
 	a.moved = false
+	s.inPart = more
 	if len(s.txs) == cap(s.txs) {
 		s.txs = make([]dfs.Transaction, 0, min(max(16, 2*cap(s.txs)), 512))
 	}
@@ -315,12 +328,15 @@ func (s *Stream) Close() error {
 
 // shut closes what the stream reads from.
 func (s *Stream) shut() error {
-	if s.copier != nil {
-		s.copier.close()
+	s.mu.Lock()
+	s.ended = true
+	c := s.copier
+	s.mu.Unlock()
+	if c != nil {
+		c.close()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ended = true
 	err := s.in.Close()
 	if s.reread != nil {
 		err = errors.Join(err, s.reread.in.Close())

@@ -55,6 +55,7 @@ func (v view) line(name string, rate float64, width int) string {
 		{count(s.Apply.At.Seq) + " tx", 2},
 		{count(uint64(rate)) + " rows/s", 1},
 		{"lag " + ago(s.Lag), 1},
+		{copying(s.Copies), 2},
 		{fmt.Sprintf("queue %s tx, %s", count(v.waitingTransactions()), config.Size(v.stored)), 4},
 		{reason(s), 5},
 	}
@@ -70,6 +71,37 @@ func (v view) line(name string, rate float64, width int) string {
 			return string([]rune(text)[:min(n, max(width, 0))])
 		}
 	}
+}
+
+// copying says how far the copies of tables are, while some are not over.
+func copying(list []dfs.TableProgress) string {
+	var over, failed int
+	var rows, total uint64
+	var rate float64
+	for _, t := range list {
+		switch t.State {
+		case dfs.CopyFailed:
+			failed++
+			over++
+		case dfs.Copied:
+			over++
+		case dfs.Copying:
+			rate += t.Rate
+		}
+		rows += t.Rows
+		total += max(t.Total, t.Rows)
+	}
+	text := ""
+	if over < len(list) {
+		text = fmt.Sprintf("copied %d of %d tables, %s rows", over, len(list), count(rows))
+		if rate > 0 && total > rows {
+			text += fmt.Sprintf(", %s left", ago((time.Duration(float64(total-rows)/rate) * time.Second).Round(time.Second)))
+		}
+	}
+	if failed > 0 {
+		text = strings.TrimPrefix(fmt.Sprintf("%s, %d tables failed", text, failed), ", ")
+	}
+	return text
 }
 
 // reason says why a leg is retrying, or has stopped before the other.
@@ -193,7 +225,7 @@ func summarize(ctx context.Context, log *slog.Logger, every time.Duration, look 
 // summary returns what happened from one view to another as attributes of a log.
 func summary(from, to view) []any {
 	s := to.stats
-	return []any{
+	list := []any{
 		"state", s.State.String(),
 		"transactions", s.Apply.Transactions - from.stats.Apply.Transactions,
 		"rows", s.Apply.Applied - from.stats.Apply.Applied,
@@ -204,4 +236,8 @@ func summary(from, to view) []any {
 		"at", s.Apply.At.Seq,
 		"id", s.Apply.ID,
 	}
+	if text := copying(s.Copies); text != "" {
+		list = append(list, "copy", text)
+	}
+	return list
 }

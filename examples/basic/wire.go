@@ -21,6 +21,7 @@ import (
 // sourceOptions says in Go what the file says of the source.
 func sourceOptions(c *config.Config, log *slog.Logger) *cdc.Options {
 	return &cdc.Options{
+		Snapshot:         snapshotOptions(&c.Source.Snapshot),
 		Tables:           c.Source.Tables,
 		Start:            c.Source.Start,
 		ServerID:         c.Source.ServerID,
@@ -32,6 +33,30 @@ func sourceOptions(c *config.Config, log *slog.Logger) *cdc.Options {
 		Follow:           c.Source.Follow,
 		Logger:           log,
 	}
+}
+
+// snapshotOptions says in Go what the file says of the rows to copy.
+func snapshotOptions(s *config.Snapshot) *cdc.Snapshot {
+	if !s.On() {
+		return nil
+	}
+	o := &cdc.Snapshot{
+		Tables:            s.Tables,
+		Readers:           s.Readers,
+		ChunkTime:         s.ChunkTime,
+		ChunkRows:         s.ChunkRows,
+		MaxRows:           s.MaxRows,
+		MaxBytes:          int(s.MaxBytes),
+		MaxThreadsRunning: s.MaxThreadsRunning,
+		Only:              s.Only || s.Mode == "only",
+	}
+	for _, c := range s.Where {
+		if o.Where == nil {
+			o.Where = make(map[string]string)
+		}
+		o.Where[c.Table] = c.Where
+	}
+	return o
 }
 
 // openSource opens the server or the files that changes come from.

@@ -33,6 +33,7 @@ func (c *Config) check(d *decoder) {
 		d.pattern(fmt.Sprintf("source.tables[%d]", i), err)
 	}
 	c.checkStart(d)
+	c.Source.Snapshot.check(d)
 	d.negative("source.max_part", c.Source.MaxPart < 0)
 	d.negative("source.buffer", c.Source.Buffer < 0)
 
@@ -101,6 +102,26 @@ func (r *DDLRule) check(d *decoder, path string) {
 			d.fault(line, "%s is %q; want one or several of %s, where * stands for any text", path, d.texts[path], strings.Join(names, ", "))
 		}
 	}
+}
+
+func (s *Snapshot) check(d *decoder) {
+	d.oneOf("source.snapshot", s.Mode, "", "false", "true", "only")
+	for i, p := range s.Tables {
+		_, _, err := match.ParseFollowed(p)
+		d.pattern(fmt.Sprintf("source.snapshot.tables[%d]", i), err)
+	}
+	for i, c := range s.Where {
+		path := fmt.Sprintf("source.snapshot.where[%d]", i)
+		if (c.Table == "" || c.Where == "") && !d.faulty(d.line(path)) {
+			d.fault(d.line(path), "%s needs a table and a condition, such as {table: shop.orders, where: \"id > 100\"}", path)
+		}
+	}
+	d.negative("source.snapshot.readers", s.Readers < 0)
+	d.negative("source.snapshot.chunk_time", s.ChunkTime < 0)
+	d.negative("source.snapshot.chunk_rows", s.ChunkRows < 0)
+	d.negative("source.snapshot.max_rows", s.MaxRows < 0)
+	d.negative("source.snapshot.max_bytes", s.MaxBytes < 0)
+	d.negative("source.snapshot.max_threads_running", s.MaxThreadsRunning < 0)
 }
 
 func (c *Config) checkStart(d *decoder) {

@@ -76,8 +76,40 @@ type Source struct {
 	MaxPart     Size          `yaml:"max_part"`
 	Buffer      Size          `yaml:"buffer"`
 
+	Snapshot Snapshot `yaml:"snapshot"` // of the rows that are there already
+
 	SchemaFile       string `yaml:"schema_file"` // CREATE TABLE statements, as mysqldump --no-data --databases writes them
 	TrustColumnNames bool   `yaml:"trust_column_names"`
+}
+
+// Snapshot says how rows are copied that are there before the log: by a mode
+// alone, or by these keys.
+type Snapshot struct {
+	// Mode is "false", "true", or "only", which ends the run when all is copied.
+	// Default: "false", or "true" if there is another key.
+	Mode string `yaml:",scalar"`
+
+	Tables            []string      `yaml:"tables"` // default: all that are followed
+	Where             []Condition   `yaml:"where"`
+	Only              bool          `yaml:"only"`
+	Readers           int           `yaml:"readers"`
+	ChunkTime         time.Duration `yaml:"chunk_time"`
+	ChunkRows         int           `yaml:"chunk_rows"`
+	MaxRows           int           `yaml:"max_rows"`            // per second
+	MaxBytes          Size          `yaml:"max_bytes"`           // per second
+	MaxThreadsRunning int           `yaml:"max_threads_running"` // of the source
+}
+
+// A Condition is what the rows of a table must meet to be copied.
+type Condition struct {
+	Table string `yaml:"table"`
+	Where string `yaml:"where"`
+}
+
+// On reports whether rows are to be copied.
+func (s *Snapshot) On() bool {
+	return s.Mode == "true" || s.Mode == "only" || s.Only || s.Mode == "" && (len(s.Tables) > 0 || len(s.Where) > 0 || s.Readers != 0 ||
+		s.ChunkTime != 0 || s.ChunkRows != 0 || s.MaxRows != 0 || s.MaxBytes != 0 || s.MaxThreadsRunning != 0)
 }
 
 // Queue is the file between source and target.
