@@ -21,13 +21,13 @@ import (
 // come in the order of jsonPart.inOrder.
 func jsonTypes(column string) string {
 	special := func(v string) string {
-		return "CASE JSON_TYPE(" + v + ") WHEN 'OBJECT' THEN 0 WHEN 'ARRAY' THEN 0 WHEN 'STRING' THEN 0 WHEN 'BOOLEAN' THEN 0 WHEN 'NULL' THEN 0 WHEN 'DOUBLE' THEN 0 " +
+		return "CASE COALESCE(JSON_TYPE(" + v + "), 'NULL') WHEN 'OBJECT' THEN 0 WHEN 'ARRAY' THEN 0 WHEN 'STRING' THEN 0 WHEN 'BOOLEAN' THEN 0 WHEN 'NULL' THEN 0 WHEN 'DOUBLE' THEN 0 " +
 			"WHEN 'INTEGER' THEN " + v + " > 4294967295 WHEN 'UNSIGNED INTEGER' THEN " + v + " <= 4294967295 ELSE 1 END"
 	}
-	// The document itself is not in the result of JSON_EXTRACT, which would nest
+	// JSON_TABLE gives JSON's null as NULL. The document itself is not in the result of JSON_EXTRACT, which would nest
 	// deeper than a document may.
 	return "(SELECT IF(COALESCE(SUM(" + special("dfs_j") + "), 0) + " + special(column) + " > 0, " +
-		"CONCAT_WS(',', JSON_TYPE(" + column + "), GROUP_CONCAT(JSON_TYPE(dfs_j) ORDER BY dfs_o SEPARATOR ',')), NULL) FROM JSON_TABLE(JSON_EXTRACT(" + column +
+		"CONCAT_WS(',', JSON_TYPE(" + column + "), GROUP_CONCAT(COALESCE(JSON_TYPE(dfs_j), 'NULL') ORDER BY dfs_o SEPARATOR ',')), NULL) FROM JSON_TABLE(JSON_EXTRACT(" + column +
 		", '$**.*', '$**[*]'), '$[*]' COLUMNS (dfs_o FOR ORDINALITY, dfs_j JSON PATH '$')) dfs_t)"
 }
 
@@ -104,7 +104,7 @@ func (n *jsonPart) inOrder(text string, f func(*jsonPart)) {
 func notedJSON(text, types string) (dfs.Value, error) {
 	list := strings.Split(types, ",")
 	type note struct {
-		at int
+		at, size int // of the value's text
 		dfs.JSONNote
 	}
 	var notes []note
@@ -112,12 +112,13 @@ func notedJSON(text, types string) (dfs.Value, error) {
 	i := 0
 	parseJSON(text).inOrder(text, func(n *jsonPart) {
 		if i < len(list) {
-			typ, value, err := jsonNoteOf(list[i], scalarAt(text, n.at))
+			scalar := scalarAt(text, n.at)
+			typ, value, err := jsonNoteOf(list[i], scalar)
 			if err != nil && failed == nil {
 				failed = err
 			}
 			if typ != "" {
-				notes = append(notes, note{n.at, dfs.JSONNote{Path: n.path, Type: typ, Text: value}})
+				notes = append(notes, note{n.at, len(scalar), dfs.JSONNote{Path: n.path, Type: typ, Text: value}})
 			}
 		}
 		i++
@@ -130,10 +131,17 @@ func notedJSON(text, types string) (dfs.Value, error) {
 	}
 	slices.SortFunc(notes, func(a, b note) int { return a.at - b.at })
 	plain := make([]dfs.JSONNote, len(notes))
-	for i := range notes {
-		plain[i] = notes[i].JSONNote
+	var b strings.Builder
+	from := 0
+	for i, n := range notes {
+		plain[i] = n.JSONNote
+		// The server breaks base64 into lines of 76 characters.
+		b.WriteString(text[from:n.at])
+		b.WriteString(strings.ReplaceAll(text[n.at:n.at+n.size], `\n`, ""))
+		from = n.at + n.size
 	}
-	return dfs.JSONNotedValue(text, plain), nil
+	b.WriteString(text[from:])
+	return dfs.JSONNotedValue(b.String(), plain), nil
 }
 
 // scalarAt returns the text of the value that begins at a place, or of its first
@@ -189,7 +197,7 @@ func jsonNoteOf(typ, text string) (name, value string, err error) {
 	if !ok || !more || err != nil {
 		return "", "", fmt.Errorf("a value of type %s in a JSON document is not read", typ)
 	}
-	b, err := base64.StdEncoding.DecodeString(data)
+	b, err := base64.StdEncoding.DecodeString(strings.ReplaceAll(data, `\n`, ""))
 	if err != nil {
 		return "", "", fmt.Errorf("a value of type %s in a JSON document is not read: %w", typ, err)
 	}
