@@ -296,7 +296,7 @@ func (m *mapper) make(ctx context.Context, s *origins, values []dfs.Row, keys []
 				if at < 0 {
 					return nil, fmt.Errorf("the target's table %s has no column %s, which the stages make: add it", j.to, col.Name)
 				}
-				if j.to.columns[at].generated {
+				if j.to.columns[at].generated || covers(m.ignore, j.to, col.Name) {
 					continue
 				}
 				if row[at], err = m.made(ctx, v, col, &j.to.columns[at]); err != nil {

@@ -45,6 +45,9 @@ func (r *run) newPlan(from, to *table) (*plan, error) {
 		case sc.versioning:
 			p.note("column %s is left out: each server sets it by itself", sc.name)
 			continue
+		case j >= 0 && covers(r.ignore, to, to.columns[j].name):
+			p.note("column %s is ignored", sc.name)
+			continue
 		case j < 0:
 			return nil, fmt.Errorf("the target's table %s has no column %s: add it", to, sc.name)
 		case to.columns[j].generated && !sc.generated:

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -222,32 +223,29 @@ func (t *TableReport) untold(format string, args ...any) {
 	t.Untold = append(t.Untold, fmt.Sprintf(format, args...))
 }
 
-// hidden is a parsed entry of Verifier.Hide.
-type hidden struct {
+// columns is a parsed pattern of columns.
+type columns struct {
 	table  match.Pattern
 	column string
 }
 
-func parseHidden(text string) (hidden, error) {
+func parseColumns(text string) (columns, error) {
 	i := strings.LastIndexByte(text, '.')
 	if i < 0 {
-		return hidden{}, fmt.Errorf(`%q names no column: write it as "schema.table.column", where each may hold * and ?`, text)
+		return columns{}, fmt.Errorf(`%q names no column: write it as "schema.table.column", where each may hold * and ?`, text)
 	}
 	p, err := match.Parse(text[:i])
 	if err != nil || text[i+1:] == "" {
-		return hidden{}, fmt.Errorf(`%q names no column: write it as "schema.table.column", where each may hold * and ?`, text)
+		return columns{}, fmt.Errorf(`%q names no column: write it as "schema.table.column", where each may hold * and ?`, text)
 	}
-	return hidden{p, text[i+1:]}, nil
+	return columns{p, text[i+1:]}, nil
 }
 
-// hides reports whether values of the column must not be shown.
-func (c *checked) hides(schema, table, column string) bool {
-	for _, h := range c.hide {
-		if h.table.Match(schema, table) && match.Glob(h.column, column) {
-			return true
-		}
-	}
-	return false
+// covers reports whether one of the patterns names the column.
+func covers(list []columns, t *table, column string) bool {
+	return slices.ContainsFunc(list, func(p columns) bool {
+		return p.table.Match(t.schema, t.name) && match.Glob(p.column, column)
+	})
 }
 
 // show returns a value for a report: text quoted, bytes that are no text in

@@ -122,7 +122,7 @@ func (j *job) showKey(key bound) string {
 	var parts []string
 	for k, i := range j.key {
 		text := "(hidden)"
-		if q := &j.pairs[i]; !j.hides(j.to.schema, j.to.name, q.to.name) {
+		if q := &j.pairs[i]; !covers(j.hide, j.to, q.to.name) {
 			text = show(key[k], q.plain())
 		}
 		parts = append(parts, j.pairs[i].name+"="+text)
@@ -393,7 +393,7 @@ func (j *job) finding(was, has [][]cell, at string) Finding {
 func (j *job) cell(i int, a, b []cell) Cell {
 	q := &j.pairs[i]
 	c := Cell{Column: q.name}
-	hide := j.hides(j.to.schema, j.to.name, q.to.name)
+	hide := covers(j.hide, j.to, q.to.name)
 	text := func(row []cell) string {
 		switch {
 		case row == nil:

@@ -92,6 +92,11 @@ type Verifier struct {
 	// inserted, what is too much is deleted, what differs is updated.
 	Repair bool
 
+	// Ignore names columns of the target that are not compared, by patterns of
+	// their tables and a column, such as "shop.orders.seen" or "*.*.updated": what
+	// triggers set there, or what a stage looked up, which may be another value now.
+	Ignore []string
+
 	// Hide names columns of the target by patterns of their tables and a column,
 	// "shop.users.password" or "*.*.password", whose values must be in no report.
 	Hide []string
@@ -116,7 +121,8 @@ type checked struct {
 	tables match.List
 	routes []match.Route
 	keeps  []match.Pattern
-	hide   []hidden
+	hide   []columns
+	ignore []columns
 	log    *slog.Logger
 }
 
@@ -148,12 +154,18 @@ func (v *Verifier) check() (*checked, error) {
 		}
 		c.keeps = append(c.keeps, p)
 	}
-	for _, text := range v.Hide {
-		h, err := parseHidden(text)
-		if err != nil {
-			fault("Hide: %w", err)
+	for _, list := range []struct {
+		name  string
+		texts []string
+		to    *[]columns
+	}{{"Hide", v.Hide, &c.hide}, {"Ignore", v.Ignore, &c.ignore}} {
+		for _, text := range list.texts {
+			p, err := parseColumns(text)
+			if err != nil {
+				fault("%s: %w", list.name, err)
+			}
+			*list.to = append(*list.to, p)
 		}
-		c.hide = append(c.hide, h)
 	}
 	for _, d := range []struct {
 		name string
