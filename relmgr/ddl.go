@@ -79,7 +79,11 @@ func (m *Manager) rewrites(k ForeignKey) bool {
 	if parent == nil {
 		return !m.keeps(k.ParentSchema + "." + k.Parent)
 	}
-	for _, name := range k.ParentColumns {
+	columns := k.ParentColumns
+	if columns == nil {
+		columns = columnNames(parent, parent.Key)
+	}
+	for _, name := range columns {
 		if i := parent.Column(name); i >= 0 {
 			if to, err := (&resolver{m: m}).column(parent, i); err != nil || to != nil {
 				return true

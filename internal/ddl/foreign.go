@@ -7,7 +7,7 @@ type ForeignKey struct {
 	Name          string // of the constraint, if it has one
 	Columns       []string
 	Parent        Table // as written: Schema may be empty, for the schema of the statement's table
-	ParentColumns []string
+	ParentColumns []string // nil for the primary key, which MySQL from 9.0 on lets be left out
 }
 
 // ForeignKeys returns the foreign keys that a CREATE TABLE or ALTER TABLE declares
@@ -19,7 +19,8 @@ func ForeignKeys(text string, m Mode) (list []ForeignKey) {
 	l := lexer{s: text, mode: &m}
 	name, column := "", ""
 	depth := 0
-	fresh := true // a definition begins
+	fresh := true   // a definition begins
+	change := false // with the column's old name
 	for t := l.next(); t.kind != tokEnd; t = l.next() {
 		switch {
 		case t.punct('('):
@@ -46,8 +47,14 @@ func ForeignKeys(text string, m Mode) (list []ForeignKey) {
 			list = l.foreignKey(list, name)
 			name, fresh = "", false
 			continue
-		case t.is("ADD") || t.is("COLUMN") || t.is("MODIFY"):
+		case t.is("ADD") || t.is("COLUMN") || t.is("MODIFY") || t.is("CHANGE"):
 			fresh = true // the column's name follows
+			change = t.is("CHANGE") || change && t.is("COLUMN")
+			continue
+		case fresh && (t.is("IF") || t.is("NOT") || t.is("EXISTS")):
+			continue
+		case fresh && change && t.named():
+			change = false
 			continue
 		case t.is("REFERENCES") && column != "":
 			if parent, columns, ok := l.parent(); ok {
@@ -88,13 +95,16 @@ func (l *lexer) parent() (t Table, columns []string, ok bool) {
 		return t, nil, false
 	}
 	t.Name = first.text
+	before := *l
 	next := l.next()
 	if next.punct('.') {
 		t.Schema, t.Name = t.Name, l.next().text
+		before = *l
 		next = l.next()
 	}
 	if !next.punct('(') {
-		return t, nil, false
+		*l = before
+		return t, nil, true
 	}
 	columns = l.names()
 	return t, columns, len(columns) > 0
@@ -121,7 +131,7 @@ func RenamedColumns(text string, m Mode) (list []string) {
 			continue
 		}
 		from := l.next()
-		for change && (from.is("COLUMN") || from.is("IF") || from.is("EXISTS")) {
+		for change && from.is("COLUMN") || from.is("IF") || from.is("EXISTS") {
 			from = l.next()
 		}
 		to := l.next()

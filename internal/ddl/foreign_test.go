@@ -23,10 +23,15 @@ func TestForeignKeysAreReadOutOfStatements(t *testing.T) {
 		{"CREATE TABLE t (id int, a decimal(5, 2), b int NOT NULL REFERENCES p (id), c enum('a','FOREIGN KEY (x) REFERENCES y (z)'))",
 			[]ForeignKey{k("", []string{"b"}, Table{"", "p"}, "id")}},
 		{"ALTER TABLE t ADD COLUMN a int REFERENCES p (id), ADD b int", []ForeignKey{k("", []string{"a"}, Table{"", "p"}, "id")}},
+		{"ALTER TABLE t ADD COLUMN IF NOT EXISTS a int REFERENCES p (id), CHANGE COLUMN IF EXISTS x b int REFERENCES p (id), CHANGE y c int REFERENCES q (id)",
+			[]ForeignKey{k("", []string{"a"}, Table{"", "p"}, "id"), k("", []string{"b"}, Table{"", "p"}, "id"), k("", []string{"c"}, Table{"", "q"}, "id")}},
+		{"CREATE TABLE t (a int REFERENCES p, b int REFERENCES o.q ON DELETE CASCADE, c int, FOREIGN KEY (c) REFERENCES r, d int REFERENCES s)",
+			[]ForeignKey{k("", []string{"a"}, Table{"", "p"}), k("", []string{"b"}, Table{"o", "q"}), k("", []string{"c"}, Table{"", "r"}), k("", []string{"d"}, Table{"", "s"})}},
 		{"ALTER TABLE t DROP FOREIGN KEY x, ADD INDEX (a)", nil},
 		{"CREATE TABLE t (id int CHECK (id > 0), a int) COMMENT 'FOREIGN KEY (a) REFERENCES p (id)' /* FOREIGN KEY (a) REFERENCES p (id) */", nil},
 		{"CREATE TABLE t (FOREIGN", nil},
 		{"CREATE TABLE t (a int, FOREIGN KEY (a) REFERENCES", nil},
+		{"CREATE TABLE t (a int, FOREIGN KEY (a) REFERENCES p (", nil},
 	} {
 		require.Equal(t, c.want, ForeignKeys(c.query, Mode{}), c.query)
 	}
@@ -35,6 +40,7 @@ func TestForeignKeysAreReadOutOfStatements(t *testing.T) {
 func TestRenamedColumnsAreReadOutOfStatements(t *testing.T) {
 	for query, want := range map[string][]string{
 		"ALTER TABLE t CHANGE a b int, RENAME COLUMN c TO `d e`, CHANGE COLUMN IF EXISTS f g int": {"a", "c", "f"},
+		"ALTER TABLE t RENAME COLUMN IF EXISTS a TO b":                                            {"a"},
 		"ALTER TABLE t CHANGE a A int, RENAME INDEX x TO y, RENAME TO z, ADD COLUMN b int":        nil,
 		"ALTER TABLE t RENAME": nil,
 	} {
