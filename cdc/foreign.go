@@ -1,8 +1,12 @@
 package cdc
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
+	"slices"
+
+	"github.com/dataflowsync/dfs/internal/ddl"
 )
 
 // A ForeignKey is one that the source declares on a followed table.
@@ -31,24 +35,27 @@ func (s *Source) SilentForeignKeys(ctx context.Context) ([]ForeignKey, error) {
 	if err != nil || logged {
 		return nil, mark(err)
 	}
-	return s.foreignKeys(ctx, " WHERE delete_rule NOT IN ('RESTRICT', 'NO ACTION') OR update_rule NOT IN ('RESTRICT', 'NO ACTION')")
+	all, err := s.ForeignKeys(ctx)
+	return slices.DeleteFunc(all, func(k ForeignKey) bool { return !acts(k.OnDelete) && !acts(k.OnUpdate) }), err
 }
+
+// acts reports whether a rule changes child rows.
+func acts(rule string) bool { return rule != "RESTRICT" && rule != "NO ACTION" }
 
 // ForeignKeys returns all foreign keys of followed tables, as the server has them
 // now. Of files nothing is known, and the list is empty.
 func (s *Source) ForeignKeys(ctx context.Context) ([]ForeignKey, error) {
-	if s.db == nil {
+	switch {
+	case s.db == nil:
 		return nil, nil
+	case s.maria:
+		return s.definedForeignKeys(ctx)
 	}
-	return s.foreignKeys(ctx, "")
-}
-
-func (s *Source) foreignKeys(ctx context.Context, where string) ([]ForeignKey, error) {
 	var list []*ForeignKey
-	type name struct{ schema, table, key string } // MariaDB's names are those of a table
+	type name struct{ schema, table, key string }
 	at := make(map[name]*ForeignKey)
 	err := eachRow(ctx, s.db, `SELECT constraint_schema, table_name, constraint_name, unique_constraint_schema, referenced_table_name, delete_rule, update_rule
-		FROM information_schema.referential_constraints`+where+` ORDER BY 1, 2, 3`,
+		FROM information_schema.referential_constraints ORDER BY 1, 2, 3`,
 		func(v []sql.NullString) {
 			k := &ForeignKey{Schema: v[0].String, Table: v[1].String, Name: v[2].String, ParentSchema: v[3].String, Parent: v[4].String,
 				OnDelete: v[5].String, OnUpdate: v[6].String}
@@ -73,4 +80,25 @@ func (s *Source) foreignKeys(ctx context.Context, where string) ([]ForeignKey, e
 		keys = append(keys, *k)
 	}
 	return keys, mark(err)
+}
+
+// definedForeignKeys reads them out of the definitions of the tables: in its
+// information_schema MariaDB hides them from an account that has no right on the
+// tables but SELECT (seen with 10.11.18), as that of a replica need not have.
+func (s *Source) definedForeignKeys(ctx context.Context) ([]ForeignKey, error) {
+	definitions, err := s.Definitions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var keys []ForeignKey
+	for _, d := range definitions {
+		for _, k := range ddl.ForeignKeys(d.SQL, ddl.Mode{MariaDB: true, Version: versionNumber(s.version)}) {
+			key := ForeignKey{Name: k.Name, Schema: d.Table.Schema, Table: d.Table.Name, Columns: k.Columns,
+				ParentSchema: cmp.Or(k.Parent.Schema, d.Table.Schema), Parent: k.Parent.Name, ParentColumns: k.ParentColumns,
+				OnDelete: cmp.Or(k.OnDelete, "RESTRICT"), OnUpdate: cmp.Or(k.OnUpdate, "RESTRICT")}
+			key.ParentFollowed = s.filter.follows(key.ParentSchema, key.Parent)
+			keys = append(keys, key)
+		}
+	}
+	return keys, nil
 }

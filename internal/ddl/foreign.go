@@ -6,8 +6,10 @@ import "strings"
 type ForeignKey struct {
 	Name          string // of the constraint, if it has one
 	Columns       []string
-	Parent        Table // as written: Schema may be empty, for the schema of the statement's table
+	Parent        Table    // as written: Schema may be empty, for the schema of the statement's table
 	ParentColumns []string // nil for the primary key, which MySQL from 9.0 on lets be left out
+
+	OnDelete, OnUpdate string // "CASCADE", "SET NULL" and so on; empty if it is not written
 }
 
 // ForeignKeys returns the foreign keys that a CREATE TABLE or ALTER TABLE declares
@@ -57,8 +59,9 @@ func ForeignKeys(text string, m Mode) (list []ForeignKey) {
 			change = false
 			continue
 		case t.is("REFERENCES") && column != "":
-			if parent, columns, ok := l.parent(); ok {
-				list = append(list, ForeignKey{name, []string{column}, parent, columns})
+			k := ForeignKey{Name: name, Columns: []string{column}}
+			if l.parent(&k) {
+				list = append(list, k)
 			}
 		case fresh && t.named():
 			column = t.text
@@ -81,33 +84,59 @@ func (l *lexer) foreignKey(list []ForeignKey, name string) []ForeignKey {
 	if !l.next().is("REFERENCES") {
 		return list
 	}
-	var ok bool
-	if k.Parent, k.ParentColumns, ok = l.parent(); ok && len(k.Columns) > 0 {
+	if l.parent(&k) && len(k.Columns) > 0 {
 		list = append(list, k)
 	}
 	return list
 }
 
 // parent reads what follows REFERENCES.
-func (l *lexer) parent() (t Table, columns []string, ok bool) {
+func (l *lexer) parent(k *ForeignKey) bool {
 	first := l.next()
 	if !first.named() {
-		return t, nil, false
+		return false
 	}
-	t.Name = first.text
+	k.Parent.Name = first.text
+	if l.punct('.') {
+		k.Parent.Schema, k.Parent.Name = first.text, l.next().text
+	}
+	if l.punct('(') {
+		if k.ParentColumns = l.names(); len(k.ParentColumns) == 0 {
+			return false
+		}
+	}
+	for {
+		before := *l
+		word := l.next()
+		event := l.next()
+		switch {
+		case word.is("MATCH"):
+			continue
+		case word.is("ON") && (event.is("DELETE") || event.is("UPDATE")):
+			action := strings.ToUpper(l.next().text)
+			if action == "SET" || action == "NO" {
+				action += " " + strings.ToUpper(l.next().text)
+			}
+			if event.is("DELETE") {
+				k.OnDelete = action
+			} else {
+				k.OnUpdate = action
+			}
+		default:
+			*l = before
+			return true
+		}
+	}
+}
+
+// punct moves past the character c if it is next.
+func (l *lexer) punct(c byte) bool {
 	before := *l
-	next := l.next()
-	if next.punct('.') {
-		t.Schema, t.Name = t.Name, l.next().text
-		before = *l
-		next = l.next()
+	if l.next().punct(c) {
+		return true
 	}
-	if !next.punct('(') {
-		*l = before
-		return t, nil, true
-	}
-	columns = l.names()
-	return t, columns, len(columns) > 0
+	*l = before
+	return false
 }
 
 // names reads names up to the closing parenthesis.
