@@ -414,3 +414,36 @@ func TestATableIsCopiedAgain(t *testing.T) {
 	require.Equal(t, before+300, m.copied["ints"], "each row comes once more")
 	m.equals(srv.DB(t), schema, cases)
 }
+
+// BenchmarkSnapshot reads a table of 300,000 rows, and does nothing with them.
+func BenchmarkSnapshot(b *testing.B) {
+	srv := testenv.Shared(b, testenv.MySQL97)
+	const rows = 300_000
+	srv.Exec(b, "CREATE DATABASE IF NOT EXISTS benchcopy", "DROP TABLE IF EXISTS benchcopy.a",
+		"CREATE TABLE benchcopy.a (id int AUTO_INCREMENT PRIMARY KEY, n int, price decimal(10,2), at datetime, name varchar(40), note varchar(100))",
+		"SET cte_max_recursion_depth = 1000000",
+		fmt.Sprintf("INSERT INTO benchcopy.a (n, price, at, name, note) WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < %d) "+
+			"SELECT i %% 1000, i / 100, '2026-11-27 10:00:00', CONCAT('name ', i), REPEAT('x', 60) FROM s", rows))
+	src, err := cdc.Open(b.Context(), srv.DSN(""), &cdc.Options{Tables: []string{"benchcopy.*"}, Snapshot: &cdc.Snapshot{Only: true}})
+	require.NoError(b, err)
+	defer src.Close()
+	batch := make([]*dfs.Transaction, 64)
+	start, n := cpuTime(), 0
+	for b.Loop() {
+		st, err := src.Open(b.Context(), dfs.Checkpoint{})
+		require.NoError(b, err)
+		for err != io.EOF {
+			var k int
+			if k, err = st.Next(b.Context(), batch); err != nil && err != io.EOF {
+				b.Fatal(err)
+			}
+			for _, tx := range batch[:k] {
+				n += len(tx.Changes)
+			}
+		}
+		require.NoError(b, st.Close())
+	}
+	require.Equal(b, rows*b.N, n)
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "rows/s")
+	b.ReportMetric(float64((cpuTime()-start).Nanoseconds())/float64(n), "cpu-ns/row")
+}
