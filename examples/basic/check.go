@@ -376,7 +376,8 @@ func checkTables(ctx context.Context, c *config.Config, p *parts) []section {
 			s.Findings = append(s.Findings, f)
 			continue
 		}
-		if bad := faultsOf(p.target.CheckTables(ctx, []*dfs.Table{t})); len(bad) > 0 {
+		one := []*dfs.Table{t}
+		if bad := faultsOf(errors.Join(p.target.CheckTables(ctx, one), p.existing(ctx, c, one))); len(bad) > 0 {
 			made := f.Text
 			f.Verdict, f.Text, f.Cure = "fault", bad[0].What, bad[0].Cure
 			for _, b := range bad[1:] {

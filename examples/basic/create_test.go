@@ -60,3 +60,31 @@ units:
 	require.Equal(t, exitSetup, code, out)
 	require.Contains(t, out, "no table "+to+".orders")
 }
+
+// TestRowsThatAreThereAlreadyAreCopied once, into tables that are made for them, and
+// not where others have rows.
+func TestRowsThatAreThereAlreadyAreCopied(t *testing.T) {
+	e := newEnv(t)
+	e.source.Exec(t, "CREATE DATABASE shop", fmt.Sprintf(people, "shop"), "CREATE TABLE shop.orders (id int PRIMARY KEY, person int, KEY (person))",
+		"INSERT INTO shop.people VALUES (1, 'Åsa', 1), (2, 'Bo', 2)", "INSERT INTO shop.orders VALUES (1, 2), (2, 1), (3, 1)")
+	e.target.Exec(t, "GRANT CREATE, ALTER, INDEX, REFERENCES ON `shop%`.* TO dfs@'%'", "CREATE DATABASE shop", fmt.Sprintf(people, "shop"),
+		"INSERT INTO shop.people VALUES (2, 'own', 0)")
+	file := e.config(t, "shop", [2]string{"  start:", "  snapshot: only"}, [2]string{"target:", "target:\n  create_tables: true"})
+	for _, command := range []string{"check", "run"} {
+		code, out := e.basic(t, command, "-c", file)
+		require.Equal(t, exitSetup, code, out)
+		require.Contains(t, out, "shop.people has rows, and those of shop.people are to be copied into it")
+		require.NotContains(t, out, "shop.orders has rows")
+	}
+	file = e.config(t, "shop", [2]string{"  start:", "  snapshot: only"}, [2]string{"target:", "target:\n  create_tables: true\n  existing: replace"})
+	code, out := e.basic(t, "run", "-c", file)
+	require.Zero(t, code, out)
+	var name, text, got string
+	db := e.target.DB(t)
+	require.NoError(t, db.QueryRow("SELECT GROUP_CONCAT(id, ' ', name ORDER BY id) FROM shop.people").Scan(&got))
+	require.Equal(t, "1 Åsa,2 Bo", got)
+	require.NoError(t, db.QueryRow("SELECT COUNT(*) FROM shop.orders").Scan(&got))
+	require.Equal(t, "3", got)
+	require.NoError(t, db.QueryRow("SHOW CREATE TABLE shop.orders").Scan(&name, &text))
+	require.Contains(t, text, "KEY `person` (`person`)")
+}

@@ -196,6 +196,7 @@ func open(ctx context.Context, c *config.Config, log *slog.Logger) (*parts, erro
 				fault(targetName(c), p.createTables(ctx, c, made, log))
 			}
 			fault(targetName(c), p.target.CheckTables(ctx, made))
+			fault(targetName(c), p.existing(ctx, c, made))
 			notes, err := p.foreignKeys(ctx)
 			fault("the foreign keys", err)
 			for _, n := range notes {
@@ -264,6 +265,18 @@ func (p *parts) targets(tables []*dfs.Table) ([]*dfs.Table, error) {
 	return list, nil
 }
 
+// existing reports the tables of the target that have rows already, where that
+// keeps those of the source from being copied.
+func (p *parts) existing(ctx context.Context, c *config.Config, arrive []*dfs.Table) error {
+	if !c.Source.Snapshot.On() || c.Target.Existing == "append" || c.Target.Existing == "replace" {
+		return nil
+	}
+	if fresh, err := p.target.Fresh(ctx); err != nil || !fresh {
+		return err
+	}
+	return p.target.CheckEmpty(ctx, arrive)
+}
+
 // createTables creates what the target lacks of the tables that rows arrive as, if
 // the file asks for it and the pipeline is new. A later start leaves that to the
 // statements of the source's log.
@@ -282,7 +295,7 @@ func (p *parts) createTables(ctx context.Context, c *config.Config, tables []*df
 	if err != nil {
 		return err
 	}
-	made, notes, err := p.target.CreateTables(ctx, list, false)
+	made, notes, err := p.target.CreateTables(ctx, list, c.Source.Snapshot.On())
 	if len(made) > 0 {
 		log.Info("created tables on the target", "tables", made)
 	}
