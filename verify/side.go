@@ -79,6 +79,13 @@ func (s *side) ask(ctx context.Context) error {
 	if !s.maria && s.version >= 80022 {
 		s.share = " FOR SHARE" // which needs no more than SELECT
 	}
+	if rows, err = query(ctx, s.db, "SELECT SHA2('',224)"); err != nil {
+		return err
+	}
+	if rows[0][0].null {
+		// A checksum of it would be the same for all rows.
+		return errors.New("it has no SHA2, as it was built without SSL: verify needs a server with it")
+	}
 	id := "@@global.server_id"
 	if !s.maria {
 		id = "@@global.server_uuid"

@@ -225,6 +225,7 @@ func TestEachTypeArrivesAsItWas(t *testing.T) {
 					for i := range list {
 						b.typeSame(i, &list[i])
 					}
+					b.verified()
 				})
 			}
 		})

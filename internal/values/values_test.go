@@ -18,6 +18,7 @@ import (
 	"github.com/dataflowsync/dfs/cdc"
 	"github.com/dataflowsync/dfs/internal/testenv"
 	"github.com/dataflowsync/dfs/sink"
+	"github.com/dataflowsync/dfs/verify"
 )
 
 // The servers inherit a zone with daylight saving time, which is that of the
@@ -165,6 +166,20 @@ func (b *bench) run(sqlOnly bool, work func()) {
 	}
 	cancel()
 	require.NoError(b.t, <-ended)
+}
+
+// verified expects package verify to find both sides equal, which it does by
+// checksums of its own.
+func (b *bench) verified() {
+	b.t.Helper()
+	v := &verify.Verifier{Source: b.src.DSN(""), Target: b.dst.DSN(""), Tables: []string{b.schema + ".*"}, Settle: time.Millisecond, Patience: time.Second}
+	r, err := v.Run(b.t.Context())
+	require.NoError(b.t, err)
+	for i := range r.Tables {
+		if x := &r.Tables[i]; x.Verdict != verify.Equal {
+			b.t.Errorf("verify: %.1000s", x)
+		}
+	}
 }
 
 // rows returns what a query gives, a line for each row.
