@@ -283,13 +283,18 @@ func (s *Source) readRelations(ctx context.Context) (*relations, error) {
 	r := &relations{make(map[tableName][]tableName), make(map[tableName][]tableName)}
 	err := eachRow(ctx, s.db, `SELECT constraint_schema, table_name, unique_constraint_schema, referenced_table_name
 		FROM information_schema.referential_constraints`, func(v []sql.NullString) {
-		child, parent := tableName{v[0].String, v[1].String}, tableName{v[2].String, v[3].String}
-		if !slices.Contains(r.parents[child], parent) {
-			r.parents[child] = append(r.parents[child], parent)
-		}
+		r.add(tableName{v[0].String, v[1].String}, tableName{v[2].String, v[3].String})
 	})
 	if err != nil {
 		return nil, mark(err)
+	}
+	// MariaDB may not show there what those of followed tables are.
+	all, err := s.ForeignKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range all {
+		r.add(tableName{k.Schema, k.Table}, tableName{k.ParentSchema, k.Parent})
 	}
 	silent, err := s.SilentForeignKeys(ctx)
 	if err != nil {
@@ -300,6 +305,12 @@ func (s *Source) readRelations(ctx context.Context) (*relations, error) {
 		r.acting[child] = append(r.acting[child], tableName{k.ParentSchema, k.Parent})
 	}
 	return r, nil
+}
+
+func (r *relations) add(child, parent tableName) {
+	if !slices.Contains(r.parents[child], parent) {
+		r.parents[child] = append(r.parents[child], parent)
+	}
 }
 
 // reaches reports whether one leads from a table to another, from child to parent.

@@ -31,6 +31,9 @@ func TestForeignKeysAreSeenByAReader(t *testing.T) {
 			require.Equal(t, cdc.ForeignKey{Name: "one", Schema: schema, Table: "c", Columns: []string{"a", "b"},
 				ParentSchema: schema, Parent: "p q", ParentColumns: []string{"id", "x y"}, OnDelete: "SET NULL", OnUpdate: "CASCADE"}, keys[0])
 			require.Equal(t, []any{"two", "c", []string{"up"}, []string{"id"}, true}, []any{keys[1].Name, keys[1].Parent, keys[1].Columns, keys[1].ParentColumns, keys[1].ParentFollowed})
+			reaches, err := cdc.Reaches(t.Context(), src, [2]string{schema, "c"}, [2]string{schema, "p q"})
+			require.NoError(t, err)
+			require.True(t, reaches, "a copy knows it too")
 			silent, err := src.SilentForeignKeys(t.Context())
 			require.NoError(t, err)
 			if kind == testenv.MySQL97 {
