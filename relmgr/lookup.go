@@ -72,6 +72,7 @@ func (m *Manager) New(ctx context.Context, table string, key ...any) (new dfs.Ro
 			return nil, false, err
 		}
 	}
+	defer m.turn()
 	t, cells, err := m.keyCells(table)
 	if err != nil {
 		return nil, false, err

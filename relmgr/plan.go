@@ -67,6 +67,9 @@ func (m *Manager) plan(t *dfs.Table) (*plan, error) {
 					return nil, &Error{Table: t.String(), Err: errors.New("the table is not one of Options.Tables, and Unknown is error: " +
 						"start again, so that its keys and foreign keys are read")}
 				}
+				if known != nil && known.String() != t.String() {
+					return nil, sameName(known, t)
+				}
 				m.setTable(t)
 			}
 			var err error

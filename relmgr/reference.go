@@ -358,7 +358,7 @@ func (m *Manager) openSpace(t *dfs.Table, c int, key []string, typ string, ids I
 	linear := ids == Allocate && len(key) == 1 && (kind == dfs.Int64 || kind == dfs.Uint64)
 	var sp *space
 	for _, s := range m.spaces {
-		if s.table == t.String() && strings.EqualFold(s.column, col.Name) {
+		if strings.EqualFold(s.table, t.String()) && strings.EqualFold(s.column, col.Name) {
 			sp = s
 		}
 	}

@@ -212,6 +212,10 @@ func (m *Manager) check() error {
 		}
 	}
 	for _, t := range m.opts.Tables {
+		if known := m.table(t.String()); known.String() != t.String() {
+			add(sameName(known, t))
+			continue
+		}
 		p, err := m.newPlan(t)
 		if err == nil {
 			err = m.differs(p)

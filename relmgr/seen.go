@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/dataflowsync/dfs"
 )
 
 // A how says what became of each column of a table in rows that were handed on, by
@@ -142,4 +144,11 @@ func (h how) encode() string {
 func decodeHow(text string) (h how) {
 	_ = json.Unmarshal([]byte(text), &h)
 	return h
+}
+
+// sameName is the fault of two tables with one name but for its case, as servers
+// with lower_case_table_names=0 may have.
+func sameName(a, b *dfs.Table) error {
+	return fault("", b, "", "its name is that of %s but for the case of letters, and here they are one: leave one of them out, or give it another name; "+
+		"if it was renamed, start again with the Tables of now", a)
 }

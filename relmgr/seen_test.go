@@ -125,3 +125,16 @@ func TestATableWithReferencesKeepsItsName(t *testing.T) {
 		}
 	}
 }
+
+// Names are compared without case, so two tables that differ by nothing else would
+// have each other's references.
+func TestTablesWhoseNamesDifferByCaseAreRefused(t *testing.T) {
+	users, other := dfstest.Table(t, "s.users (id int, key id)"), dfstest.Table(t, "s.Users (id int, x int, key id)")
+	_, err := relmgr.Open("", &relmgr.Options{Tables: []*dfs.Table{users, other}})
+	require.ErrorContains(t, err, "is that of s.Users but for the case of letters")
+	m, err := relmgr.Open("", &relmgr.Options{Tables: []*dfs.Table{users}})
+	require.NoError(t, err)
+	defer m.Close()
+	_, err = dfstest.Run(t.Context(), []dfs.Stage{m}, dfs.Transaction{Changes: []dfs.Change{dfstest.Insert(t, other, 1, 2)}})
+	require.ErrorContains(t, err, "table s.Users: its name is that of s.users but for the case of letters")
+}

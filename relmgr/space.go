@@ -486,12 +486,18 @@ func (m *Manager) flush(ctx context.Context, head uint64) error {
 	m.newSeen, m.newLearned = m.newSeen[:0], m.newLearned[:0]
 	clear(m.newHere)
 	m.head = max(m.head, head)
+	m.turn()
+	return nil
+}
+
+// turn keeps the caches within their bound, when nothing in them is newer than the
+// file.
+func (m *Manager) turn() {
 	if m.cache.turn() {
 		for _, sp := range m.spaces {
 			sp.page = nil
 		}
 	}
-	return nil
 }
 
 func (m *Manager) write(ctx context.Context, head uint64) error {
