@@ -19,7 +19,19 @@ func (m *MySQL) Fresh(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("reading the checkpoint %q: %w", m.name, classify(err))
 	}
-	return len(rows) == 0 || rows[0][0].uint() == 0, nil
+	if len(rows) > 0 && rows[0][0].uint() > 0 {
+		return false, nil
+	}
+	// A start that was cut off in its first run has left pieces of it.
+	rows, err = m.sess.query(ctx, "SELECT 1 FROM "+m.loader.table+m.mine()+" LIMIT 1")
+	switch serverError(err) {
+	case erNoSuchTable, erBadDB, erDBAccess, erTableAccess, erColumnAccess:
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("reading the markers of rows that were being loaded: %w", classify(err))
+	}
+	return len(rows) == 0, nil
 }
 
 // CheckEmpty reports, as one error, the tables of the target that have rows, given

@@ -279,3 +279,28 @@ func TestFewerConnectionsLoadWhereTheServerGivesNoMore(t *testing.T) {
 		require.NoError(t, m.Close())
 	}
 }
+
+func TestAStartCutOffInItsFirstRunIsNotFresh(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MySQL97)
+	s := srv.Schema(t)
+	srv.Exec(t, fmt.Sprintf(usersSQL, s))
+	first := openSink(t, srv, &MySQLOptions{Name: s})
+	_, err := first.Checkpoint(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, first.prepareLoad(t.Context()))
+	pieces, err := first.share(t.Context(), copied(1, users(s), 0, 2000, 1000))
+	require.NoError(t, err)
+	require.NoError(t, first.loader.helpers[1].piece(t.Context(), first, 1, pieces[1]))
+
+	// Else the rows of the piece would be taken for ones that were there before.
+	second := openSink(t, srv, &MySQLOptions{Name: s})
+	fresh, err := second.Fresh(t.Context())
+	require.NoError(t, err)
+	require.False(t, fresh)
+	_, err = second.Checkpoint(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "0|0", held(t, srv, s))
+	fresh, err = second.Fresh(t.Context())
+	require.NoError(t, err)
+	require.True(t, fresh)
+}
