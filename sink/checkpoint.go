@@ -130,7 +130,12 @@ func (m *MySQL) claim(ctx context.Context, s *session) (dfs.Checkpoint, error) {
 		}
 		// Those that load rows hold a shared lock of the row. One of our own that is
 		// still connected is between two pieces.
-		for i := range max(len(m.loader.helpers), defaultLoaders) {
+		// The start before may have had more of them.
+		pieces := max(len(m.loader.helpers), defaultLoaders)
+		if try > 0 {
+			pieces = maxLoaders
+		}
+		for i := range pieces {
 			lost := i >= len(m.loader.helpers) || m.loader.helpers[i].sess == nil
 			if mine && lost || try > 0 {
 				s.killHolder(ctx, pieceOwner(old, i))

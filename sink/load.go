@@ -208,6 +208,9 @@ func (m *MySQL) prepareLoad(ctx context.Context) error {
 			s, err := openSession(ctx, m.connector, m.sqlOnly)
 			if n := serverError(err); n == erTooMany || n == erTooManyOfUser || n == erUserLimit {
 				m.log.Warn("rows that were there already are loaded by fewer connections", "connections", i, "cause", err)
+				for _, h := range m.loader.helpers[i:] {
+					h.drop() // one behind the lost one may be there
+				}
 				m.loader.helpers = m.loader.helpers[:i]
 				return nil
 			}
