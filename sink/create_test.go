@@ -3,12 +3,15 @@ package sink
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/testenv"
+	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 )
 
@@ -250,4 +253,61 @@ func TestCountersOfTheTargetFollowRowsWithIds(t *testing.T) {
 			require.Equal(t, []string{"5001"}, rows(t, srv, "SELECT id FROM "+s+".users WHERE name='the next'"))
 		})
 	}
+}
+
+func TestAStatementFindsTheIndexesThatWaitForItsTables(t *testing.T) {
+	for _, kind := range testenv.Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			srv := testenv.Shared(t, kind)
+			from, to := srv.Schema(t), srv.Schema(t)
+			srv.Exec(t, fmt.Sprintf(legacy(kind, usersSQL), from), "ALTER TABLE "+from+".users ADD KEY n (n), ADD KEY both_ (n, name)",
+				"CREATE TABLE "+from+".other (id int PRIMARY KEY, n int, KEY n (n))")
+			m := openSink(t, srv, &MySQLOptions{Name: to, DDL: PolicyApply, Routes: []Route{{"shop.*", to + ".*"}}})
+			var defs []Definition
+			for _, name := range []string{"users", "other"} {
+				d := define(t, srv, from, name, deferFrom)
+				d.Table.Schema = "shop"
+				defs = append(defs, d)
+			}
+			_, _, err := m.CreateTables(t.Context(), defs, true)
+			require.NoError(t, err)
+			require.EqualValues(t, 3, m.Stats().IndexesLeft)
+
+			// Neither has a place on the target before the indexes are there: one names
+			// an index, and the other takes the name from the table.
+			require.NoError(t, m.Apply(t.Context(), []*dfs.Transaction{ddlTxn(1, "ALTER TABLE users DROP KEY both_")}))
+			require.NoError(t, m.Apply(t.Context(), []*dfs.Transaction{ddlTxn(2, "RENAME TABLE users TO people")}))
+			require.Equal(t, []string{"n"}, rows(t, srv, "SELECT INDEX_NAME FROM information_schema.STATISTICS WHERE NON_UNIQUE=1 AND TABLE_SCHEMA='"+to+"'"))
+			require.EqualValues(t, 1, m.Stats().IndexesLeft, "that of another table waits")
+			require.Equal(t, []string{"other|0"}, rows(t, srv, "SELECT tbl_name, ready FROM dfs.dfs_index WHERE name='"+to+"'"))
+		})
+	}
+}
+
+func TestIndexesAreAddedThoughTheEndOfTheCopyHadNoReply(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MySQL97)
+	from, to := srv.Schema(t), srv.Schema(t)
+	srv.Exec(t, fmt.Sprintf(usersSQL, from), "ALTER TABLE "+from+".users ADD KEY n (n)")
+	var before, after atomic.Bool
+	mysql.RegisterDialContext("cutcopy", func(ctx context.Context, addr string) (net.Conn, error) {
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, "tcp", addr)
+		return &cutConn{Conn: conn, before: &before, after: &after}, err
+	})
+	m, err := OpenMySQL(t.Context(), "root@cutcopy("+srv.Addr()+")/", &MySQLOptions{Name: to, Routes: []Route{{from + ".*", to + ".*"}}})
+	require.NoError(t, err)
+	defer m.Close()
+	_, _, err = m.CreateTables(t.Context(), []Definition{define(t, srv, from, "users", deferFrom)}, true)
+	require.NoError(t, err)
+	_, err = m.Checkpoint(t.Context())
+	require.NoError(t, err)
+	end := txn(1)
+	end.Snapshot, end.Copied = true, true
+	after.Store(true)
+	require.ErrorIs(t, m.Apply(t.Context(), []*dfs.Transaction{end}), dfs.ErrTransient)
+	at, err := m.Checkpoint(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 1, at.Seq, "it took effect, and does not come again")
+	require.Eventually(t, func() bool { return m.Stats().IndexesLeft == 0 }, time.Minute, 10*time.Millisecond)
+	require.Equal(t, shown(t, srv, from, "users"), shown(t, srv, to, "users"))
 }

@@ -220,6 +220,9 @@ func (m *MySQL) statement(ctx context.Context, tx *dfs.Transaction, c *dfs.Chang
 		return dfs.Transient(errors.New("the connection to the target is lost"))
 	}
 	r.mariadb = m.sess.srv.mariadb
+	if err := m.addBefore(ctx, r.tables); err != nil {
+		return err
+	}
 	now, err := m.sess.footprints(ctx, r.tables)
 	if err != nil {
 		return classify(err)

@@ -77,6 +77,7 @@ const (
 	erNoSuchTable       = 1146
 	erBadField          = 1054
 	erDupField          = 1060
+	erDupKeyName        = 1061
 	erTooMany           = 1040 // connections
 	erTooManyOfUser     = 1203
 	erUserLimit         = 1226

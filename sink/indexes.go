@@ -1,15 +1,18 @@
 package sink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/ddl"
 )
 
 // Indexes that wait until the rows of their tables have come are rows of the table
@@ -85,10 +88,10 @@ func (m *MySQL) dropLater(ctx context.Context, schema, name string) error {
 	return err
 }
 
-// resumeIndexes goes on with indexes whose time had come before the sink was
-// opened.
+// resumeIndexes goes on with indexes whose time has come: before the sink was opened,
+// or in a transaction whose COMMIT had no reply.
 func (m *MySQL) resumeIndexes(ctx context.Context) error {
-	if m.adder.seen {
+	if m.adder.seen && (m.adder.left.Load() == 0 || m.adder.runs()) {
 		return nil
 	}
 	rows, err := m.sess.query(ctx, "SELECT COUNT(*), COALESCE(SUM(ready), 0) FROM "+m.adder.table+m.mine())
@@ -106,6 +109,21 @@ func (m *MySQL) resumeIndexes(ctx context.Context) error {
 		m.startAdding()
 	}
 	return nil
+}
+
+// runs reports whether indexes are being added in the background.
+func (a *adder) runs() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stop == nil {
+		return false
+	}
+	select {
+	case <-a.done:
+		return false
+	default:
+		return true
+	}
 }
 
 // AddIndexes adds those indexes of tables made by CreateTables that are still to be
@@ -186,8 +204,13 @@ func (m *MySQL) addReady(ctx context.Context, s *session) error {
 	if _, err := s.exec(ctx, []byte("SET innodb_ddl_buffer_size=33554432")); err != nil && serverError(err) == 0 {
 		return classify(err)
 	}
-	rows, err := s.query(ctx, "SELECT tbl_schema, tbl_name, idx, definition FROM "+m.adder.table+m.mine()+
-		" AND ready=1 ORDER BY tbl_schema, tbl_name, idx")
+	return m.addWaiting(ctx, s, func(_, _ string, ready bool) bool { return ready })
+}
+
+// addWaiting adds the indexes of those tables that it is told to.
+func (m *MySQL) addWaiting(ctx context.Context, s *session, add func(schema, name string, ready bool) bool) error {
+	rows, err := s.query(ctx, "SELECT tbl_schema, tbl_name, idx, definition, ready FROM "+m.adder.table+m.mine()+
+		" ORDER BY tbl_schema, tbl_name, idx")
 	if err != nil {
 		return classify(err)
 	}
@@ -198,6 +221,9 @@ func (m *MySQL) addReady(ctx context.Context, s *session) error {
 		for ; i < len(rows) && rows[i][0].text == rows[from][0].text && rows[i][1].text == rows[from][1].text; i++ {
 			list = append(list, laterIndex{rows[i][2].text, rows[i][3].text})
 		}
+		if !add(rows[from][0].text, rows[from][1].text, rows[from][4].text != "0") {
+			continue
+		}
 		if err := m.addTo(ctx, s, rows[from][0].text, rows[from][1].text, list); err != nil {
 			if ctx.Err() != nil || errors.Is(err, dfs.ErrTransient) && serverError(err) != erLockWait {
 				return err
@@ -206,6 +232,36 @@ func (m *MySQL) addReady(ctx context.Context, s *session) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// addBefore adds the indexes that wait for tables which a statement is about to
+// alter, drop or rename. Later it might name an index that is not there, or an index
+// a column that is gone.
+//
+// Invariant I1: from the intent of a statement until its end nobody else alters its
+// tables, as their footprints tell whether it was run.
+func (m *MySQL) addBefore(ctx context.Context, tables []ddl.Table) error {
+	if m.adder.left.Load() == 0 {
+		return nil
+	}
+	m.stopAdding()
+	s, err := openSession(ctx, m.connector, true)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if _, err := s.exec(ctx, []byte("SET lock_wait_timeout=60")); err != nil {
+		return classify(err)
+	}
+	err = m.addWaiting(ctx, s, func(schema, name string, _ bool) bool {
+		return slices.ContainsFunc(tables, func(t ddl.Table) bool {
+			return s.tableKey(t.Schema, cmp.Or(t.Name, name)) == s.tableKey(schema, name)
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return m.resumeIndexes(ctx)
 }
 
 // addTo adds indexes to one table, those that it has not yet.
@@ -235,6 +291,9 @@ func (m *MySQL) addTo(ctx context.Context, s *session, schema, name string, list
 		switch n := serverError(err); {
 		case n == erNoSuchTable || n == erBadDB:
 			m.log.Warn("a table was dropped before its indexes were added", "table", schema+"."+name)
+		case n == erDupKeyName:
+			// An ALTER of ours, of which the connection was lost, has just ended.
+			return dfs.Transient(fmt.Errorf("adding the indexes of %s.%s: %w", schema, name, err))
 		case err != nil:
 			return fmt.Errorf("adding the indexes of %s.%s: %w; or run by hand: %s", schema, name, classify(err), b)
 		default:
