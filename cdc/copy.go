@@ -54,17 +54,25 @@ type copier struct {
 	began    time.Time
 	window   int // bytes of changes that are kept
 	pending  []*piece
-	size     int                        // bytes of pending
-	frozen   *flight                    // the log waits until this one, of a table without a key, is handed on
-	watched  []place                    // that someone waits for
-	wake     func()                     // ends the wait for the log; nil while there is none
-	stopped  error                      // why readers have ended
-	children map[tableName][]*copyTable // whose rows deletes of a table change in silence
-	circles  map[tableName]bool         // tables that are in a circle of foreign keys
+	size     int                    // bytes of pending
+	frozen   *flight                // the log waits until this one, of a table without a key, is handed on
+	watched  []place                // that someone waits for
+	wake     func()                 // ends the wait for the log; nil while there is none
+	stopped  error                  // why readers have ended
+	reword   bool                   // a reader has ended the copy of a table: positions are to say so
+	children map[tableName][]effect // by the parent, what its deletes and new keys do in silence
+	circles  map[tableName]bool     // tables that are in a circle of foreign keys
 
 	cancel  context.CancelFunc
 	readers sync.WaitGroup
 	pace    *pace
+}
+
+// An effect is that deletes of a table, and updates of columns of it, change rows of
+// another in silence.
+type effect struct {
+	columns []string
+	on      *copyTable
 }
 
 // A place is one in a server's files.
@@ -194,7 +202,7 @@ func (c *copier) relate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.circles, c.children = make(map[tableName]bool), make(map[tableName][]*copyTable)
+	c.circles, c.children = make(map[tableName]bool), make(map[tableName][]effect)
 	for _, t := range c.tables {
 		t.after = nil
 		if c.byName[c.fold(t.tableName)] != t {
@@ -206,8 +214,16 @@ func (c *copier) relate(ctx context.Context) error {
 				t.after = append(t.after, of)
 			}
 		}
-		for _, p := range r.acting[t.tableName] {
-			c.children[c.fold(p)] = append(c.children[c.fold(p)], t)
+		// What acts on a parent acts through it.
+		seen := map[tableName]bool{t.tableName: true}
+		for next := []tableName{t.tableName}; len(next) > 0; next = next[1:] {
+			for _, p := range r.acting[next[0]] {
+				c.children[c.fold(p.parent)] = append(c.children[c.fold(p.parent)], effect{p.columns, t})
+				if !seen[p.parent] {
+					seen[p.parent] = true
+					next = append(next, p.parent)
+				}
+			}
 		}
 	}
 	return nil
@@ -498,6 +514,7 @@ func (c *copier) readLog(ctx context.Context, batch []*dfs.Transaction, look boo
 		c.mu.Unlock()
 		return 0, nil
 	}
+	c.takeWord()
 	c.wake = cancel
 	c.mu.Unlock()
 	n, err := c.st.read(reading, batch)
@@ -536,6 +553,15 @@ func (c *copier) between() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return !c.inside && c.frozen == nil && !c.stateDue
+}
+
+// takeWord gives positions the word that a reader has changed. Only the goroutine
+// that calls next touches the stream. mu is held.
+func (c *copier) takeWord() {
+	if c.reword {
+		c.reword = false
+		c.st.asm.at.copy = c.word()
+	}
 }
 
 // why returns why there is nothing more.
@@ -624,6 +650,7 @@ func (c *copier) handOut(batch []*dfs.Transaction) (n int, err error) {
 	if c.inside {
 		return 0, nil
 	}
+	c.takeWord()
 	size := 0
 	for i := 0; i < len(c.pending) && n < len(batch) && size < 4*pieceSize; {
 		p := c.pending[i]

@@ -36,6 +36,7 @@ func (c *copier) pass(ctx context.Context, txs []*dfs.Transaction) (n int, err e
 		}
 	}
 	defer c.mu.Unlock()
+	word := c.st.asm.at.copy
 	for _, tx := range txs {
 		if tx.Changes != nil {
 			if err := c.filter(tx, keys); err != nil {
@@ -43,6 +44,15 @@ func (c *copier) pass(ctx context.Context, txs []*dfs.Transaction) (n int, err e
 			}
 		}
 		if !tx.More {
+			if c.st.asm.at.copy != word {
+				// A statement of this batch has ended the copy of a table.
+				p, err := parsePosition(tx.Pos)
+				if err != nil {
+					return n, err
+				}
+				p.copy = c.st.asm.at.copy
+				tx.Pos = dfs.Position(p.String())
+			}
 			switch {
 			case tx.State != "":
 				tx.State = joinState(c.items(), tx.State)
@@ -232,11 +242,11 @@ func (c *copier) filter(tx *dfs.Transaction, keys map[rowID]rowKey) error {
 		}
 		name := c.fold(tableName{ch.Table.Schema, ch.Table.Name})
 		if ch.Op == dfs.Delete || ch.Op == dfs.Update {
-			for _, child := range c.children[name] {
-				// What that does to rows of the child is not in the log.
-				if child.state == dfs.Copying {
-					child.altered = time.Now()
-					c.discard(child)
+			for _, a := range c.children[name] {
+				// What that does to rows of the other table is not in the log.
+				if a.on.state == dfs.Copying && a.by(ch) {
+					a.on.altered = time.Now()
+					c.discard(a.on)
 				}
 			}
 		}
@@ -279,6 +289,17 @@ func (c *copier) filter(tx *dfs.Transaction, keys map[rowID]rowKey) error {
 		tx.Encoded = appendRecord(appendContainer(nil, c.src.maria), recChanges, dfs.AppendChanges(nil, kept))
 	}
 	return nil
+}
+
+// by reports whether a change has other tables changed.
+func (a *effect) by(ch *dfs.Change) bool {
+	return ch.Op == dfs.Delete || slices.ContainsFunc(a.columns, func(name string) bool {
+		i := ch.Table.Column(name)
+		if i < 0 || i >= len(ch.Before) || i >= len(ch.After) {
+			return true
+		}
+		return ch.After[i].Kind() != dfs.Absent && ch.Before[i].String() != ch.After[i].String()
+	})
 }
 
 // unchecked sets NoForeignKeys for a row of a table in a circle of foreign keys,

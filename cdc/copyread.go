@@ -239,7 +239,7 @@ func (c *copier) settleError(ctx context.Context, k *task, err error) error {
 	if errors.Is(err, errGone) {
 		// The statement that dropped it was before the place where reading began.
 		c.copied(t)
-		c.st.asm.at.copy = c.word()
+		c.reword = true
 		return nil
 	}
 	cure, ok := copyCures[code]
@@ -247,7 +247,7 @@ func (c *copier) settleError(ctx context.Context, k *task, err error) error {
 		cure = cureCopyAgain
 	}
 	c.fail(t, err, cure)
-	c.st.asm.at.copy = c.word()
+	c.reword = true
 	return nil
 }
 
@@ -276,7 +276,7 @@ func (c *copier) askShape(ctx context.Context, k *task) error {
 	}
 	if t.hash != "" && (sh.key == nil || sh.key.hash() != t.hash) {
 		c.fail(t, errors.New("its key was altered while it was copied"), cureCopyAgain)
-		c.st.asm.at.copy = c.word()
+		c.reword = true
 		return nil
 	}
 	if t.state == dfs.CopyWaiting {
@@ -348,7 +348,15 @@ func (c *copier) scout(ctx context.Context, k *task) error {
 	if sh == nil {
 		return nil
 	}
-	q := append([]byte("SELECT "), sh.key.list(nil)...)
+	columns := make([]wireColumn, 0, len(sh.key.columns))
+	q := []byte("SELECT ")
+	for i, at := range sh.key.columns {
+		if i > 0 {
+			q = append(q, ", "...)
+		}
+		columns = append(columns, sh.columns[at])
+		q = append(q, sh.parts[at]...)
+	}
 	q = append(append(append(append(q, " FROM "...), quoted(sh.table.Schema)...), '.'), quoted(sh.table.Name)...)
 	q = append(append(append(q, " FORCE INDEX ("...), quoted(sh.key.index)...), ") WHERE 1"...)
 	q = sh.key.condition(q, r)
@@ -359,10 +367,6 @@ func (c *copier) scout(ctx context.Context, k *task) error {
 		return err
 	}
 	defer conn.close()
-	columns := make([]wireColumn, 0, len(sh.key.columns))
-	for _, at := range sh.key.columns {
-		columns = append(columns, sh.columns[at])
-	}
 	rd := rowReader{texts: true}
 	var row dfs.Row
 	err = conn.read(ctx, string(q), columns, func() error { return nil }, func(b []byte) (bool, error) {
@@ -687,6 +691,12 @@ func (c *copier) openView(ctx context.Context, conn *copyConn, f *flight) error 
 	}
 }
 
+// crowded reports whether a statement's reader is to wait until more is handed on.
+// Where the log waits for that statement, nothing of others is handed on.
+func (c *copier) crowded(f *flight) bool {
+	return c.size > pendingSize && (c.frozen != f || slices.ContainsFunc(c.pending, func(p *piece) bool { return p.f == f }))
+}
+
 // deliver gives a piece to be handed on, and waits for room. all says that it is
 // the last one of its job, up to the end of the range. It reports whether the job
 // ends before the statement, as another reader has the rest.
@@ -759,7 +769,7 @@ func (c *copier) deliver(ctx context.Context, j *job, p *piece, sh *copyShape, a
 	if c.wake != nil && c.right(p) {
 		c.wake()
 	}
-	for c.size > pendingSize && c.stopped == nil && p.f.epoch == j.t.epoch {
+	for c.crowded(p.f) && c.stopped == nil && p.f.epoch == j.t.epoch {
 		c.cond.Wait()
 	}
 	err = c.stopped

@@ -290,7 +290,8 @@ func (s *Source) openCopy(ctx context.Context) (*copyConn, error) {
 		return nil, mark(err)
 	}
 	c := &copyConn{conn: conn, in: packets{conn: conn.Conn.Conn, size: 256 << 10, timeout: time.Hour}}
-	c.stop = context.AfterFunc(ctx, func() { conn.Close() })
+	wire := conn.Conn.Conn // Close of the client's is not for two goroutines
+	c.stop = context.AfterFunc(ctx, func() { wire.Close() })
 	limit := "max_execution_time"
 	if s.maria {
 		limit = "max_statement_time"
@@ -300,7 +301,7 @@ func (s *Source) openCopy(ctx context.Context) (*copyConn, error) {
 	}
 	// The server waits with a write as long as the one that reads holds back.
 	err = c.exec("SET SESSION time_zone = '+00:00', sql_mode = 'ALLOW_INVALID_DATES', character_set_results = NULL, " +
-		"net_write_timeout = 3600, group_concat_max_len = 4294967295, autocommit = 1, " + limit + " = 0")
+		"net_write_timeout = 3600, group_concat_max_len = 4294967295, autocommit = 1, sql_select_limit = 18446744073709551615, " + limit + " = 0")
 	if err == nil {
 		err = c.exec("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 	}

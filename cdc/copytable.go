@@ -3,6 +3,7 @@ package cdc
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ type copyShape struct {
 	table   *dfs.Table
 	columns []wireColumn
 	key     *copyKey // nil if the table has none
+	parts   []string // what is selected of each column
 	list    string   // what is selected
 
 	// documents are the columns with JSON, the types in which follow the columns of
@@ -32,8 +34,11 @@ type copyShape struct {
 // if the table is not there.
 func (s *Source) readShape(ctx context.Context, name tableName) (*copyShape, error) {
 	t, err := readTable(ctx, s.db, name.schema, name.name)
-	if t == nil || err != nil {
+	if err != nil {
 		return nil, mark(err)
+	}
+	if t == nil {
+		return nil, s.notThereOrHidden(ctx, name)
 	}
 	sh := &copyShape{table: t}
 	if sh.key, err = s.chooseKey(ctx, t); err != nil {
@@ -61,7 +66,7 @@ func (s *Source) readShape(ctx context.Context, name tableName) (*copyShape, err
 	for range types {
 		sh.columns = append(sh.columns, wireColumn{kind: dfs.String})
 	}
-	sh.list = strings.Join(append(parts, types...), ", ")
+	sh.parts, sh.list = parts, strings.Join(append(slices.Clone(parts), types...), ", ")
 	var total, average sql.NullInt64
 	err = s.db.QueryRowContext(ctx, "SELECT table_rows, avg_row_length FROM information_schema.tables WHERE table_schema = ? AND table_name = ?",
 		name.schema, name.name).Scan(&total, &average)
@@ -120,6 +125,20 @@ func (s *Source) asLogged(c *dfs.Column) string {
 	return part
 }
 
+// notThereOrHidden returns nil if a table that information_schema does not show is
+// not there, and else why it is hidden: the account may not read it.
+func (s *Source) notThereOrHidden(ctx context.Context, name tableName) error {
+	const badSchema, noSuchTable = 1049, 1146
+	err := eachRow(ctx, s.db, "SELECT 1 FROM "+quoted(name.schema)+"."+quoted(name.name)+" LIMIT 0", func([]sql.NullString) {})
+	if code, _ := errorCode(err); code == badSchema || code == noSuchTable {
+		return nil
+	}
+	if err == nil {
+		err = dfs.Transient(errors.New("it was created a moment ago"))
+	}
+	return mark(err)
+}
+
 // chooseKey returns the key to page the table by: its primary key, or else the
 // shortest of its unique keys that have neither NULL nor prefixes of columns.
 func (s *Source) chooseKey(ctx context.Context, t *dfs.Table) (*copyKey, error) {
@@ -174,34 +193,111 @@ func (s *Source) chooseKey(ctx context.Context, t *dfs.Table) (*copyKey, error) 
 	return best, s.planWeights(ctx, best)
 }
 
-// planWeights finds out how to ask the server for the order of the key's texts:
-// by WEIGHT_STRING, of a length where the collation ignores spaces at the end.
+// A weigher asks the server for the order of the texts of one column, which is that
+// of their WEIGHT_STRING.
+type weigher struct {
+	pad  string // what a space at the end weighs; empty if spaces at the end count, or if it has several levels
+	pads bool   // spaces at the end do not count
+	most int    // weights that a text of the column can have, in each level
+	all  string // those of the empty text, if pads is set and pad is empty
+}
+
+// mostWeights is how many weights a character has at most: U+FDFA has 18.
+const mostWeights = 18
+
+// planWeights finds out how to ask the server for the order of the key's texts.
 func (s *Source) planWeights(ctx context.Context, k *copyKey) error {
-	k.weights = make([]string, len(k.columns))
+	k.weigh = make([]*weigher, len(k.columns))
 	for i, at := range k.columns {
 		c := &k.table.Columns[at]
 		if c.Charset == "" {
 			continue
 		}
-		pads := !strings.Contains(c.Collation, "nopad")
+		w := &weigher{pads: !strings.Contains(c.Collation, "nopad")}
+		k.weigh[i] = w
 		if !s.maria && atLeast(s.version, 8, 0) {
 			var pad string
 			err := s.db.QueryRowContext(ctx, "SELECT pad_attribute FROM information_schema.collations WHERE collation_name = ?", c.Collation).Scan(&pad)
 			if err != nil {
 				return mark(fmt.Errorf("cdc: read how %s compares: %w", c.Collation, err))
 			}
-			pads = pad != "NO PAD"
+			w.pads = pad != "NO PAD"
 		}
-		k.weights[i] = "HEX(WEIGHT_STRING(%s))"
-		if pads {
-			var n int
-			if _, err := fmt.Sscanf(c.Type[strings.IndexByte(c.Type, '(')+1:], "%d", &n); err != nil {
-				return fmt.Errorf("cdc: the key column %s.%s is %s, of which the length is not known", k.table, c.Name, c.Type)
-			}
-			k.weights[i] = fmt.Sprintf("HEX(WEIGHT_STRING(%%s AS CHAR(%d)))", n)
+		if !w.pads {
+			continue
+		}
+		var n int
+		if _, err := fmt.Sscanf(c.Type[strings.IndexByte(c.Type, '(')+1:], "%d", &n); err != nil {
+			return fmt.Errorf("cdc: the key column %s.%s is %s, of which the length is not known", k.table, c.Name, c.Type)
+		}
+		w.most = mostWeights * max(n, 1)
+		empty := literal(nil, dfs.StringValue(""), c)
+		var one, two string
+		err := s.db.QueryRowContext(ctx, fmt.Sprintf("SELECT HEX(WEIGHT_STRING(%[1]s AS CHAR(1))), HEX(WEIGHT_STRING(%[1]s AS CHAR(2))), HEX(WEIGHT_STRING(%[1]s AS CHAR(%[2]d)))",
+			empty, w.most)).Scan(&one, &two, &w.all)
+		if err != nil {
+			return mark(fmt.Errorf("cdc: ask how %s compares: %w", c.Collation, err))
+		}
+		if w.all == "" {
+			return fmt.Errorf("cdc: the server does not tell how %s compares", c.Collation)
+		}
+		if two == one+one {
+			w.pad, w.all = one, ""
 		}
 	}
 	return nil
+}
+
+// expression appends an expression for the weights of a text.
+func (w *weigher) expression(q []byte, v dfs.Value, c *dfs.Column) []byte {
+	q = literal(append(q, "HEX(WEIGHT_STRING("...), v, c)
+	if w.pads {
+		n := w.most
+		if w.pad != "" {
+			n = max(min(n, mostWeights*len(v.Text())), 1)
+		}
+		q = fmt.Appendf(q, " AS CHAR(%d)", n)
+	}
+	return append(q, "))"...)
+}
+
+// size returns about how many bytes the answer has for a text of so many.
+func (w *weigher) size(n int) int {
+	if w.pads && w.pad == "" {
+		return len(w.all)
+	}
+	return 4 * mostWeights * n
+}
+
+// shorten returns weights, of which those of spaces at the end are as many as were
+// asked for, so that they compare as before and are no longer than they must. After
+// each segment stands whether the rest is less than spaces, equal or more.
+func (w *weigher) shorten(weights string) string {
+	if !w.pads {
+		return weights
+	}
+	const segment = 16
+	spaces := w.all
+	if w.pad != "" {
+		spaces = strings.Repeat(w.pad, len(weights)/len(w.pad)+segment)
+	}
+	var b []byte
+	for at := 0; ; at += segment {
+		for i := at; i < at+segment; i++ {
+			if i < len(weights) {
+				b = append(b, weights[i])
+			} else {
+				b = append(b, spaces[i%len(spaces)])
+			}
+		}
+		rest := min(at+segment, len(weights))
+		switch c := strings.Compare(weights[rest:], spaces[min(rest, len(spaces)):min(len(weights), len(spaces))]); {
+		case c == 0:
+			return alias(append(b, '='))
+		default:
+			b = append(b, byte('='+c))
+		}
+	}
 }
 
 // orders returns bytes for each of rows, of the values of the key's columns, that
@@ -221,12 +317,22 @@ func (s *Source) orders(ctx context.Context, k *copyKey, rows []dfs.Row) ([]stri
 		}
 		return list, nil
 	}
-	const most = 500
-	for from := 0; from < len(rows); from += most {
-		part := rows[from:min(from+most, len(rows))]
-		if err := s.askOrders(ctx, k, part, list[from:]); err != nil {
+	// A statement selects 4096 columns at most, and its result has to fit into memory.
+	const most, mostBytes = 2000, 4 << 20
+	for from := 0; from < len(rows); {
+		to, columns, size := from, 0, 0
+		for ; to < len(rows) && (to == from || columns < most && size < mostBytes); to++ {
+			for j, v := range rows[to] {
+				if w := k.weigh[j]; w != nil && v.Kind() == dfs.String {
+					columns++
+					size += w.size(len(v.Text()))
+				}
+			}
+		}
+		if err := s.askOrders(ctx, k, rows[from:to], list[from:]); err != nil {
 			return nil, err
 		}
+		from = to
 	}
 	return list, nil
 }
@@ -236,7 +342,7 @@ func (s *Source) askOrders(ctx context.Context, k *copyKey, rows []dfs.Row, to [
 	var q []byte
 	for _, row := range rows {
 		for j, v := range row {
-			if k.weights[j] == "" || v.Kind() != dfs.String {
+			if k.weigh[j] == nil || v.Kind() != dfs.String {
 				continue
 			}
 			if q == nil {
@@ -244,7 +350,7 @@ func (s *Source) askOrders(ctx context.Context, k *copyKey, rows []dfs.Row, to [
 			} else {
 				q = append(q, ", "...)
 			}
-			q = fmt.Appendf(q, k.weights[j], literal(nil, v, &k.table.Columns[k.columns[j]]))
+			q = k.weigh[j].expression(q, v, &k.table.Columns[k.columns[j]])
 		}
 	}
 	var weights []sql.NullString
@@ -259,8 +365,8 @@ func (s *Source) askOrders(ctx context.Context, k *copyKey, rows []dfs.Row, to [
 		var err error
 		for j, v := range row {
 			weight := ""
-			if k.weights[j] != "" && v.Kind() == dfs.String {
-				weight = weights[0].String
+			if w := k.weigh[j]; w != nil && v.Kind() == dfs.String {
+				weight = w.shorten(weights[0].String)
 				weights = weights[1:]
 			}
 			if b, err = appendOrder(b, v, weight, false); err != nil {
@@ -275,12 +381,19 @@ func (s *Source) askOrders(ctx context.Context, k *copyKey, rows []dfs.Row, to [
 // A relations has the parents of each table by foreign keys.
 type relations struct {
 	parents map[tableName][]tableName
-	acting  map[tableName][]tableName // those whose deletes and new keys change rows of the table without a word in the log
+	acting  map[tableName][]acting // those that change rows of the table without a word in the log
+}
+
+// An acting is a parent whose deletes, and updates of columns of it, change rows of
+// a table.
+type acting struct {
+	parent  tableName
+	columns []string
 }
 
 // readRelations returns the foreign keys between tables.
 func (s *Source) readRelations(ctx context.Context) (*relations, error) {
-	r := &relations{make(map[tableName][]tableName), make(map[tableName][]tableName)}
+	r := &relations{make(map[tableName][]tableName), make(map[tableName][]acting)}
 	err := eachRow(ctx, s.db, `SELECT constraint_schema, table_name, unique_constraint_schema, referenced_table_name
 		FROM information_schema.referential_constraints`, func(v []sql.NullString) {
 		r.add(tableName{v[0].String, v[1].String}, tableName{v[2].String, v[3].String})
@@ -302,7 +415,7 @@ func (s *Source) readRelations(ctx context.Context) (*relations, error) {
 	}
 	for _, k := range silent {
 		child := tableName{k.Schema, k.Table}
-		r.acting[child] = append(r.acting[child], tableName{k.ParentSchema, k.Parent})
+		r.acting[child] = append(r.acting[child], acting{tableName{k.ParentSchema, k.Parent}, k.ParentColumns})
 	}
 	return r, nil
 }
