@@ -1,6 +1,7 @@
 package relmgr
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -91,7 +92,7 @@ func (p *policy) first() uint64 {
 // targetOf returns the column of the target that ids are reserved for.
 func (sp *space) targetOf() (table, column string) {
 	if sp.policy == nil || sp.policy.Target == "" {
-		return sp.table, sp.column
+		return sp.table, cmp.Or(sp.now, sp.column)
 	}
 	i := strings.LastIndexByte(sp.policy.Target, '.')
 	return sp.policy.Target[:i], sp.policy.Target[i+1:]

@@ -357,21 +357,30 @@ func (m *Manager) openSpace(t *dfs.Table, c int, key []string, typ string, ids I
 	kind := kindOf(col.Type)
 	linear := ids == Allocate && len(key) == 1 && (kind == dfs.Int64 || kind == dfs.Uint64)
 	var sp *space
+	renamed := false
 	for _, s := range m.spaces {
-		if strings.EqualFold(s.table, t.String()) && strings.EqualFold(s.column, col.Name) {
-			sp = s
+		if !strings.EqualFold(s.table, t.String()) {
+			continue
+		}
+		if strings.EqualFold(s.column, col.Name) {
+			sp, renamed = s, false
+			break
+		}
+		// The key of one column that is no longer there has got this name.
+		if len(s.key) == 1 && len(t.Key) == 1 && t.Key[0] == c && strings.EqualFold(s.key[0], s.column) && t.Column(s.column) < 0 {
+			sp, renamed = s, true
 		}
 	}
 	switch {
 	case sp == nil:
 		sp = &space{table: t.String(), column: col.Name, key: key, linear: linear, empty: true}
 		m.spaces = append(m.spaces, sp)
-	case sp.linear != linear || !slices.EqualFunc(sp.key, key, strings.EqualFold):
+	case sp.linear != linear || !renamed && !slices.EqualFunc(sp.key, key, strings.EqualFold):
 		return nil, fault("", t, col.Name, "its new ids go by the columns %s, as the map has it, and now they would go by %s: "+
 			"the primary key or the policy has changed, and ids that are given stay; put back what it was, or set Ids keep for the table",
 			joinNames(sp.key), joinNames(key))
 	}
-	sp.typ, sp.policy = typ, pol
+	sp.typ, sp.policy, sp.now = typ, pol, col.Name
 	if pol == nil {
 		sp.policy = &policy{Policy: Policy{Ids: Allocate}}
 	}

@@ -138,3 +138,29 @@ func TestTablesWhoseNamesDifferByCaseAreRefused(t *testing.T) {
 	_, err = dfstest.Run(t.Context(), []dfs.Stage{m}, dfs.Transaction{Changes: []dfs.Change{dfstest.Insert(t, other, 1, 2)}})
 	require.ErrorContains(t, err, "table s.Users: its name is that of s.users but for the case of letters")
 }
+
+// The column of the ids may get another name: what the error of the statement asks
+// for is enough to go on with the ids that were given.
+func TestAKeyThatGetsAnotherNameKeepsItsIDs(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "map")
+	before, after := dfstest.Table(t, "s.users (id int, key id)"), dfstest.Table(t, "s.users (nr int, key nr)")
+	orders := dfstest.Table(t, "s.orders (buyer int, no int, key (buyer, no))")
+	alter := dfs.Transaction{ID: "u:2", Changes: []dfs.Change{{Op: dfs.DDL, Query: "ALTER TABLE users RENAME COLUMN id TO nr", Session: &dfs.Session{Schema: "s"}}}}
+	m, err := relmgr.Open(path, &relmgr.Options{Tables: []*dfs.Table{before, orders}, ForeignKeys: []relmgr.ForeignKey{key("s.orders.buyer s.users.id")}})
+	require.NoError(t, err)
+	_, err = dfstest.Run(t.Context(), []dfs.Stage{m}, dfs.Transaction{Changes: []dfs.Change{dfstest.Insert(t, before, 7), dfstest.Insert(t, before, 9)}}, alter)
+	require.ErrorContains(t, err, "name the transaction in DDLDone")
+	_, err = dfstest.Run(t.Context(), []dfs.Stage{m}, dfs.Transaction{Changes: []dfs.Change{dfstest.Insert(t, before, 7), dfstest.Insert(t, before, 9)}})
+	require.NoError(t, err)
+	require.NoError(t, m.Close())
+
+	for range 2 {
+		m, err = relmgr.Open(path, &relmgr.Options{Tables: []*dfs.Table{after, orders}, ForeignKeys: []relmgr.ForeignKey{key("s.orders.buyer s.users.nr")},
+			DDLDone: []string{"u:2"}, Policies: []relmgr.Policy{{Table: "s.users", First: 100}}})
+		require.NoError(t, err)
+		out, err := dfstest.Run(t.Context(), []dfs.Stage{m}, alter, dfs.Transaction{Changes: []dfs.Change{dfstest.Insert(t, orders, 9, 1), dfstest.Insert(t, after, 9)}})
+		require.NoError(t, err)
+		require.Equal(t, "insert s.orders buyer=2, no=1\ninsert s.users nr=2\ncommit\n", dfstest.Format(out[1]))
+		require.NoError(t, m.Close())
+	}
+}

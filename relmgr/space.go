@@ -22,6 +22,7 @@ type space struct {
 	key           []string     // the columns that the old key consists of
 	linear        bool         // keys are single whole numbers, and new ids come from blocks
 	unsigned      bool         // of the old keys
+	now           string       // what the column is called now; empty if the table is not known
 	columns       []dfs.Column // of the key; nil if the table is not known
 	typ           string       // of the new ids
 	retyped       bool         // which is not that of the column
