@@ -311,3 +311,16 @@ func TestIndexesAreAddedThoughTheEndOfTheCopyHadNoReply(t *testing.T) {
 	require.Eventually(t, func() bool { return m.Stats().IndexesLeft == 0 }, time.Minute, 10*time.Millisecond)
 	require.Equal(t, shown(t, srv, from, "users"), shown(t, srv, to, "users"))
 }
+
+func TestTablesThatKeepNoRowsAreMadeToKeepThem(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MySQL97)
+	from, to := srv.Schema(t), srv.Schema(t)
+	srv.Exec(t, fmt.Sprintf(usersSQL, from), "ALTER TABLE "+from+".users ENGINE=BLACKHOLE") // as on a relay
+	m := openSink(t, srv, &MySQLOptions{Name: to, Routes: []Route{{from + ".*", to + ".*"}}})
+	_, notes, err := m.CreateTables(t.Context(), []Definition{define(t, srv, from, "users", 0)}, false)
+	require.NoError(t, err)
+	require.Len(t, notes, 1)
+	require.Contains(t, notes[0], "it is of InnoDB and not of BLACKHOLE")
+	require.NoError(t, m.Apply(t.Context(), []*dfs.Transaction{txn(1, ins(users(from), user(1, "a", 1)))}))
+	require.Equal(t, []string{"1|a|1"}, rows(t, srv, "SELECT * FROM "+to+".users"))
+}

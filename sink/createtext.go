@@ -155,7 +155,7 @@ var (
 	mariaNopad = regexp.MustCompile(`\b(utf8mb[34])_(?:nopad_bin|general_nopad_ci|unicode_nopad_ci|unicode_520_nopad_ci)\b`)
 	mariaOwn   = regexp.MustCompile(`(?i) (?:PAGE_CHECKSUM|TRANSACTIONAL)=[01]\b`)
 	otherTypes = regexp.MustCompile(`^(uuid|inet6|inet4)\b`)
-	oldEngine  = regexp.MustCompile(`^ENGINE=(?:MyISAM|Aria|MEMORY|CSV|ARCHIVE|MRG_MyISAM)\b`)
+	oldEngine  = regexp.MustCompile(`(?i)^ENGINE=(?:MyISAM|Aria|MEMORY|CSV|ARCHIVE|MRG_MyISAM|BLACKHOLE|FEDERATED)\b`)
 )
 
 // notInto are the collations of MySQL that sort by a language, and whose
