@@ -79,8 +79,12 @@ func (m *MySQL) setUp(ctx context.Context, s *session) error {
 	}
 	b := append([]byte("INSERT IGNORE INTO "), m.cpTable...)
 	b = appendQuoted(append(b, " (name,seq,pos,id,owner,updated) VALUES ("...), m.name)
-	if _, err := s.exec(ctx, append(b, ",0,'','','',UTC_TIMESTAMP(6))"...)); err != nil {
+	n, err := s.exec(ctx, append(b, ",0,'','','',UTC_TIMESTAMP(6))"...))
+	if err != nil {
 		return cure(err)
+	}
+	if n[0] > 0 {
+		return m.forgetMarkers(ctx, s)
 	}
 	return nil
 }

@@ -396,6 +396,21 @@ func (m *MySQL) unload(ctx context.Context) error {
 	return nil
 }
 
+// forgetMarkers deletes markers of a pipeline of the same name whose checkpoint was
+// taken away, so that it begins anew. The rows that they stand for may have come to
+// the target in another way since.
+func (m *MySQL) forgetMarkers(ctx context.Context, s *session) error {
+	_, err := s.exec(ctx, []byte(m.deleteMarkers()))
+	switch serverError(err) {
+	case erNoSuchTable, erDBAccess, erTableAccess, erColumnAccess:
+		return nil // as in unload
+	}
+	if err != nil {
+		return fmt.Errorf("deleting markers of a pipeline before: %w", classify(err))
+	}
+	return nil
+}
+
 // unmark returns the deletes that a marker stands for.
 func (m *MySQL) unmark(ctx context.Context, text string) ([]group, error) {
 	b, err := io.ReadAll(flate.NewReader(bytes.NewReader([]byte(text))))

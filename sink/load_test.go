@@ -304,3 +304,26 @@ func TestAStartCutOffInItsFirstRunIsNotFresh(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, fresh)
 }
+
+func TestMarkersEndWithTheirCheckpoint(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MySQL97)
+	s := srv.Schema(t)
+	srv.Exec(t, fmt.Sprintf(usersSQL, s))
+	first := openSink(t, srv, &MySQLOptions{Name: s})
+	_, err := first.Checkpoint(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, first.prepareLoad(t.Context()))
+	pieces, err := first.share(t.Context(), copied(1, users(s), 0, 2000, 1000))
+	require.NoError(t, err)
+	require.NoError(t, first.loader.helpers[0].piece(t.Context(), first, 0, pieces[0]))
+
+	// The user gives the copy up, brings the rows by a dump, and begins anew.
+	srv.Exec(t, "DELETE FROM dfs.dfs_checkpoint WHERE name='"+s+"'")
+	have := held(t, srv, s)
+	require.NotEqual(t, "0|0", have)
+	second := openSink(t, srv, &MySQLOptions{Name: s})
+	_, err = second.Checkpoint(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, have, held(t, srv, s))
+	require.Equal(t, "0", markers(t, srv, s))
+}
