@@ -129,3 +129,16 @@ func TestKeysOfACollationWithoutPaddingEndWhereTheyEnd(t *testing.T) {
 		require.NoError(t, m.Close())
 	}
 }
+
+// The view reads old keys by their own type, whatever that of the new ids is.
+func TestOldKeysAreShownAsTheyWere(t *testing.T) {
+	opts := &relmgr.Options{Policies: []relmgr.Policy{{Table: "s.u", Type: "bigint unsigned"}, {Table: "s.v", Type: "bigint"}},
+		ForeignKeys: []relmgr.ForeignKey{key("s.o.u s.u.id"), key("s.o.v s.v.id")}}
+	m, s := open(t, opts, "table s.u (id int, key id)\ntable s.v (id bigint unsigned, key id)\ntable s.o (u int, v bigint unsigned, key (u, v))\n"+
+		"insert s.o -5, 18446744073709551615\ncommit\n")
+	_, err := dfstest.Run(t.Context(), []dfs.Stage{m}, s.Transactions...)
+	require.NoError(t, err)
+	list, err := m.Promises(t.Context(), 10)
+	require.NoError(t, err)
+	require.Equal(t, []relmgr.Promise{{"s.u", "id", "-5", "1"}, {"s.v", "id", "18446744073709551615", "1"}}, list)
+}

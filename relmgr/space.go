@@ -508,7 +508,11 @@ func (m *Manager) write(ctx context.Context, head uint64) error {
 			continue
 		}
 		if sp.id == 0 {
-			r, err := s.addSpace.ExecContext(ctx, sp.table, sp.column, encodeNames(sp.key), sp.linear, sp.typ, sp.next, sp.end)
+			typ := sp.typ
+			if sp.linear && len(sp.columns) == 1 {
+				typ = sp.columns[0].Type // which tells how to read the old keys
+			}
+			r, err := s.addSpace.ExecContext(ctx, sp.table, sp.column, encodeNames(sp.key), sp.linear, typ, sp.next, sp.end)
 			if err != nil {
 				return err
 			}
