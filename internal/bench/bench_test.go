@@ -76,3 +76,15 @@ func TestAllCopiesAreTheSame(t *testing.T) {
 	require.NotEmpty(t, r.Copy.Lag)
 	require.Contains(t, string(r.text()), "copy against mydumper and myloader")
 }
+
+// Equal tables are equal, and each planted fault is found.
+func TestVerificationIsMeasured(t *testing.T) {
+	o := &options{scale: 0.0005, rounds: 1, only: []string{verifyPart}, dir: t.TempDir()}
+	r := newReport(o)
+	require.NoError(t, runInto(t.Context(), o, r))
+	require.NotNil(t, r.Verify)
+	require.Equal(t, 5000, r.Verify.Rows)
+	require.Equal(t, len(verifyFaults), r.Verify.Found)
+	require.Positive(t, r.Verify.Ratio.median())
+	require.Contains(t, string(r.text()), "x CHECKSUM TABLE")
+}

@@ -128,7 +128,7 @@ func partNames() []string {
 	for _, w := range workloads() {
 		names = append(names, w.name)
 	}
-	return append(names, latencyPart, snapshotPart)
+	return append(names, latencyPart, snapshotPart, verifyPart)
 }
 
 // run measures, and prints the report.
@@ -176,6 +176,11 @@ func runInto(ctx context.Context, o *options, r *report) (err error) {
 	if o.wants(latencyPart, partNames()) {
 		if err := l.measureLatency(ctx, r); err != nil {
 			return stopped(ctx, fmt.Errorf("%s: %w", latencyPart, err))
+		}
+	}
+	if o.wants(verifyPart, partNames()) {
+		if err := l.measureVerify(ctx, r); err != nil {
+			return stopped(ctx, fmt.Errorf("%s: %w", verifyPart, err))
 		}
 	}
 	if o.wants(snapshotPart, partNames()) {

@@ -27,6 +27,7 @@ type report struct {
 	Backlogs  []*result        `json:"backlogs"`
 	Latencies []*latencyResult `json:"latencies"`
 	Copy      *copyResult      `json:"copy,omitempty"` // under load
+	Verify    *verifyResult    `json:"verify,omitempty"`
 
 	opts *options
 }
@@ -244,6 +245,9 @@ func (r *report) goals() []goal {
 		add("pace of the source while latency was measured", fmt.Sprintf("≥ %.0f/s", 0.95*pace),
 			fmt.Sprintf("%.0f/s", l.Rate), l.Rate >= 0.95*pace, &l.Last)
 	}
+	if v := r.Verify; v != nil {
+		add("verification of one table", "≤ 4 x CHECKSUM TABLE", fmt.Sprintf("%.2f x", v.Ratio.median()), v.Ratio.median() <= 4, nil)
+	}
 	if c := r.Copy; c != nil {
 		p99 := quantile(c.Lag, 0.99).Seconds()
 		add("lag of the stream while rows are copied, p99", "≤ 2 s", figure(p99)+" s", p99 <= 2, nil)
@@ -303,6 +307,9 @@ func (r *report) tables() []table {
 				l.P99.text(figure), figure(slices.Max(l.Max)), count(float64(l.Transactions))})
 		}
 		tables = append(tables, t)
+	}
+	if r.Verify != nil {
+		tables = append(tables, r.Verify.table())
 	}
 	if goals := r.goals(); len(goals) > 0 {
 		t := table{title: "goals", note: "median of the rounds", head: []string{"", "wanted", "reached", ""}}
