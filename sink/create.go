@@ -145,7 +145,13 @@ func (c *creation) create(ctx context.Context, d *Definition, later bool) error 
 					return err
 				}
 			}
-			if refused = c.run(ctx, schema, full, def); refused == nil {
+			refused = c.run(ctx, schema, full, def)
+			if nameTaken(refused) {
+				// Routes bring tables of several schemas together.
+				notes = append(notes, "the server gives its constraints other names, as another table has one of that name")
+				refused = c.run(ctx, schema, full, def.unnamed())
+			}
+			if refused == nil {
 				for _, n := range notes {
 					c.notes = append(c.notes, fmt.Sprintf("%s.%s: %s", schema, name, n))
 				}
@@ -179,6 +185,18 @@ func (c *creation) create(ctx context.Context, d *Definition, later bool) error 
 	c.there[key] = true
 	c.made = append(c.made, schema+"."+name)
 	return nil
+}
+
+// nameTaken reports whether a constraint cannot be created because the schema has
+// one of its name.
+func nameTaken(err error) bool {
+	switch serverError(err) {
+	case erDupForeignKey, erDupCheck, erDupKey: // the last is of MySQL 5.6
+		return true
+	case erCantCreateTable: // of MariaDB
+		return strings.Contains(err.Error(), "errno: 121 ")
+	}
+	return false
 }
 
 // run executes a CREATE TABLE, and creates the schema if it is missing.

@@ -324,3 +324,27 @@ func TestTablesThatKeepNoRowsAreMadeToKeepThem(t *testing.T) {
 	require.NoError(t, m.Apply(t.Context(), []*dfs.Transaction{txn(1, ins(users(from), user(1, "a", 1)))}))
 	require.Equal(t, []string{"1|a|1"}, rows(t, srv, "SELECT * FROM "+to+".users"))
 }
+
+func TestConstraintsOfOneNameInSeveralSchemasComeTogether(t *testing.T) {
+	for _, kind := range testenv.Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			srv := testenv.Shared(t, kind)
+			a, b, to := srv.Schema(t), srv.Schema(t), srv.Schema(t)
+			var defs []Definition
+			for _, s := range []string{a, b} {
+				name := "of_" + s
+				srv.Exec(t, "CREATE TABLE "+s+"."+name+" (id int NOT NULL PRIMARY KEY, up int, u int, UNIQUE KEY u (u), KEY up (up), "+
+					"CONSTRAINT same FOREIGN KEY (up) REFERENCES "+s+"."+name+" (id)) ENGINE=InnoDB")
+				defs = append(defs, define(t, srv, s, name, 0))
+			}
+			m := openSink(t, srv, &MySQLOptions{Name: to, Routes: []Route{{a + ".*", to + ".*"}, {b + ".*", to + ".*"}}})
+			made, notes, err := m.CreateTables(t.Context(), defs, false)
+			require.NoError(t, err)
+			require.Len(t, made, 2)
+			require.Len(t, notes, 1)
+			require.Contains(t, notes[0], "of_"+b+": the server gives its constraints other names")
+			require.Equal(t, []string{"PRIMARY", "u", "up"}, rows(t, srv, "SELECT INDEX_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA='"+to+"' AND TABLE_NAME='of_"+b+"' ORDER BY 1"))
+			require.Equal(t, []string{"2"}, rows(t, srv, "SELECT COUNT(*) FROM information_schema.TABLE_CONSTRAINTS WHERE CONSTRAINT_TYPE='FOREIGN KEY' AND TABLE_SCHEMA='"+to+"'"))
+		})
+	}
+}

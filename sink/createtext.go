@@ -128,6 +128,20 @@ func (f *foreign) routed(item string, at [2]int, routes []match.Route) string {
 	return string(appendIdent(append(b, '.'), table)) + item[at[1]:]
 }
 
+// unnamed returns the definition without the names of its constraints, which are
+// unique in a schema.
+func (d definition) unnamed() definition {
+	const head = "CONSTRAINT "
+	out := definition{rest: d.rest}
+	for _, item := range d.items {
+		if strings.HasPrefix(item, head+"`") {
+			item = strings.TrimSpace(item[skipQuoted(item, len(head)):])
+		}
+		out.items = append(out.items, item)
+	}
+	return out
+}
+
 // isForeign reports whether an item is a foreign key, also one that is not
 // understood.
 func isForeign(item string) bool {

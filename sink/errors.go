@@ -98,6 +98,8 @@ const (
 	erForeignDuplicate2 = 1762
 	erDupUnknownKey     = 1859
 
+	erCantCreateTable = 1005
+	erDupKey          = 1022 // of a table's definition
 	erTableExists     = 1050
 	erBadTable        = 1051 // DROP TABLE of a table that is not there
 	erDropMissing     = 1008 // DROP DATABASE of one that is not there
@@ -108,6 +110,8 @@ const (
 	erReadOnlyVar     = 1238
 	erUnknownCollat   = 1273
 	erDropDenied      = 1370
+	erDupForeignKey   = 1826
+	erDupCheck        = 3822
 )
 
 // transientNumbers are the server errors that may pass by themselves. What it
