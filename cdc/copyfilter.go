@@ -141,7 +141,7 @@ func (c *copier) keysOf(ctx context.Context, txs []*dfs.Transaction) (map[rowID]
 				columns[ch.Table] = at
 			}
 			if at == nil {
-				continue // a statement of the log comes before it, that ends the copy
+				continue // a statement before or after it alters the key
 			}
 			a := tables[t]
 			if a == nil {
@@ -164,6 +164,9 @@ func (c *copier) keysOf(ctx context.Context, txs []*dfs.Transaction) (map[rowID]
 					}
 				}
 				before = k
+				if slices.ContainsFunc(k, dfs.Value.IsNull) {
+					continue // a key has no NULL: it is from before it was one
+				}
 				a.ids, a.rows = append(a.ids, rowID{ch, after}), append(a.rows, k)
 			}
 		}
@@ -205,11 +208,12 @@ func (c *copier) keyOf(ch *dfs.Change) (*copyTable, *copyKey) {
 }
 
 // in returns where a table of the log has the columns of the key, or nil if it
-// lacks one.
+// lacks one or has it in another character set.
 func (k *copyKey) in(t *dfs.Table) []int {
 	at := make([]int, len(k.columns))
 	for i, column := range k.columns {
-		if at[i] = t.Column(k.table.Columns[column].Name); at[i] < 0 {
+		c := &k.table.Columns[column]
+		if at[i] = t.Column(c.Name); at[i] < 0 || t.Columns[at[i]].Charset != c.Charset {
 			return nil
 		}
 	}
@@ -317,6 +321,12 @@ func (c *copier) unchecked(ch dfs.Change, circle bool) dfs.Change {
 func (c *copier) row(t *copyTable, ch *dfs.Change, keys map[rowID]rowKey) ([]dfs.Change, error) {
 	before, was := keys[rowID{ch, false}]
 	after, is := keys[rowID{ch, true}]
+	if (ch.Before != nil && !was || ch.After != nil && !is) && t.hash == "" {
+		// The key was asked for after a statement that the log has yet to come to.
+		t.altered = t.changed
+		c.discard(t)
+		return nil, nil
+	}
 	if ch.Before != nil && !was || ch.After != nil && !is {
 		c.fail(t, errors.New("a row of the log lacks a column of its key"), cureCopyAgain)
 		return nil, nil
@@ -346,6 +356,7 @@ func (c *copier) row(t *copyTable, ch *dfs.Change, keys map[rowID]rowKey) ([]dfs
 		note.after, note.afterOrder = after.exact, after.order
 		if slices.ContainsFunc(ch.After, func(v dfs.Value) bool { return v.Kind() == dfs.Absent }) ||
 			len(ch.After) != len(t.key.table.Columns) {
+			t.unnoted = t.changed
 			c.discard(t) // only the source has the row
 			return pass, nil
 		}
@@ -375,13 +386,17 @@ func (c *copier) statement(ch *dfs.Change) {
 	}
 	s := ddl.Parse(ch.Query, schema, mode)
 	renames := s.Kind == ddl.RenameTable || s.Kind == ddl.AlterTable && len(s.Tables) > 1
+	names := func(t *copyTable) bool {
+		return slices.ContainsFunc(s.Tables, func(n ddl.Table) bool {
+			return c.fold(tableName{n.Schema, n.Name}) == c.fold(t.tableName) || n.Name == "" && c.fold(tableName{n.Schema, ""}).schema == c.fold(t.tableName).schema
+		})
+	}
+	mixed := false
 	for _, t := range c.tables {
 		if t.state == dfs.Copied || t.state == dfs.CopyFailed {
 			continue
 		}
-		named := slices.ContainsFunc(s.Tables, func(n ddl.Table) bool {
-			return c.fold(tableName{n.Schema, n.Name}) == c.fold(t.tableName) || n.Name == "" && c.fold(tableName{n.Schema, ""}).schema == c.fold(t.tableName).schema
-		})
+		named := names(t)
 		if !named && s.Settled {
 			continue
 		}
@@ -396,6 +411,14 @@ func (c *copier) statement(ch *dfs.Change) {
 			c.st.asm.at.copy = c.word()
 		case t.state == dfs.Copying:
 			c.discard(t)
+		}
+		mixed = mixed || named && t.state == dfs.CopyFailed
+	}
+	for _, t := range c.tables {
+		// Rows that were yet to be copied may now be in a table that was copied.
+		if mixed && t.state == dfs.Copied && names(t) {
+			c.fail(t, fmt.Errorf("it took part in this while another table of it was copied: %.80q", s.Text), cureCopyAgain)
+			c.st.asm.at.copy = c.word()
 		}
 	}
 }

@@ -3,8 +3,10 @@ package cdc_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -209,4 +211,67 @@ func TestPositionOfADropHasThatTheCopyIsOver(t *testing.T) {
 	p, err := cdc.ParsePosition(list[len(list)-1].Pos)
 	require.NoError(t, err)
 	require.Equal(t, "1", p.Copy)
+}
+
+// A key may be in another character set by now than where the log is read.
+func TestCopyOfAKeyThatTheLogHasOtherwise(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MySQL97)
+	schema := srv.Schema(t)
+	var set string
+	require.NoError(t, srv.DB(t).QueryRow("SELECT @@global.gtid_executed").Scan(&set))
+	srv.Exec(t, "CREATE TABLE "+schema+".a (k varchar(9) CHARACTER SET latin1, UNIQUE KEY (k))", "INSERT INTO "+schema+".a VALUES (x'e9'), (NULL)",
+		"DELETE FROM "+schema+".a WHERE k IS NULL", "ALTER TABLE "+schema+".a CONVERT TO CHARACTER SET utf8mb4, MODIFY k varchar(9) CHARACTER SET utf8mb4 NOT NULL")
+	src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".*"}, Start: "gtid:" + strings.ReplaceAll(set, "\n", ""), Snapshot: &cdc.Snapshot{}})
+	st := stream(t, src, "")
+	read(t, st, func(*dfs.Transaction) bool { return true })
+	for src.Progress()[0].State != dfs.Copying {
+		runtime.Gosched()
+	}
+	var rows []string
+	for _, tx := range read(t, st, func(tx *dfs.Transaction) bool { return tx.Copied }) {
+		require.NoError(t, src.Decode(t.Context(), []*dfs.Transaction{tx}))
+		for _, c := range tx.Changes {
+			if c.Op != dfs.DDL {
+				rows = append(rows, fmt.Sprintf("%s %x", c.Op, c.After[0].Text()))
+			}
+		}
+	}
+	require.NoError(t, src.Progress()[0].Err)
+	require.Equal(t, []string{"insert c3a9"}, rows)
+}
+
+// Where a table that is copied changes places with one that is not, neither has all
+// of its rows.
+func TestCopyOfTablesThatChangePlacesFails(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MySQL97)
+	schema := srv.Schema(t)
+	for _, name := range []string{"a", "b"} {
+		srv.Exec(t, "CREATE TABLE "+schema+"."+name+" (id int PRIMARY KEY)", "INSERT INTO "+schema+"."+name+" VALUES (1)")
+	}
+	var statements atomic.Int32
+	src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".*"}, Snapshot: &cdc.Snapshot{Readers: 1,
+		Hold: func() bool { return statements.Add(1) > 1 }}})
+	st := stream(t, src, "")
+	read(t, st, func(tx *dfs.Transaction) bool { return tx.Snapshot })
+	require.Equal(t, dfs.Copied, src.Progress()[0].State)
+	srv.Exec(t, fmt.Sprintf("RENAME TABLE %[1]s.a TO %[1]s.x, %[1]s.b TO %[1]s.a, %[1]s.x TO %[1]s.b", schema))
+	list := read(t, st, func(tx *dfs.Transaction) bool { return tx.Encoded != nil })
+	p, err := cdc.ParsePosition(list[len(list)-1].Pos)
+	require.NoError(t, err)
+	require.Equal(t, "0!;1!", p.Copy)
+}
+
+// Without the list of tables that a State has, how far a copy is means nothing.
+func TestCopyGoesOnOnlyWithItsState(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MySQL97)
+	schema := srv.Schema(t)
+	srv.Exec(t, "CREATE TABLE "+schema+".a (id int PRIMARY KEY)", "INSERT INTO "+schema+".a VALUES (1)")
+	src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".*"}, Snapshot: &cdc.Snapshot{Hold: func() bool { return true }}})
+	first := read(t, stream(t, src, ""), func(*dfs.Transaction) bool { return true })[0]
+	require.Contains(t, first.Pos, "copy:-")
+	_, err := src.Open(limit(t), dfs.Checkpoint{Pos: first.Pos})
+	require.ErrorContains(t, err, "State")
+	st, err := src.Open(limit(t), dfs.Checkpoint{Pos: first.Pos, State: first.State})
+	require.NoError(t, err)
+	require.NoError(t, st.Close())
 }

@@ -180,6 +180,9 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 		return nil, err
 	}
 	word := at.copy
+	if word != "" && (from.State == "" || from.State[0] != stateCopy) {
+		return nil, errors.New("cdc: the checkpoint's position is of a copy of tables, and its State does not name them: put the checkpoint back from a copy, or make a new copy of the data")
+	}
 	if from.Pos == "" && s.snapshot != nil {
 		if items, err = s.copyItems(ctx); err != nil {
 			return nil, err
