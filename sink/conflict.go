@@ -79,9 +79,21 @@ func mayRetry(err error) bool {
 	return errors.Is(err, errCount) || errors.Is(err, errAltered) || errors.As(err, &large) || serverError(err) != 0 && !errors.Is(err, dfs.ErrTransient)
 }
 
+// errIgnored says that a change was passed over, as the table's policy says.
+var errIgnored = errors.New("the change conflicts and is ignored")
+
 // one applies a single change, and does what the table's policy says if it
 // conflicts with what the target holds.
 func (m *MySQL) one(ctx context.Context, it item) error {
+	err := m.change(ctx, it)
+	if errors.Is(err, errIgnored) {
+		return nil
+	}
+	return err
+}
+
+// change is one, but for errIgnored.
+func (m *MySQL) change(ctx context.Context, it item) error {
 	mp, err := m.mapping(ctx, it.c.Table)
 	if err != nil {
 		return err
@@ -99,10 +111,25 @@ func (m *MySQL) one(ctx context.Context, it item) error {
 	}
 	if it.c.Overwrite && it.c.Op == dfs.Insert {
 		steps, err := mp.splitOver(it.c)
-		for i := 0; err == nil && i < len(steps); i++ {
-			err = m.one(ctx, item{&steps[i], it.tx})
+		if err != nil {
+			return err
 		}
-		return err
+		if _, err := m.exec(ctx, []byte("SAVEPOINT dfs_over")); err != nil {
+			return err
+		}
+		for i := range steps {
+			err := m.change(ctx, item{&steps[i], it.tx})
+			if errors.Is(err, errIgnored) {
+				// The row whose place it was to take stays.
+				if _, e := m.exec(ctx, []byte("ROLLBACK TO SAVEPOINT dfs_over")); e != nil {
+					return e
+				}
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	g := &group{m: mp, op: it.c.Op, noFK: it.c.NoForeignKeys, part: it.c.Part, spare: it.c.Overwrite, serial: true}
 	r := &rowOp{it.c.Before, it.c.After}
@@ -115,11 +142,14 @@ func (m *MySQL) one(ctx context.Context, it item) error {
 			return err
 		}
 	}
-	if err := m.oneRow(ctx, it, g, r); err != nil {
+	err = m.oneRow(ctx, it, g, r)
+	if err != nil && !errors.Is(err, errIgnored) {
 		return err
 	}
 	if g.noFK {
-		_, err = m.exec(ctx, []byte("SET foreign_key_checks=1"))
+		if _, err := m.exec(ctx, []byte("SET foreign_key_checks=1")); err != nil {
+			return err
+		}
 	}
 	return err
 }
@@ -141,7 +171,7 @@ func (m *MySQL) oneRow(ctx context.Context, it item, g *group, r *rowOp) error {
 	m.stats.conflict(g.m.to.key, policy)
 	switch {
 	case policy == PolicyIgnore:
-		return nil
+		return errIgnored
 	case policy == PolicyOverwrite && !g.part && (err == nil || isDuplicate(err)):
 		return m.overwrite(ctx, g, r, conflict)
 	}

@@ -327,3 +327,17 @@ func TestMarkersEndWithTheirCheckpoint(t *testing.T) {
 	require.Equal(t, have, held(t, srv, s))
 	require.Equal(t, "0", markers(t, srv, s))
 }
+
+func TestARowThatIsIgnoredDoesNotTakeThePlaceItWasToTake(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MySQL97)
+	s := srv.Schema(t)
+	srv.Exec(t, fmt.Sprintf(usersSQL, s), "INSERT INTO "+s+".users VALUES (5, 'old', 1), (150, 'u150', 2)")
+	m := openSink(t, srv, &MySQLOptions{Name: s, Conflicts: []ConflictRule{{s + ".*", PolicyIgnore}}})
+	over := func(id int, name string) dfs.Change {
+		c := ins(users(s), user(id, name, 9))
+		c.NoForeignKeys, c.Overwrite = true, true
+		return c
+	}
+	require.NoError(t, m.Apply(t.Context(), []*dfs.Transaction{txn(1, over(4, "four"), over(5, "u150"), over(6, "six"))}))
+	require.Equal(t, []string{"4|four|9", "5|old|1", "6|six|9", "150|u150|2"}, rows(t, srv, "SELECT * FROM "+s+".users ORDER BY id"))
+}
