@@ -13,6 +13,7 @@ type applier struct {
 	progress bool
 	open     bool // the sink holds parts of a transaction without its end
 	limit    int  // transactions for the next Apply; at most MaxBatch
+	skips    bool // some transactions are to be skipped
 }
 
 // An Apply that fails is lost work. So a session begins with small batches, and
@@ -132,6 +133,9 @@ func (a *applier) apply(ctx context.Context, chunks []*chunk, n, size int) error
 		return nil
 	}
 	a.settle(whole)
+	if a.skips {
+		a.p.passed(whole.Seq)
+	}
 	if a.applied != nil {
 		a.applied(whole.Seq)
 	}
@@ -149,7 +153,9 @@ func (a *applier) reject(ctx context.Context, c *chunk) error {
 	tx := c.txs[0]
 	c.count(received)
 	c.count(rejected)
-	if err := a.p.Reject(ctx, tx, c.refused); err != nil {
+	if c.refused == ErrSkipped {
+		a.p.logger().Warn("stepping over a transaction, as asked", "id", tx.ID, "seq", tx.Seq)
+	} else if err := a.p.Reject(ctx, tx, c.refused); err != nil {
 		return &Error{Part: "reject", At: a.at, ID: tx.ID, Err: err}
 	}
 	tx.Changes, tx.Encoded = nil, nil

@@ -25,6 +25,7 @@ type leg struct {
 	pausable bool
 	applied  func(at uint64) // told of progress; may be nil
 	ended    func(at uint64) // told of the end of src; may be nil
+	halted   func()          // told that the place to stop at was reached; may be nil
 	suspect  suspect         // written between sessions only
 
 	// ledger holds what the sink was given since its last known checkpoint. If
@@ -69,6 +70,8 @@ func (l *leg) retry(ctx context.Context, f func() (progress bool, err error)) er
 		switch {
 		case err == nil:
 			return nil
+		case err == errAgain:
+			continue
 		case errors.As(err, &b):
 			l.suspect = b.suspect
 			continue
@@ -88,23 +91,49 @@ func (l *leg) retry(ctx context.Context, f func() (progress bool, err error)) er
 	}
 }
 
+// errAgain ends a session because something was asked of the pipeline.
+var errAgain = errors.New("dfs: something else is asked")
+
 // session goes on from the sink's checkpoint. Starting, reconnecting and
-// recovering are all this. It returns nil when ctx or the stream has ended.
-func (l *leg) session(ctx context.Context) (progress bool, err error) {
+// recovering are all this. It returns nil when ctx or the stream has ended, or
+// at the place to stop at.
+func (l *leg) session(run context.Context) (progress bool, err error) {
+	ctx, done, stop, skip := l.asked(run)
+	defer done()
+	finished := false // by the end of the stream, or at the place to stop at
+	defer func() {
+		cut := err == nil && !finished || errors.Is(err, ErrTransient) ||
+			errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+		if b := (*blame)(nil); cut && ctx.Err() != nil && run.Err() == nil && !errors.As(err, &b) {
+			err = errAgain
+		}
+	}()
 	at, err := l.dst.Checkpoint(ctx)
 	if err != nil {
 		return false, &Error{Part: l.to, At: at, Err: err}
+	}
+	l.settle(at) // also for the name of the last transaction, which at has not
+	there, err := stop.after(at, l.st.name(at.Seq))
+	if err != nil {
+		return false, &Error{Part: "stop", At: at, Err: err}
+	}
+	if there {
+		finished = true
+		l.halt(stop)
+		return false, nil
 	}
 	stream, err := l.src.Open(ctx, at)
 	if err != nil {
 		return false, &Error{Part: l.from, At: at, Err: err}
 	}
 	defer stream.Close()
-	l.settle(at)
 	l.ledger = l.ledger[:0]
 	l.st.update(func(s *Leg) { s.State, s.Err, s.Read = Running, nil, at.Seq })
 	if l.applied != nil {
 		l.applied(at.Seq)
+	}
+	if len(skip) > 0 {
+		l.p.passed(at.Seq)
 	}
 
 	// Work in hand outlives ctx by StopTimeout, so that a stop does not cut a
@@ -126,8 +155,8 @@ func (l *leg) session(ctx context.Context) (progress bool, err error) {
 	stageWork, stopStage := context.WithCancel(work)
 	defer stopStage()
 	space := newRoom(l.p.readAhead())
-	r := &reader{leg: l, stream: stream, at: at, room: space, suspect: l.suspect}
-	a := &applier{leg: l, at: at, room: space, limit: min(firstBatch, l.p.maxBatch())}
+	r := &reader{leg: l, stream: stream, at: at, room: space, suspect: l.suspect, stop: stop, skip: skip}
+	a := &applier{leg: l, at: at, room: space, limit: min(firstBatch, l.p.maxBatch()), skips: len(skip) > 0}
 	read, ready := make(chan *chunk, 64), make(chan *chunk, 64)
 	var errs [3]error
 	var wg sync.WaitGroup
@@ -152,15 +181,37 @@ func (l *leg) session(ctx context.Context) (progress bool, err error) {
 		// asks it again. If this fails, the next session does the same.
 		_, _ = l.dst.Checkpoint(work)
 	}
-	for _, err := range errs {
+	asked := ctx.Err() != nil && run.Err() == nil
+	for i, err := range errs {
+		if b := (*blame)(nil); err != nil && i > 0 && asked && !errors.As(err, &b) {
+			// What comes before it may not have been applied. The next session
+			// meets it again.
+			return a.progress, errAgain
+		}
 		if err != nil {
 			return a.progress, err
 		}
 	}
-	if l.ended != nil && r.eof && ctx.Err() == nil {
+	if ctx.Err() != nil {
+		return a.progress, nil
+	}
+	finished = r.eof || r.halted
+	if l.ended != nil && r.eof {
 		l.ended(a.at.Seq)
 	}
+	if r.halted {
+		l.halt(stop)
+	}
 	return a.progress, nil
+}
+
+// halt notes that the leg has stopped where it was to stop.
+func (l *leg) halt(at *stopper) {
+	l.p.logger().Info("stopping at the place asked for", "place", at.String())
+	l.p.stoppedAt(at)
+	if l.halted != nil {
+		l.halted()
+	}
 }
 
 // stopWait is how long work in hand may take once a stop is asked for. Storing
@@ -195,6 +246,11 @@ type reader struct {
 	room    *room
 	suspect suspect
 	eof     bool
+
+	stop    *stopper
+	halted  bool              // the place to stop at is behind what was read
+	skip    map[string]uint64 // names of transactions to step over
+	skipped uint64            // Seq of the first part of the last of them, or 0
 }
 
 func (r *reader) run(ctx context.Context, to chan<- *chunk) error {
@@ -215,7 +271,12 @@ func (r *reader) run(ctx context.Context, to chan<- *chunk) error {
 		}
 		txs := append(make([]*Transaction, 0, n), buf[:n]...)
 		clear(buf[:n])
-		for _, tx := range txs {
+		for i, tx := range txs {
+			// Invariant I2: it stops between two transactions only.
+			if whole := i == 0 && r.first == 0 || i > 0 && !txs[i-1].More; whole && r.stop.before(tx) {
+				txs, r.halted = txs[:i], true
+				break
+			}
 			// Invariant I3: Seq is dense at every hand-over.
 			if want := r.at.Seq + 1; tx.Seq == 0 {
 				tx.Seq = want
@@ -226,6 +287,19 @@ func (r *reader) run(ctx context.Context, to chan<- *chunk) error {
 				return &Error{Part: r.from, At: r.at, Err: errors.New("a part that is not the last of its transaction has State")}
 			}
 			r.at = tx.Checkpoint
+			if tx.More {
+				continue
+			}
+			if r.halted, err = r.stop.after(r.at, tx.ID); err != nil {
+				return &Error{Part: "stop", At: r.at, Err: err}
+			}
+			if r.halted {
+				txs = txs[:i+1]
+				break
+			}
+		}
+		if len(txs) == 0 {
+			return nil
 		}
 		r.st.read(r.at.Seq, txs[0].Committed)
 		for len(txs) > 0 {
@@ -237,15 +311,18 @@ func (r *reader) run(ctx context.Context, to chan<- *chunk) error {
 				return nil
 			}
 		}
+		if r.halted {
+			return nil
+		}
 	}
 	return nil
 }
 
 // cut makes a chunk of the first few of txs, or of one if it is suspect.
 func (r *reader) cut(txs *[]*Transaction) *chunk {
-	n := min(len(*txs), firstBatch)
-	refused := r.first != 0 && r.first == r.suspect.refused
-	alone := refused || (*txs)[0].Seq <= r.suspect.until
+	n := r.untilSkipped((*txs)[:min(len(*txs), firstBatch)])
+	refused := r.first != 0 && (r.first == r.suspect.refused || r.first == r.skipped)
+	alone := refused || (*txs)[0].Seq <= r.suspect.until || r.first == 0 && (*txs)[0].Seq == r.skipped
 	if alone {
 		n = 1
 	}
@@ -272,10 +349,36 @@ func (r *reader) cut(txs *[]*Transaction) *chunk {
 			r.first = 0
 		}
 	}
-	if c.alone && c.first == r.suspect.refused {
+	switch {
+	case c.alone && c.first == r.skipped:
+		c.refused = ErrSkipped
+	case c.alone && c.first == r.suspect.refused:
 		c.refused = r.suspect.err
 	}
 	return c
+}
+
+// untilSkipped returns how many of txs come before one that is to be skipped. If
+// the first is one, it notes that, and returns 1.
+func (r *reader) untilSkipped(txs []*Transaction) int {
+	if len(r.skip) == 0 {
+		return len(txs)
+	}
+	for i, tx := range txs {
+		if begins := i == 0 && r.first == 0 || i > 0 && !txs[i-1].More; !begins {
+			continue
+		}
+		if _, ok := r.skip[tx.ID]; !ok {
+			continue
+		}
+		if i > 0 {
+			return i
+		}
+		r.skipped = tx.Seq
+		r.p.met(tx.ID, tx.Seq)
+		return 1
+	}
+	return len(txs)
 }
 
 // process decodes the chunks and runs them through the stages.

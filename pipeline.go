@@ -67,6 +67,7 @@ type Pipeline struct {
 	mu             sync.Mutex // guards what follows
 	running        bool
 	gate           chan struct{} // closed by Resume; nil unless paused
+	control        control       // what others ask of it
 	capture, apply legStats
 }
 
@@ -87,7 +88,11 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	if err := p.check(); err != nil {
 		return err
 	}
-	if !p.start() {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	capturing, stopCapture := context.WithCancel(ctx)
+	defer stopCapture()
+	if !p.start(cancel, stopCapture) {
 		return errors.New("dfs: Pipeline is running already")
 	}
 	defer p.stop()
@@ -110,26 +115,28 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		out.stopped(err)
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	end := finish{done: cancel}
-	out.applied, in.ended = end.reached, end.set
+	out.applied, in.ended, out.halted = end.reached, end.set, cancel
 	var wg sync.WaitGroup
 	var errs [2]error
-	for i, l := range []*leg{in, out} {
-		wg.Go(func() {
-			errs[i] = l.run(ctx)
-			if l == in && errs[i] != nil && ctx.Err() == nil && !errors.Is(errs[i], ErrConflict) {
-				// What the queue holds is still applied.
-				if err := p.drain(ctx, errs[i], end.set); err != nil {
-					errs[i] = errors.Join(errs[i], err)
-					cancel()
-				}
-			} else if errs[i] != nil {
+	wg.Go(func() {
+		err := in.run(capturing)
+		if ctx.Err() == nil && !errors.Is(err, ErrConflict) && (err != nil || capturing.Err() != nil) {
+			// What the queue holds is still applied.
+			if failed := p.drain(ctx, err, end.set); failed != nil {
+				err = errors.Join(err, failed)
 				cancel()
 			}
-		})
-	}
+		} else if err != nil {
+			cancel()
+		}
+		errs[0] = err
+	})
+	wg.Go(func() {
+		if errs[1] = out.run(ctx); errs[1] != nil {
+			cancel()
+		}
+	})
 	wg.Wait()
 	return errors.Join(errs[:]...)
 }
@@ -155,9 +162,14 @@ func (f *finish) note(change func()) {
 	}
 }
 
-// drain tells end how much the queue holds, once capture has failed for good.
+// drain tells end how much the queue holds, once capture has failed for good or,
+// if failed is nil, has been told to stop.
 func (p *Pipeline) drain(ctx context.Context, failed error, end func(at uint64)) error {
-	p.logger().Error("capture has stopped; what is in the queue is still applied", "err", failed)
+	if failed != nil {
+		p.logger().Error("capture has stopped; what is in the queue is still applied", "err", failed)
+	} else {
+		p.logger().Info("capture has stopped, as asked; what is in the queue is still applied")
+	}
 	// The leg that failed keeps its error in Stats; this one asks the queue only.
 	l := &leg{p: p, name: "capture", st: new(legStats)}
 	return l.retry(ctx, func() (progress bool, err error) {
@@ -237,13 +249,17 @@ func (p *Pipeline) align(ctx context.Context) error {
 	})
 }
 
-func (p *Pipeline) start() bool {
+func (p *Pipeline) start(cancel, stopCapture context.CancelFunc) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.running {
 		return false
 	}
 	p.running = true
+	p.control.cancel, p.control.stopCapture = cancel, nil
+	if p.Queue != nil {
+		p.control.stopCapture = stopCapture
+	}
 	p.apply.reset(Starting)
 	if p.Queue != nil {
 		p.capture.reset(Starting)
@@ -257,6 +273,7 @@ func (p *Pipeline) stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.running = false
+	p.control.cancel, p.control.stopCapture = nil, nil
 }
 
 // Pause makes the sink hold still after the batch in hand. Capture into the

