@@ -1,0 +1,209 @@
+package monitor
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// What a WebSocket is sent. Each frame is JSON with a type.
+type (
+	liveState struct {
+		Type      string    `json:"type"` // "state"
+		At        time.Time `json:"at"`
+		Pipelines []State   `json:"pipelines"`
+	}
+	liveLog struct {
+		Type   string `json:"type"`   // "log"
+		Lines  []Line `json:"lines"`  // oldest first
+		Missed uint64 `json:"missed"` // lines that came too fast to be sent
+	}
+)
+
+const (
+	frameLines = 200 // in one frame of the log, of which there are four a second
+	firstLines = 500 // when a WebSocket is opened
+	writeTime  = 10 * time.Second
+)
+
+// A hub holds the last frames. Each is written once, however many read it; who
+// is too slow for them misses some and is told the latest state.
+type hub struct {
+	mu      sync.Mutex
+	frames  [64][]byte
+	next    uint64        // number of the next frame
+	state   []byte        // the latest state
+	line    uint64        // N of the last line of the log that was published
+	changed chan struct{} // closed and replaced with each frame
+	closed  bool
+	open    sync.WaitGroup  // WebSockets
+	ending  context.Context // ends those that do not close when asked to
+	end     context.CancelFunc
+}
+
+func (b *hub) init() {
+	b.changed = make(chan struct{})
+	b.ending, b.end = context.WithCancel(context.Background())
+}
+
+func (b *hub) publish(frame []byte, state bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.frames[b.next%uint64(len(b.frames))] = frame
+	b.next++
+	if state {
+		b.state = frame
+	}
+	if !b.closed {
+		close(b.changed)
+		b.changed = make(chan struct{})
+	}
+}
+
+// join reports false once the hub is closed. Else the caller leaves by open.Done.
+func (b *hub) join() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.open.Add(1)
+	return true
+}
+
+// close ends all WebSockets and waits for them.
+func (b *hub) close() {
+	b.mu.Lock()
+	if !b.closed {
+		b.closed = true
+		close(b.changed)
+	}
+	b.mu.Unlock()
+	defer time.AfterFunc(time.Second, b.end).Stop()
+	b.open.Wait()
+	b.end()
+}
+
+// publishLog publishes the lines that have come since the last time.
+func (h *Handler) publishLog() {
+	if h.opts.Log == nil {
+		return
+	}
+	h.hub.mu.Lock()
+	from := h.hub.line
+	h.hub.mu.Unlock()
+	lines, missed, last := h.opts.Log.ring.after(from, frameLines)
+	if last == from {
+		return
+	}
+	frame := h.logFrame(lines, missed)
+	h.hub.mu.Lock()
+	h.hub.line = last
+	h.hub.mu.Unlock()
+	h.hub.publish(frame, false)
+}
+
+func (h *Handler) logFrame(lines []Line, missed uint64) []byte {
+	b, err := json.Marshal(liveLog{"log", h.redactLines(lines), missed})
+	if err != nil {
+		panic("monitor: a line cannot be written as JSON: " + err.Error())
+	}
+	return b
+}
+
+func (h *Handler) redactLines(lines []Line) []Line {
+	out := make([]Line, len(lines))
+	for i, l := range lines {
+		l.Text = h.redact(l.Text)
+		attrs := make([][2]string, len(l.Attrs))
+		for k, a := range l.Attrs {
+			attrs[k] = [2]string{a[0], h.redact(a[1])}
+		}
+		l.Attrs = attrs
+		out[i] = l
+	}
+	return out
+}
+
+// live serves a WebSocket. A browser of another origin is refused; so is one whose
+// session ends, and comes back with a new one.
+func (h *Handler) live(w http.ResponseWriter, r *http.Request, v visitor) {
+	if !h.hub.join() {
+		fail(w, http.StatusServiceUnavailable, "The monitor is closing.")
+		return
+	}
+	defer h.hub.open.Done()
+	c, err := websocket.Accept(w, r, nil) // it answers by itself, and compares Origin with Host
+	if err != nil {
+		return
+	}
+	defer c.CloseNow()
+	defer context.AfterFunc(h.hub.ending, func() { c.CloseNow() })()
+	ctx := c.CloseRead(context.WithoutCancel(r.Context())) // until the other side leaves, or sends anything
+	if !v.until.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, v.until)
+		defer cancel()
+	}
+	h.hub.mu.Lock()
+	at, state, line := h.hub.next, h.hub.state, h.hub.line
+	h.hub.mu.Unlock()
+	frames := [][]byte{state}
+	if h.opts.Log != nil {
+		frames = append(frames, h.logFrame(h.firstLines(line)))
+	}
+	for {
+		for _, f := range frames {
+			if write(ctx, c, f) != nil {
+				return
+			}
+		}
+		frames = frames[:0]
+		h.hub.mu.Lock()
+		changed, closed := h.hub.changed, h.hub.closed
+		if n := uint64(len(h.hub.frames)); h.hub.next-at > n {
+			at = h.hub.next
+			frames = append(frames, h.hub.state)
+		}
+		for ; at < h.hub.next; at++ {
+			frames = append(frames, h.hub.frames[at%uint64(len(h.hub.frames))])
+		}
+		h.hub.mu.Unlock()
+		switch {
+		case len(frames) > 0:
+			continue
+		case closed:
+			return // without a goodbye, for which Close would wait seconds; the page comes back by itself
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// firstLines returns the lines up to the given one, for who has just come.
+func (h *Handler) firstLines(upTo uint64) ([]Line, uint64) {
+	from := uint64(0)
+	if upTo > firstLines {
+		from = upTo - firstLines
+	}
+	lines, _, _ := h.opts.Log.ring.after(from, int(^uint(0)>>1))
+	for i, l := range lines {
+		if l.N > upTo {
+			return lines[:i], 0 // the rest comes in the next frame
+		}
+	}
+	return lines, 0
+}
+
+func write(ctx context.Context, c *websocket.Conn, frame []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTime)
+	defer cancel()
+	return c.Write(ctx, websocket.MessageText, frame)
+}

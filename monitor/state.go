@@ -1,0 +1,277 @@
+package monitor
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// Health is a pipeline's state in a word.
+type Health string
+
+const (
+	Good    Health = "good"    // runs, and has all or is catching up
+	Behind  Health = "behind"  // runs, but is further behind than Options.MaxLag, or stands still
+	Waiting Health = "waiting" // starting, or trying again after an error
+	Held    Health = "held"    // paused, or stopped as asked
+	Failed  Health = "failed"  // stopped by an error: it needs a person
+)
+
+// A State is what the API and the page show of a pipeline.
+type State struct {
+	Name   string `json:"name"`
+	Health Health `json:"health"`
+	State  string `json:"state"`
+	Text   string `json:"text"` // the state, for people
+
+	// LagSeconds is Stats.Lag, and not less than the time since the source was
+	// last heard; so it does not read zero while the source is away.
+	LagSeconds     float64  `json:"lag_seconds"`
+	CatchUpSeconds *float64 `json:"catch_up_seconds"` // null: it does not come nearer
+	Waiting        uint64   `json:"waiting"`          // transactions read and not applied
+
+	RowsPerSecond         float64 `json:"rows_per_second"`
+	TransactionsPerSecond float64 `json:"transactions_per_second"`
+	BytesPerSecond        float64 `json:"bytes_per_second"`
+
+	Rows                 uint64 `json:"rows"`
+	Transactions         uint64 `json:"transactions"`
+	RejectedRows         uint64 `json:"rejected_rows"`
+	RejectedTransactions uint64 `json:"rejected_transactions"`
+	Retries              uint64 `json:"retries"`
+	Tables               int    `json:"tables"`
+
+	Error *Trouble `json:"error"` // null if there is none
+	Parts []Part   `json:"parts"` // in the order of the data
+	Legs  []Leg    `json:"legs"`
+
+	StopAt string   `json:"stop_at"`
+	Skip   []string `json:"skip"`
+	Can    []string `json:"can"` // the actions that make sense now
+}
+
+// A Trouble is an error and what to do about it.
+type Trouble struct {
+	Part        string `json:"part"`        // where
+	Text        string `json:"text"`        // what
+	Remedy      string `json:"remedy"`      // what to do
+	Transaction string `json:"transaction"` // the one to blame, if one is
+	Passing     bool   `json:"passing"`     // it is tried again by itself
+}
+
+// A Part is the source, the queue, a stage or the sink.
+type Part struct {
+	Name     string    `json:"name"`
+	Kind     string    `json:"kind"` // its Go type
+	State    string    `json:"state"`
+	Measures []Measure `json:"measures"`
+}
+
+// A Measure is a dfs.Measure.
+type Measure struct {
+	Name    string  `json:"name"`
+	Help    string  `json:"help"`
+	Value   float64 `json:"value"`
+	Counter bool    `json:"counter"`
+}
+
+// A Leg is a dfs.Leg.
+type Leg struct {
+	Name           string     `json:"name"`
+	State          string     `json:"state"`
+	Seq            uint64     `json:"seq"`
+	ID             string     `json:"id"`
+	Position       string     `json:"position"`
+	Committed      *time.Time `json:"committed"`
+	LatencySeconds float64    `json:"latency_seconds"`
+	Transactions   uint64     `json:"transactions"`
+	Bytes          uint64     `json:"bytes"`
+	Retries        uint64     `json:"retries"`
+	Error          string     `json:"error"`
+}
+
+// stateOf puts together what Stats says with what was seen before. w.mu is held.
+func (w *watched) stateOf(now time.Time, s dfs.Stats, from dfs.Leg, parts []Part) State {
+	lag := s.Lag
+	if from.State != dfs.Running {
+		lag = max(lag, now.Sub(w.heard))
+	}
+	st := State{
+		Name: w.name, State: s.State.String(), LagSeconds: lag.Seconds(), CatchUpSeconds: w.catchUp(), Waiting: w.last.waits,
+		RowsPerSecond:         w.rate(rateLooks, func(l look) uint64 { return l.rows }),
+		TransactionsPerSecond: w.rate(rateLooks, func(l look) uint64 { return l.txs }),
+		BytesPerSecond:        w.rate(rateLooks, func(l look) uint64 { return l.bytes }),
+		Rows:                  s.Apply.Applied, Transactions: s.Apply.Transactions,
+		RejectedRows: s.Apply.Rejected, RejectedTransactions: s.Apply.RejectedTransactions,
+		Retries: s.Apply.Retries + s.Capture.Retries, Tables: len(s.Tables),
+		Skip: append([]string{}, s.Skip...), Parts: parts, Can: []string{},
+	}
+	if s.StopAt != nil {
+		st.StopAt = s.StopAt.String()
+	}
+	legs := []struct {
+		name string
+		leg  dfs.Leg
+	}{{"capture", s.Capture}, {"apply", s.Apply}}
+	if w.p.Queue == nil {
+		legs = legs[1:]
+	}
+	for _, l := range legs {
+		st.Legs = append(st.Legs, w.h.leg(l.name, l.leg))
+	}
+	partStates(st.Parts, s, w.p.Queue != nil)
+	// The sink's error comes first: what is behind it waits for it.
+	for _, l := range []dfs.Leg{s.Apply, s.Capture} {
+		if st.Error == nil && l.Err != nil && (l.State == dfs.Retrying || l.State == dfs.Starting || l.State == dfs.Stopped) {
+			st.Error = w.h.trouble(l.Err, l.State != dfs.Stopped)
+		}
+	}
+	if err := w.runner.err; err != nil && s.State == dfs.Stopped && st.Error == nil {
+		st.Error = w.h.trouble(err, false)
+	}
+	st.Health, st.Text = w.health(now, s, &st, lag)
+	st.Can = w.can(s)
+	return st
+}
+
+// health says how the pipeline is, in a word and in a sentence.
+func (w *watched) health(now time.Time, s dfs.Stats, st *State, lag time.Duration) (Health, string) {
+	still := now.Sub(w.moved)
+	maxLag := w.h.opts.MaxLag
+	behind := maxLag > 0 && lag > maxLag
+	switch {
+	case st.Error != nil && !st.Error.Passing && s.State == dfs.Stopped:
+		return Failed, "Stopped by an error. It needs you."
+	case st.Error != nil && !st.Error.Passing:
+		return Failed, "The source has failed. What the queue holds is still applied."
+	case s.State == dfs.Stopped && w.runner.waiting:
+		return Held, "Stopped, as asked. Start it to go on from here."
+	case s.State == dfs.Stopped:
+		return Held, "Not running."
+	case s.State == dfs.Retrying && behind:
+		return Behind, "Trying again after an error, for too long."
+	case s.State == dfs.Retrying:
+		return Waiting, "Trying again after an error."
+	case s.State == dfs.Starting && behind:
+		return Behind, "Starting, for too long."
+	case s.State == dfs.Starting:
+		return Waiting, "Starting."
+	case s.State == dfs.Paused && behind:
+		return Behind, "Paused, for long. What is read meanwhile waits."
+	case s.State == dfs.Paused:
+		return Held, "Paused. What is read meanwhile waits."
+	case maxLag > 0 && still > maxLag:
+		return Behind, "The target has not moved for " + still.Round(time.Second).String() + ", though transactions wait."
+	case behind:
+		return Behind, "Further behind than it should be."
+	case st.Waiting > 0 && lag > 5*time.Second:
+		return Good, "Catching up."
+	}
+	return Good, "In step with the source."
+}
+
+// ready reports whether the pipeline runs and keeps up.
+func (s *State) ready() bool {
+	return s.Health == Good || s.Health == Held && s.State == dfs.Paused.String()
+}
+
+func (h *Handler) leg(name string, l dfs.Leg) Leg {
+	out := Leg{Name: name, State: l.State.String(), Seq: l.At.Seq, ID: l.ID, Position: string(l.At.Pos), LatencySeconds: l.Latency.Seconds(),
+		Transactions: l.Transactions, Bytes: l.Bytes, Retries: l.Retries}
+	if !l.Committed.IsZero() {
+		at := l.Committed.UTC()
+		out.Committed = &at
+	}
+	if l.Err != nil {
+		out.Error = h.redact(l.Err.Error())
+	}
+	return out
+}
+
+// trouble says what an error means to people.
+func (h *Handler) trouble(err error, passing bool) *Trouble {
+	t := &Trouble{Text: h.redact(err.Error()), Passing: passing}
+	var e *dfs.Error
+	if errors.As(err, &e) {
+		t.Part, t.Transaction = e.Part, e.ID
+	}
+	if h.opts.Remedy != nil {
+		t.Remedy = h.redact(h.opts.Remedy(err))
+	}
+	if t.Remedy == "" {
+		t.Remedy = remedy(err, e, passing)
+	}
+	return t
+}
+
+func remedy(err error, e *dfs.Error, passing bool) string {
+	switch {
+	case errors.Is(err, dfs.ErrConflict):
+		return "Another process writes under this pipeline's name. Stop that one, then start this one again."
+	case errors.Is(err, dfs.ErrGap):
+		return "The log no longer holds what comes next. Put the missing part back, or copy the tables anew."
+	case passing:
+		return "Nothing to do at once: it is tried again by itself, and nothing is lost. If it lasts, see that the server runs and can be reached."
+	case e != nil && e.ID != "":
+		return "Mend what the message names and start again. Or skip this one transaction, if the target can do without it."
+	}
+	return "Mend what the message names and start again. Nothing is lost meanwhile, as long as the source keeps its log."
+}
+
+// parts returns the parts of the pipeline with their numbers.
+func (w *watched) parts() []Part {
+	list := []Part{part("source", w.p.Source)}
+	if w.p.Queue != nil {
+		list = append(list, part("queue", w.p.Queue))
+	}
+	for i, s := range w.p.Stages {
+		name := "stage"
+		if len(w.p.Stages) > 1 {
+			name = fmt.Sprintf("stage %d", i+1)
+		}
+		list = append(list, part(name, s))
+	}
+	return append(list, part("sink", w.p.Sink))
+}
+
+func part(name string, p any) Part {
+	out := Part{Name: name, Kind: strings.TrimPrefix(fmt.Sprintf("%T", p), "*"), Measures: []Measure{}}
+	if m, ok := p.(dfs.Measurer); ok {
+		for _, v := range m.Measures() {
+			out.Measures = append(out.Measures, Measure(v))
+		}
+	}
+	return out
+}
+
+// partStates gives each part the state of the leg that it belongs to; of the two
+// ends of a leg, the one that its error names has it.
+func partStates(parts []Part, s dfs.Stats, queue bool) {
+	in := s.Apply
+	if queue {
+		in = s.Capture
+	}
+	for i := range parts {
+		p := &parts[i]
+		leg := s.Apply
+		if p.Name == "source" {
+			leg = in
+		}
+		p.State = leg.State.String()
+		if leg.State == dfs.Retrying || leg.State == dfs.Stopped && leg.Err != nil {
+			var e *dfs.Error
+			switch {
+			case !errors.As(leg.Err, &e):
+			case e.Part == p.Name || e.Part == "decode" && p.Name == "source" || strings.HasPrefix(e.Part, "stage") && strings.HasPrefix(p.Name, "stage"):
+				if leg.State == dfs.Stopped {
+					p.State = "failed"
+				}
+			case leg.State == dfs.Retrying:
+				p.State = "running"
+			}
+		}
+	}
+}
