@@ -146,6 +146,7 @@ func TestBasic(t *testing.T) {
 	t.Run("ids", func(t *testing.T) { e.testIDs(t) })
 	t.Run("a dry run", func(t *testing.T) { e.testDryRun(t) })
 	t.Run("tables that units make", func(t *testing.T) { e.testCreateUnits(t) })
+	t.Run("monitor", func(t *testing.T) { e.testMonitor(t) })
 	t.Run("embed", func(t *testing.T) { e.testEmbed(t) })
 }
 
@@ -204,6 +205,9 @@ func TestCommandLine(t *testing.T) {
 		{"verify -rows -1", exitUsage, "basic: -rows must not be negative\n"},
 		{"verify shop.a -json", exitUsage, `basic: "-json" names no table`},
 		{"check extra", exitUsage, "basic: unexpected argument \"extra\"\n"},
+		{"skip", exitUsage, "basic: skip needs the name of a transaction\n"},
+		{"stop-at a b", exitUsage, "basic: unexpected argument \"b\"\n"},
+		{"pause now", exitUsage, "basic: unexpected argument \"now\"\n"},
 		{"-log xml", exitUsage, "basic: -log is \"xml\"; want text or json\n"},
 		{"", exitUsage, "basic: dfs.yaml cannot be used: read configuration: open dfs.yaml: no such file or directory\n"},
 		{"status -c none.yaml", exitUsage, "basic: none.yaml cannot be used: read configuration: open none.yaml: no such file or directory\n"},

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -40,6 +41,12 @@ commands:
   status    say where source, queue and target stand, also while they run
   verify    compare the rows of source and target, of all tables or of those named
             behind the flags ("shop.orders", "shop.*"), also while run is at work
+  pause, resume, stop, drain, start, stop-at PLACE, skip ID, unskip ID
+            ask it of the pipeline that runs, which needs the section monitor:
+            pause the target; stop after the batch in hand; stop when the queue is
+            empty; start after a stop or an error; stop at gtid:SET,
+            file:NAME:POSITION, seq:N, id:NAME or time:2006-01-02T15:04:05Z; step
+            over the transaction with this name, or do not
   config    print an example file in which every key is explained
   version   print the version
 
@@ -47,7 +54,8 @@ flags:
   -c file   configuration file (default: dfs.yaml)
   -log fmt  run: log as text or json, over what the file says
   -plain    run: no live line, even on a terminal
-  -json     check, status, verify, run -dry-run: print JSON
+  -json     check, status, verify, run -dry-run, pause and so on: print JSON
+  -why text pause and so on: the reason, for the log
   -dry-run  run: print the statements that the target would get, a transaction
             after the other, and write nothing there nor anywhere else
   -count n  run -dry-run: end after so many transactions
@@ -83,6 +91,8 @@ type flags struct {
 	dry    bool
 	count  int
 	period time.Duration
+	why    string
+	arg    string // what the command is about
 
 	repair     bool
 	continuous bool
@@ -97,6 +107,9 @@ func command(args []string, stdout, stderr io.Writer) int {
 		name, args = args[0], args[1:]
 	}
 	var f flags
+	if orders[name].arg != "" && len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		f.arg, args = args[0], args[1:]
+	}
 	set := flag.NewFlagSet("basic "+name, flag.ContinueOnError)
 	set.SetOutput(io.Discard)
 	set.StringVar(&f.file, "c", "dfs.yaml", "")
@@ -109,12 +122,17 @@ func command(args []string, stdout, stderr io.Writer) int {
 	set.BoolVar(&f.repair, "repair", false, "")
 	set.BoolVar(&f.continuous, "continuous", false, "")
 	set.IntVar(&f.rows, "rows", 0, "")
+	set.StringVar(&f.why, "why", "", "")
 	switch err := set.Parse(args); {
 	case errors.Is(err, flag.ErrHelp), name == "help":
 		fmt.Fprint(stdout, usage)
 		return exitOK
 	case err != nil:
 		return misuse(stderr, err.Error())
+	case orders[name].arg != "" && f.arg == "" && set.NArg() == 1:
+		f.arg = set.Arg(0)
+	case orders[name].arg != "" && f.arg == "":
+		return misuse(stderr, fmt.Sprintf("%s needs %s", name, orders[name].arg))
 	case set.NArg() > 0 && name != "verify":
 		return misuse(stderr, fmt.Sprintf("unexpected argument %q", set.Arg(0)))
 	case f.format != "" && f.format != "text" && f.format != "json":
@@ -146,6 +164,9 @@ func command(args []string, stdout, stderr io.Writer) int {
 		return exitOK
 	case "run", "check", "status", "verify":
 	default:
+		if _, ok := orders[name]; ok {
+			break
+		}
 		return misuse(stderr, fmt.Sprintf("unknown command %q", name))
 	}
 
@@ -163,6 +184,9 @@ func command(args []string, stdout, stderr io.Writer) int {
 		return status(ctx, cfg, f, stdout, stderr)
 	case "verify":
 		return verifyTables(ctx, cfg, f, stdout, stderr)
+	}
+	if _, ok := orders[name]; ok {
+		return ask(ctx, cfg, f, name, stdout, stderr)
 	}
 	if f.dry {
 		return dryRun(ctx, cfg, f, stdout, stderr)

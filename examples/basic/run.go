@@ -12,6 +12,7 @@ import (
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/config"
+	"github.com/dataflowsync/dfs/monitor"
 	"github.com/dataflowsync/dfs/queue"
 	"github.com/dataflowsync/dfs/sink"
 )
@@ -26,7 +27,12 @@ func run(ctx context.Context, c *config.Config, f flags, stderr io.Writer) int {
 	if live != nil {
 		out = live
 	}
-	log := newLogger(out, cmp.Or(f.format, c.Log.Format), c.Log.Level).With("pipeline", c.Name)
+	plain := newLogger(out, cmp.Or(f.format, c.Log.Format), c.Log.Level)
+	shown := monitor.NewLog(plain.Handler(), nil)
+	if c.Monitor.On() {
+		plain = slog.New(shown)
+	}
+	log := plain.With("pipeline", c.Name)
 
 	p, err := open(ctx, c, log)
 	if ctx.Err() != nil {
@@ -40,6 +46,17 @@ func run(ctx context.Context, c *config.Config, f flags, stderr io.Writer) int {
 		return exitSetup
 	}
 	line := p.pipeline(c, log)
+	carry := line.Run
+	if c.Monitor.On() {
+		page, err := p.monitor(c, line, shown, plain, stderr)
+		if err != nil {
+			report(stderr, "the monitor cannot be used", errors.Join(err, p.close()))
+			return exitSetup
+		}
+		defer page.stop()
+		log.Info("the monitor shows this pipeline", "at", page.url)
+		carry = page.run
+	}
 	look := func() view { return p.look(line) }
 	log.Info("running", "source", c.Source.Address(), "queue", c.Queue.Path, "target", c.Target.Address())
 
@@ -61,6 +78,7 @@ func run(ctx context.Context, c *config.Config, f flags, stderr io.Writer) int {
 			err = nil // told to stop; they are added by the next start
 		}
 	}
+	err = carry(ctx)
 	quiet()
 	stopWatching()
 	watching.Wait()

@@ -75,6 +75,8 @@ func (c *Config) check(d *decoder) {
 	c.checkRelMgr(d)
 	c.checkUnits(d, dir)
 
+	c.Monitor.check(d, dir)
+
 	d.oneOf("log.format", c.Log.Format, "", "text", "json")
 	d.oneOf("log.level", c.Log.Level, "", "debug", "info", "warn", "error")
 }

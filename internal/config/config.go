@@ -31,7 +31,8 @@ type Config struct {
 	OnlyUnits bool   `yaml:"only_units"` // drop the rows of tables that no unit takes
 	HashKey   Secret `yaml:"hash_key"`
 
-	Log Log `yaml:"log"`
+	Monitor Monitor `yaml:"monitor"`
+	Log     Log     `yaml:"log"`
 
 	file  string
 	lines map[string]int // of each value, by its path: "source.tables[1]"
