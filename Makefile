@@ -27,7 +27,7 @@ test: servers ## run all tests against real servers; a skipped test fails
 
 # What runs in the processes of tests. The others test programs, in processes of
 # their own that the race detector does not see.
-RACED = . ./cdc/... ./queue/... ./sink/... ./dpu/... ./relmgr/... ./verify/... ./dfstest/... ./internal/config ./internal/convert ./internal/match ./internal/rowevent \
+RACED = . ./cdc/... ./queue/... ./sink/... ./dpu/... ./relmgr/... ./verify/... ./monitor/... ./dfstest/... ./internal/config ./internal/convert ./internal/match ./internal/rowevent \
 	./internal/childproc ./internal/noalarm ./internal/testreport
 
 check: ## format, vet, staticcheck, go.mod, and the packages' tests under the race detector
@@ -62,6 +62,7 @@ copykill: ## kill -9 a copy of rows at random moments under load (KILLS=50, ROWS
 	go test ./examples/basic -v -count=1 -timeout 2h -run TestACopyThatIsKilledGoesOn -kills $(or $(KILLS),50) -copyrows $(or $(ROWS),300000) $(ARGS)
 
 servers: ## fetch the servers that the tests need, and mydumper
+servers: ## fetch the servers and the browser that the tests need, and mydumper
 	@scripts/servers.sh
 	@scripts/servers.sh mydumper
 

@@ -29,6 +29,12 @@ func TestTheReadmesProgramIsTheExample(t *testing.T) {
 	require.Contains(t, string(example), block(t, "go", "cdc.Open"))
 }
 
+func TestTheReadmesMonitorIsTheExample(t *testing.T) {
+	example, err := os.ReadFile("monitor/example_test.go")
+	require.NoError(t, err)
+	require.Contains(t, strings.Replace(string(example), "127.0.0.1:0", "127.0.0.1:8080", 1), block(t, "go", "monitor.Open"))
+}
+
 func TestTheReadmesConfigurationIsValid(t *testing.T) {
 	env := func(string) (string, bool) { return "x", true }
 	_, err := config.Parse("README.md", []byte(block(t, "yaml", "source:")), env)

@@ -63,10 +63,11 @@ func (b *tab) do(actions ...chromedp.Action[chromedp.Void]) {
 	require.NoError(b.t, chromedp.Do(b.ctx, actions...))
 }
 
-// see waits until the page's text has what is wanted.
+// see waits until the page's text has what is wanted. What of the log is outside
+// of the window is not drawn, and so not in innerText.
 func (b *tab) see(want string) {
 	b.t.Helper()
-	b.until(fmt.Sprintf("document.body.innerText.includes(%q)", want))
+	b.until(fmt.Sprintf("(document.body.innerText + document.querySelector('.log')?.textContent).includes(%q)", want))
 }
 
 // until waits until the expression is true in the page.
@@ -106,6 +107,24 @@ func eval[T any](b *tab, js string) T {
 	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](js, chromedp.EvalAwaitPromise))
 	require.NoError(b.t, err)
 	return v
+}
+
+// run runs a script in the page.
+func (b *tab) run(js string) {
+	b.t.Helper()
+	b.do(chromedp.Evaluate[chromedp.Void](js))
+}
+
+// fill writes into a field, as somebody who types.
+func (b *tab) fill(selector, value string) {
+	b.t.Helper()
+	b.run(fmt.Sprintf(`{
+		const e = document.querySelector(%q);
+		e.focus();
+		e.value = %q;
+		e.dispatchEvent(new Event("input", { bubbles: true }));
+		e.dispatchEvent(new Event("change", { bubbles: true }));
+	}`, selector, value))
 }
 
 // open goes to a page of the monitor.

@@ -306,3 +306,5 @@ func waitFor(t *testing.T, f func() bool) {
 }
 
 var discardLog = slog.New(slog.DiscardHandler)
+
+func newLogger(h slog.Handler) *slog.Logger { return slog.New(h) }

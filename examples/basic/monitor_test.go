@@ -85,7 +85,7 @@ func (e *env) testMonitor(t *testing.T) {
 	waitFor(t, func() bool { return state().RejectedTransactions == 1 })
 
 	// It stops exactly where it is told to, though more is to come.
-	require.Contains(t, ask(exitRun, "stop-at", "now"), "write gtid:SET")
+	require.Contains(t, ask(exitRun, "stop-at", "now"), "write the place as gtid:SET")
 	ask(exitOK, "stop")
 	waitFor(t, func() bool { return state().Text == "Stopped, as asked. Start it to go on from here." })
 	e.source.Exec(t, "INSERT INTO shop_m.people VALUES (5, 'Ed', 1)")
@@ -93,7 +93,10 @@ func (e *env) testMonitor(t *testing.T) {
 	e.source.Exec(t, "INSERT INTO shop_m.people VALUES (6, 'Flo', 1)")
 	ask(exitOK, "stop-at", here)
 	ask(exitOK, "start")
-	waitFor(t, func() bool { s := state(); return s.Text == "Stopped, as asked. Start it to go on from here." && s.StopAt == "" })
+	waitFor(t, func() bool {
+		s := state()
+		return s.Text == "Stopped, as asked. Start it to go on from here." && s.StopAt == ""
+	})
 	eventually(t, p, db, "SELECT MAX(id) FROM shop_m.people", "5")
 	var answer monitor.State
 	require.NoError(t, json.Unmarshal([]byte(ask(exitOK, "start", "-json")), &answer))

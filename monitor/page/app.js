@@ -97,7 +97,7 @@ async function start() {
   disconnect?.();
   disconnect = connect({
     state: takeState, link: takeLink,
-    log(f) { take(f, fresh); fresh = false; },
+    log(f) { take(f, fresh); if (f.lines.length) fresh = false; },
     refused() { disconnect(); start(); },
   });
 }

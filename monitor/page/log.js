@@ -19,7 +19,10 @@ export function take(frame, fresh) {
   }
   if (frame.missed > 0) add = [{ gap: frame.missed.toLocaleString("en") + " lines came too fast to be shown" }, ...add];
   lines = lines.concat(add);
-  if (lines.length > keep) lines = lines.slice(-keep);
+  let over = lines.length - keep;
+  if (over > 0) { // errors stay longer than noise, within the same bound
+    lines = lines.filter((l) => l.gap || order[l.level] >= order.warn || --over < 0).slice(-keep);
+  }
   for (const f of listeners) f(add);
 }
 
