@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -73,7 +74,7 @@ func (e *env) testMonitor(t *testing.T) {
 	// An error leaves the process there, and one transaction can be skipped.
 	e.target.Exec(t, "INSERT INTO shop_m.people VALUES (3, 'here already', 0)")
 	e.source.Exec(t, "INSERT INTO shop_m.people VALUES (3, 'Cy', 1)", "INSERT INTO shop_m.people VALUES (4, 'Di', 1)")
-	waitFor(t, func() bool { return state().Health == monitor.Failed })
+	waitFor(t, func() bool { s := state(); return s.Health == monitor.Failed && slices.Contains(s.Can, "start") })
 	status, _ := get("/healthz")
 	require.Equal(t, http.StatusServiceUnavailable, status)
 	s := state()
@@ -87,16 +88,14 @@ func (e *env) testMonitor(t *testing.T) {
 	// It stops exactly where it is told to, though more is to come.
 	require.Contains(t, ask(exitRun, "stop-at", "now"), "write the place as gtid:SET")
 	ask(exitOK, "stop")
-	waitFor(t, func() bool { return state().Text == "Stopped, as asked. Start it to go on from here." })
+	stopped := func() bool { return state().Text == "Stopped, as asked. Start it to go on from here." }
+	waitFor(t, stopped)
 	e.source.Exec(t, "INSERT INTO shop_m.people VALUES (5, 'Ed', 1)")
 	here := e.here(t)
 	e.source.Exec(t, "INSERT INTO shop_m.people VALUES (6, 'Flo', 1)")
 	ask(exitOK, "stop-at", here)
 	ask(exitOK, "start")
-	waitFor(t, func() bool {
-		s := state()
-		return s.Text == "Stopped, as asked. Start it to go on from here." && s.StopAt == ""
-	})
+	waitFor(t, func() bool { return stopped() && state().StopAt == "" })
 	eventually(t, p, db, "SELECT MAX(id) FROM shop_m.people", "5")
 	var answer monitor.State
 	require.NoError(t, json.Unmarshal([]byte(ask(exitOK, "start", "-json")), &answer))
