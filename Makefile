@@ -61,7 +61,6 @@ copykill: ## kill -9 a copy of rows at random moments under load (KILLS=50, ROWS
 	@scripts/servers.sh
 	go test ./examples/basic -v -count=1 -timeout 2h -run TestACopyThatIsKilledGoesOn -kills $(or $(KILLS),50) -copyrows $(or $(ROWS),300000) $(ARGS)
 
-servers: ## fetch the servers that the tests need, and mydumper
 servers: ## fetch the servers and the browser that the tests need, and mydumper
 	@scripts/servers.sh
 	@scripts/servers.sh mydumper
