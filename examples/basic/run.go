@@ -71,14 +71,13 @@ func run(ctx context.Context, c *config.Config, f flags, stderr io.Writer) int {
 		watching.Go(func() { summarize(watch, log, every, look) })
 	}
 	quiet := context.AfterFunc(ctx, func() { log.Info("stopping; a second signal ends at once") })
-	err = line.Run(ctx)
+	err = carry(ctx)
 	if err == nil && ctx.Err() == nil {
 		// The source has ended, so indexes that wait for the end of a copy need not.
 		if err = p.target.AddIndexes(ctx); ctx.Err() != nil {
 			err = nil // told to stop; they are added by the next start
 		}
 	}
-	err = carry(ctx)
 	quiet()
 	stopWatching()
 	watching.Wait()
