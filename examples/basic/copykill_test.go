@@ -218,10 +218,10 @@ source:
 	r, err := same.Compare(t.Context(), db, to, same.Options{Schemas: []string{schema}, Structure: true})
 	require.NoError(t, err)
 	require.Empty(t, r.Differences)
-	// A reader has one chunk on its way, and there may be as many between the readers
-	// and the target.
+	// A reader has one chunk on its way, and a few more wait between the readers and
+	// the target, more of them where the target is slow.
 	require.GreaterOrEqual(t, read, *copyRows)
-	require.LessOrEqual(t, read-*copyRows, (2*killReaders*kills+int(keyless.Load()))*killChunk)
+	require.LessOrEqual(t, read-*copyRows, (4*killReaders*kills+int(keyless.Load()))*killChunk)
 	t.Logf("%d kills in %v, with %v rows there; %d rows, %d written meanwhile (%d times without a key); %d rows read besides %d of each start, %d again: %.1f chunks for each kill",
 		kills, time.Since(began).Round(time.Millisecond), at, *copyRows, written.Load(), keyless.Load(), read, idle, read-*copyRows, float64(read-*copyRows)/killChunk/float64(kills))
 }
