@@ -275,3 +275,22 @@ func TestCopyGoesOnOnlyWithItsState(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, st.Close())
 }
+
+// A query shows the rows of now only of a table that keeps its history.
+func TestCopyOfATableWithHistoryIsRefused(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MariaDB)
+	schema := srv.Schema(t)
+	srv.Exec(t, "CREATE TABLE "+schema+".a (id int PRIMARY KEY) WITH SYSTEM VERSIONING", "CREATE TABLE "+schema+".b (id int PRIMARY KEY)",
+		"INSERT INTO "+schema+".a VALUES (1), (2)", "DELETE FROM "+schema+".a WHERE id = 1", "INSERT INTO "+schema+".b VALUES (1)")
+	src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".*"}, Snapshot: &cdc.Snapshot{}})
+	require.Equal(t, map[string]int{"b": 1}, copiedRows(t, src))
+	for _, p := range src.Progress() {
+		if p.Name == "a" {
+			require.Equal(t, dfs.CopyFailed, p.State)
+			require.ErrorContains(t, p.Err, "SYSTEM VERSIONING")
+			require.ErrorContains(t, p.Err, "mariadb-dump --dump-history")
+		} else {
+			require.Equal(t, dfs.Copied, p.State)
+		}
+	}
+}

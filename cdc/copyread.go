@@ -24,6 +24,9 @@ type task struct {
 // errVoid says that what is read is of no use any more, and was given back.
 var errVoid = errors.New("cdc: to be read again")
 
+// errVersioned says that a table of MariaDB keeps its history.
+var errVersioned = errors.New("it is WITH SYSTEM VERSIONING, and rows of its history cannot be copied")
+
 var errGone = errors.New("it is not there")
 
 // reader reads rows until ctx ends. It has a connection of its own.
@@ -53,7 +56,7 @@ func (c *copier) reader(ctx context.Context) {
 				return c.askShape(ctx, k)
 			}
 			if conn == nil {
-				if conn, err = c.src.openCopy(ctx); err != nil {
+				if conn, err = c.open(ctx); err != nil {
 					return err
 				}
 			}
@@ -215,7 +218,7 @@ var copyCures = map[uint16]string{
 func (c *copier) settleError(ctx context.Context, k *task, err error) error {
 	code, _ := errorCode(err)
 	var end position
-	if e := c.src.logEnd(ctx, &end); e != nil {
+	if e := c.logEnd(ctx, &end); e != nil {
 		return e
 	}
 	to := place{end.file, end.pos}
@@ -243,7 +246,10 @@ func (c *copier) settleError(ctx context.Context, k *task, err error) error {
 		return nil
 	}
 	cure, ok := copyCures[code]
-	if !ok {
+	switch {
+	case errors.Is(err, errVersioned):
+		cure = "bring it to the target by mariadb-dump --dump-history, or leave it out"
+	case !ok:
 		cure = cureCopyAgain
 	}
 	c.fail(t, err, cure)
@@ -362,7 +368,7 @@ func (c *copier) scout(ctx context.Context, k *task) error {
 	q = sh.key.condition(q, r)
 	q = append(append(q, " ORDER BY "...), sh.key.list(nil)...)
 	q = fmt.Appendf(q, " LIMIT %d, 1", scoutChunks*limit-1)
-	conn, err := c.src.openCopy(ctx)
+	conn, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -472,8 +478,12 @@ func (c *copier) settled(ctx context.Context, t *copyTable) error {
 	set := p.set.String()
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		var seen bool
-		if err := c.src.db.QueryRowContext(ctx, "SELECT GTID_SUBSET(?, @@global.gtid_executed)", set).Scan(&seen); err != nil {
+		var name string
+		if err := c.src.db.QueryRowContext(ctx, "SELECT GTID_SUBSET(?, @@global.gtid_executed), @@server_uuid", set).Scan(&seen, &name); err != nil {
 			return mark(fmt.Errorf("cdc: ask what was committed: %w", err))
+		}
+		if err := c.sameServer(name); err != nil {
+			return err
 		}
 		if seen {
 			return nil
@@ -581,7 +591,7 @@ func (c *copier) fly(ctx context.Context, conn *copyConn, j *job, f *flight, r k
 				return nil
 			}
 			var end position
-			if err := c.src.logEnd(ctx, &end); err != nil {
+			if err := c.logEnd(ctx, &end); err != nil {
 				return err
 			}
 			c.mu.Lock()

@@ -312,9 +312,74 @@ func (s *Source) openCopy(ctx context.Context) (*copyConn, error) {
 	return c, nil
 }
 
+// open opens a connection to the server whose log is read.
+func (c *copier) open(ctx context.Context) (*copyConn, error) {
+	conn, err := c.src.openCopy(ctx)
+	if err != nil {
+		return nil, err
+	}
+	name, err := c.src.identity(conn.conn)
+	if err == nil {
+		err = c.sameServer(name)
+	}
+	if err != nil {
+		conn.close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// logEnd is Source.logEnd of the server whose log is read.
+func (c *copier) logEnd(ctx context.Context, p *position) error {
+	conn, err := c.src.db.Conn(ctx)
+	if err != nil {
+		return mark(err)
+	}
+	defer conn.Close()
+	var name string
+	if err := conn.QueryRowContext(ctx, c.src.serverName()).Scan(&name); err != nil {
+		return mark(fmt.Errorf("cdc: ask which server it is: %w", err))
+	}
+	if err := c.sameServer(name); err != nil {
+		return err
+	}
+	return c.src.logEndOn(ctx, conn, p)
+}
+
 func (c *copyConn) close() {
 	c.stop()
 	c.conn.Close()
+}
+
+// serverName is the query for what tells servers apart: server_uuid, or MariaDB's
+// server_id.
+func (s *Source) serverName() string {
+	if s.maria {
+		return "SELECT @@server_id"
+	}
+	return "SELECT @@server_uuid"
+}
+
+// identity returns which server a connection is to.
+func (s *Source) identity(conn *client.Conn) (string, error) {
+	res, err := conn.Execute(s.serverName())
+	if err != nil {
+		return "", mark(fmt.Errorf("cdc: ask which server it is: %w", plain(err)))
+	}
+	defer res.Close()
+	return res.GetString(0, 0)
+}
+
+// sameServer returns an error unless name is the server whose log is read. One
+// address may lead to several, as that of a proxy, or one that has moved while an
+// older connection lives on. Places in the logs of two servers mean nothing to each
+// other, and so no chunk could be put in.
+func (c *copier) sameServer(name string) error {
+	if name == c.server {
+		return nil
+	}
+	return dfs.Transient(fmt.Errorf("cdc: %s led to server %s for rows and to %s for the log: name one server, not a proxy that shares reads out",
+		c.src.cfg.Addr, name, c.server))
 }
 
 // exec runs a statement that has no result.

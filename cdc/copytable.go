@@ -40,6 +40,16 @@ func (s *Source) readShape(ctx context.Context, name tableName) (*copyShape, err
 	if t == nil {
 		return nil, s.notThereOrHidden(ctx, name)
 	}
+	var kind string
+	err = s.db.QueryRowContext(ctx, "SELECT table_type FROM information_schema.tables WHERE table_schema = ? AND table_name = ?",
+		name.schema, name.name).Scan(&kind)
+	if err != nil && err != sql.ErrNoRows {
+		return nil, mark(fmt.Errorf("cdc: ask for the kind of %s: %w", t, err))
+	}
+	if kind == "SYSTEM VERSIONED" {
+		// A query shows the rows of now only, and the log has those of before too.
+		return nil, errVersioned
+	}
 	sh := &copyShape{table: t}
 	if sh.key, err = s.chooseKey(ctx, t); err != nil {
 		return nil, err

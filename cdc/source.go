@@ -219,6 +219,13 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 		st.fix = false
 		d.at = &position{kind: byFile, file: at.file, pos: 4}
 	}
+	of := ""
+	if word != "" {
+		if of, err = s.identity(conn); err != nil {
+			conn.Close()
+			return nil, err
+		}
+	}
 	if err := ask(ctx, conn, &d); err != nil {
 		return nil, err
 	}
@@ -229,6 +236,7 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 			st.in.Close()
 			return nil, err
 		}
+		st.copier.server = of
 		st.copier.stateDue = from.Pos == ""
 		st.copier.start()
 	}
@@ -442,13 +450,16 @@ func (s *Source) logs(ctx context.Context) ([]logFile, error) {
 }
 
 // logEnd sets p to where the log ends.
-func (s *Source) logEnd(ctx context.Context, p *position) error {
+func (s *Source) logEnd(ctx context.Context, p *position) error { return s.logEndOn(ctx, s.db, p) }
+
+// logEndOn is logEnd over a connection.
+func (s *Source) logEndOn(ctx context.Context, db queryer, p *position) error {
 	query := "SHOW MASTER STATUS"
 	if !s.maria && atLeast(s.version, 8, 2) {
 		query = "SHOW BINARY LOG STATUS"
 	}
 	var bad error
-	err := eachRow(ctx, s.db, query, func(v []sql.NullString) {
+	err := eachRow(ctx, db, query, func(v []sql.NullString) {
 		p.file = v[0].String
 		p.pos, bad = strconv.ParseUint(v[1].String, 10, 64)
 	})
@@ -464,8 +475,13 @@ func (s *Source) logEnd(ctx context.Context, p *position) error {
 // errMalformed says that a server's answer was not to be read to its end.
 var errMalformed = errors.New("the server's answer is malformed")
 
+// A queryer is a *sql.DB, or one connection of it.
+type queryer interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
 // eachRow runs a query and calls f with the columns of each row, as text.
-func eachRow(ctx context.Context, db *sql.DB, query string, f func([]sql.NullString)) (err error) {
+func eachRow(ctx context.Context, db queryer, query string, f func([]sql.NullString)) (err error) {
 	// The driver takes for granted that a row has all of its columns. That of
 	// SHOW SLAVE HOSTS in MySQL 5.6 has not, if a replica gave no @slave_uuid or
 	// is just going (seen with 5.6.24).
