@@ -160,14 +160,18 @@ func (r *resolver) column(t *dfs.Table, c int) (*target, error) {
 		return nil, err
 	}
 	var found *target
+	var kept *reference // one by which the column holds keys that stay
 	if !(explicit && pol.Column != "") || !r.inRing(t, c) {
 		for _, ref := range r.m.refs[strings.ToLower(t.String())] {
 			if ref.TypeColumn != "" || ref.Path != "" {
 				continue
 			}
-			to, err := r.reference(t, c, ref)
+			to, keeps, err := r.reference(t, c, ref)
 			if err != nil {
 				return nil, err
+			}
+			if keeps {
+				kept = ref
 			}
 			switch {
 			case to == nil:
@@ -181,6 +185,11 @@ func (r *resolver) column(t *dfs.Table, c int) (*target, error) {
 				found.refs = append(found.refs, to.refs...)
 			}
 		}
+	}
+	if found != nil && kept != nil {
+		return nil, fault(kept.place, t, name, "it holds keys of %s, which stay, and by %s also those of %s.%s, which get new ids: "+
+			"leave one of the references out, or give both tables the same policy and let the key of one refer to the other's",
+			kept.Parent, found.refs[0].place, found.space.table, found.space.column)
 	}
 	if found != nil {
 		if explicit && !match.Wild(pol.Table) {
@@ -221,34 +230,35 @@ func (r *resolver) inRing(t *dfs.Table, c int) bool {
 	return walk(t.String(), t.Columns[c].Name)
 }
 
-// reference finds out what becomes of column c of t by one reference.
-func (r *resolver) reference(t *dfs.Table, c int, ref *reference) (*target, error) {
+// reference finds out what becomes of column c of t by one reference. keeps says
+// that it holds keys which stay as they are.
+func (r *resolver) reference(t *dfs.Table, c int, ref *reference) (to *target, keeps bool, err error) {
 	name := t.Columns[c].Name
 	i := indexFold(ref.Columns, name)
 	if i < 0 {
-		return nil, nil
+		return nil, false, nil
 	}
 	cols, parent, err := r.parent(t, name, ref, ref.Parent, ref.ParentColumns)
 	if err != nil || cols == nil {
-		return nil, err
+		return nil, err == nil, err
 	}
 	if strings.EqualFold(ref.Parent, t.String()) && strings.EqualFold(cols[i], name) {
-		return nil, nil // a key that refers to itself says nothing
+		return nil, false, nil // a key that refers to itself says nothing
 	}
-	to, err := r.key(parent, ref.Parent, cols[i])
-	if err != nil || to == nil {
-		return nil, err
+	of, err := r.key(parent, ref.Parent, cols[i])
+	if err != nil || of == nil {
+		return nil, err == nil, err
 	}
-	out := &target{space: to.space, refs: []*reference{ref}}
-	for _, a := range to.args {
+	out := &target{space: of.space, refs: []*reference{ref}}
+	for _, a := range of.args {
 		k := indexFold(cols, a)
 		if k < 0 {
-			return nil, fault(ref.place, t, name, "it holds %s.%s, whose new ids go by the columns %s together, and the reference lacks %s: "+
-				"add it to Columns and ParentColumns", ref.Parent, cols[i], joinNames(to.args), a)
+			return nil, false, fault(ref.place, t, name, "it holds %s.%s, whose new ids go by the columns %s together, and the reference lacks %s: "+
+				"add it to Columns and ParentColumns", ref.Parent, cols[i], joinNames(of.args), a)
 		}
 		out.args = append(out.args, ref.Columns[k])
 	}
-	return out, nil
+	return out, false, nil
 }
 
 // parent returns the columns of the parent that a reference is to, and its table,
