@@ -23,8 +23,9 @@ type Definition struct {
 }
 
 // deferFrom is how large the rows of a table must be for its indexes to be added
-// after the copy. For 2 million rows of 170 bytes and three indexes that took about
-// half the server's time; a small table is done sooner than the ALTER.
+// after the copy. Each index costs a row that is inserted about 3 µs of the server's
+// time (docs/DESIGN.md), and its pages are written over and over once they do not fit
+// into memory; a small table is done sooner than the ALTER.
 const deferFrom = 32 << 20
 
 // CreateTables creates those tables that the target lacks, and their schemas, and
