@@ -73,7 +73,9 @@ func init() {
 func TestKill(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "queue")
 	var acked, kept uint64
-	for round := range 25 {
+	// On a busy machine a child may not come far, so there are more if need be.
+	for round := 0; round < 25 || kept <= 1; round++ {
+		require.Less(t, round, 250, "nothing is trimmed")
 		child := startChild(t, "write", path)
 		time.AfterFunc(time.Duration(50+rand.IntN(250))*time.Millisecond, func() { child.cmd.Process.Kill() })
 		for child.out.Scan() {
@@ -93,7 +95,6 @@ func TestKill(t *testing.T) {
 		verify(t, path)
 		kept, acked = s.First, s.Last
 	}
-	require.Greater(t, kept, uint64(1), "it was trimmed meanwhile")
 	t.Logf("%d transactions", acked)
 }
 
