@@ -34,8 +34,6 @@ type copier struct {
 	st   *Stream
 	opts *Snapshot
 
-	server string // whose log is read, and whose rows must be: see sameServer
-
 	// These are for the goroutine that calls next.
 	stateDue bool  // the next transaction is to have the list of tables
 	handed   bool  // the last call gave chunks

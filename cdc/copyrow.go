@@ -375,11 +375,11 @@ func (s *Source) identity(conn *client.Conn) (string, error) {
 // older connection lives on. Places in the logs of two servers mean nothing to each
 // other, and so no chunk could be put in.
 func (c *copier) sameServer(name string) error {
-	if name == c.server {
+	if name == c.st.server {
 		return nil
 	}
 	return dfs.Transient(fmt.Errorf("cdc: %s led to server %s for rows and to %s for the log: name one server, not a proxy that shares reads out",
-		c.src.cfg.Addr, name, c.server))
+		c.src.cfg.Addr, name, c.st.server))
 }
 
 // exec runs a statement that has no result.

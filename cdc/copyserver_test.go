@@ -18,7 +18,7 @@ func TestRowsAreOfTheServerWhoseLogIsRead(t *testing.T) {
 			src, err := Open(t.Context(), srv.DSN(""), nil)
 			require.NoError(t, err)
 			defer src.Close()
-			c := &copier{src: src, server: src.server}
+			c := &copier{src: src, st: &Stream{server: src.server}}
 			conn, err := c.open(t.Context())
 			require.NoError(t, err)
 			conn.close()
@@ -26,7 +26,7 @@ func TestRowsAreOfTheServerWhoseLogIsRead(t *testing.T) {
 			require.NoError(t, c.logEnd(t.Context(), &end))
 			require.NotEmpty(t, end.file)
 
-			c.server = "another"
+			c.st.server = "another"
 			_, err = c.open(t.Context())
 			require.ErrorIs(t, err, dfs.ErrTransient)
 			require.ErrorContains(t, err, "led to server "+src.server+" for rows and to another for the log")

@@ -219,12 +219,9 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 		st.fix = false
 		d.at = &position{kind: byFile, file: at.file, pos: 4}
 	}
-	of := ""
-	if word != "" {
-		if of, err = s.identity(conn); err != nil {
-			conn.Close()
-			return nil, err
-		}
+	if st.server, err = s.identity(conn); err != nil {
+		conn.Close()
+		return nil, err
 	}
 	if err := ask(ctx, conn, &d); err != nil {
 		return nil, err
@@ -236,7 +233,6 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 			st.in.Close()
 			return nil, err
 		}
-		st.copier.server = of
 		st.copier.stateDue = from.Pos == ""
 		st.copier.start()
 	}

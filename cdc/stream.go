@@ -46,8 +46,9 @@ type Stream struct {
 	in      events
 	asm     assembler
 	payload payload
-	fix     bool // the place where reading began is yet to be handed on
-	begun   bool // reading began there, and not at a checkpoint
+	fix     bool   // the place where reading began is yet to be handed on
+	server  string // whose log it is: its server_uuid, or MariaDB's server_id; empty for files
+	begun   bool   // reading began there, and not at a checkpoint
 	sent    time.Time
 	err     error // why the stream has ended
 
