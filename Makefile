@@ -59,7 +59,7 @@ relfuzz: ## random schemas, workloads and faults through relmgr, in memory and w
 
 copykill: ## kill -9 a copy of rows at random moments under load (KILLS=50, ROWS=300000, ARGS="-servers mariadb-10.11")
 	@scripts/servers.sh
-	go test ./examples/basic -v -count=1 -timeout 2h -run TestACopyThatIsKilledGoesOn -kills $(or $(KILLS),50) -copyrows $(or $(ROWS),300000) $(ARGS)
+	go test ./cli -v -count=1 -timeout 2h -run TestACopyThatIsKilledGoesOn -kills $(or $(KILLS),50) -copyrows $(or $(ROWS),300000) $(ARGS)
 
 servers: ## fetch the servers and the browser that the tests need, and mydumper
 	@scripts/servers.sh

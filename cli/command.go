@@ -1,0 +1,232 @@
+package cli
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/dataflowsync/dfs/internal/config"
+	"github.com/dataflowsync/dfs/internal/match"
+)
+
+// Exit codes. A second SIGINT or SIGTERM ends the process at once, with 130 or
+// 143 as the shell has it.
+const (
+	exitOK        = 0 // ended as asked; check: all is ready; status: shown; verify: all is equal
+	exitRun       = 1 // stopped by an error while running; status: a part cannot be read
+	exitUsage     = 2 // wrong command line or configuration file
+	exitSetup     = 3 // source, queue or target cannot be used as they are
+	exitDifferent = 4 // verify: source and target differ, or did before it was mended
+	exitUnknown   = 5 // verify: nothing differs, but not all could be compared
+)
+
+const usage = `basic keeps a MySQL or MariaDB database in step with another.
+
+usage: basic [command] [flags] [tables]
+
+commands:
+  run       carry changes from source to target until told to stop (the default)
+  check     look at source, queue, target and tables, and say all that is amiss and
+            how to mend it; changes nothing, but makes the checkpoint's table
+  status    say where source, queue and target stand, also while they run
+  verify    compare the rows of source and target, of all tables or of those named
+            behind the flags ("shop.orders", "shop.*"), also while run is at work
+  pause, resume, stop, drain, start, stop-at PLACE, skip ID, unskip ID
+            ask it of the pipeline that runs, which needs the section monitor:
+            pause the target; stop after the batch in hand; stop when the queue is
+            empty; start after a stop or an error; stop at gtid:SET,
+            file:NAME:POSITION, seq:N, id:NAME or time:2006-01-02T15:04:05Z; step
+            over the transaction with this name, or do not
+  config    print an example file in which every key is explained
+  version   print the version
+
+flags:
+  -c file   configuration file (default: dfs.yaml)
+  -log fmt  run: log as text or json, over what the file says
+  -plain    run: no live line, even on a terminal
+  -json     check, status, verify, run -dry-run, pause and so on: print JSON
+  -why text pause and so on: the reason, for the log
+  -dry-run  run: print the statements that the target would get, a transaction
+            after the other, and write nothing there nor anywhere else
+  -count n  run -dry-run: end after so many transactions
+  -for d    run -dry-run: end after so long, such as 30s
+  -repair   verify: make each row of the target that differs what it must be
+  -continuous  verify: again and again, until told to stop
+  -rows n   verify: read at most so many rows a second
+
+exit codes:
+  0         ended as asked; check: all is ready; status: shown; verify: all is equal
+  1         stopped by an error while running, or would stop (-dry-run); status: a part cannot be read
+  2         wrong command line or configuration file
+  3         source, queue or target cannot be used as they are
+  4         verify: source and target differ, or did before it was mended
+  5         verify: nothing differs, but not all could be compared
+  130, 143  a second SIGINT or SIGTERM ended it at once
+
+SIGINT and SIGTERM finish the work in hand, for as long as pipeline.stop_timeout
+allows. Whatever ends it, even kill -9, nothing is lost and nothing comes twice.
+`
+
+// example is what "basic config" prints.
+//
+//go:embed dfs.yaml
+var example string
+
+// flags are what the command line says after the command.
+type flags struct {
+	file   string
+	format string
+	plain  bool
+	json   bool
+	dry    bool
+	count  int
+	period time.Duration
+	why    string
+	arg    string // what the command is about
+
+	repair     bool
+	continuous bool
+	rows       int
+	tables     []string
+}
+
+// command runs the command line and returns the exit code.
+func command(args []string, stdout, stderr io.Writer) int {
+	name := "run"
+	if len(args) > 0 && (args[0] == "" || args[0][0] != '-') {
+		name, args = args[0], args[1:]
+	}
+	var f flags
+	if orders[name].arg != "" && len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		f.arg, args = args[0], args[1:]
+	}
+	set := flag.NewFlagSet("basic "+name, flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	set.StringVar(&f.file, "c", "dfs.yaml", "")
+	set.StringVar(&f.format, "log", "", "")
+	set.BoolVar(&f.plain, "plain", false, "")
+	set.BoolVar(&f.json, "json", false, "")
+	set.BoolVar(&f.dry, "dry-run", false, "")
+	set.IntVar(&f.count, "count", 0, "")
+	set.DurationVar(&f.period, "for", 0, "")
+	set.BoolVar(&f.repair, "repair", false, "")
+	set.BoolVar(&f.continuous, "continuous", false, "")
+	set.IntVar(&f.rows, "rows", 0, "")
+	set.StringVar(&f.why, "why", "", "")
+	switch err := set.Parse(args); {
+	case errors.Is(err, flag.ErrHelp), name == "help":
+		fmt.Fprint(stdout, usage)
+		return exitOK
+	case err != nil:
+		return misuse(stderr, err.Error())
+	case orders[name].arg != "" && f.arg == "" && set.NArg() == 1:
+		f.arg = set.Arg(0)
+	case orders[name].arg != "" && f.arg == "":
+		return misuse(stderr, fmt.Sprintf("%s needs %s", name, orders[name].arg))
+	case set.NArg() > 0 && name != "verify":
+		return misuse(stderr, fmt.Sprintf("unexpected argument %q", set.Arg(0)))
+	case f.format != "" && f.format != "text" && f.format != "json":
+		return misuse(stderr, fmt.Sprintf("-log is %q; want text or json", f.format))
+	case f.dry && name != "run":
+		return misuse(stderr, "-dry-run is for run")
+	case !f.dry && (f.count != 0 || f.period != 0):
+		return misuse(stderr, "-count and -for are for run -dry-run")
+	case f.count < 0 || f.period < 0:
+		return misuse(stderr, "-count and -for must not be negative")
+	case (f.repair || f.continuous || f.rows != 0) && name != "verify":
+		return misuse(stderr, "-repair, -continuous and -rows are for verify")
+	case f.rows < 0:
+		return misuse(stderr, "-rows must not be negative")
+	}
+	f.tables = set.Args()
+	for _, table := range f.tables {
+		if _, _, err := match.ParseFollowed(table); err != nil {
+			return misuse(stderr, err.Error()+"; flags come before tables")
+		}
+	}
+
+	switch name {
+	case "config":
+		fmt.Fprint(stdout, example)
+		return exitOK
+	case "version":
+		fmt.Fprintln(stdout, version())
+		return exitOK
+	case "run", "check", "status", "verify":
+	default:
+		if _, ok := orders[name]; ok {
+			break
+		}
+		return misuse(stderr, fmt.Sprintf("unknown command %q", name))
+	}
+
+	cfg, err := config.Load(f.file)
+	if err != nil {
+		report(stderr, f.file+" cannot be used", err)
+		return exitUsage
+	}
+	ctx, stop := untilSignal(stderr)
+	defer stop()
+	switch name {
+	case "check":
+		return check(ctx, cfg, f, stdout, stderr)
+	case "status":
+		return status(ctx, cfg, f, stdout, stderr)
+	case "verify":
+		return verifyTables(ctx, cfg, f, stdout, stderr)
+	}
+	if _, ok := orders[name]; ok {
+		return ask(ctx, cfg, f, name, stdout, stderr)
+	}
+	if f.dry {
+		return dryRun(ctx, cfg, f, stdout, stderr)
+	}
+	return run(ctx, cfg, f, stderr)
+}
+
+func misuse(stderr io.Writer, text string) int {
+	fmt.Fprintf(stderr, "basic: %s\n\n%s", text, usage)
+	return exitUsage
+}
+
+// untilSignal returns a context that ends with the first SIGINT or SIGTERM. The
+// second ends the process.
+func untilSignal(stderr io.Writer) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		if _, ok := <-signals; !ok {
+			return
+		}
+		cancel()
+		if s, ok := <-signals; ok {
+			fmt.Fprintln(stderr, "\nbasic: ended at once by a second signal; the next start goes on from the target's checkpoint")
+			os.Exit(128 + int(s.(syscall.Signal)))
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		close(signals)
+		cancel()
+	}
+}
+
+// version names the release and what it was built with.
+func version() string {
+	release := "(devel)"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		release = info.Main.Version // with the commit's id, unless it is a release
+	}
+	return fmt.Sprintf("basic %s %s %s/%s", release, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}

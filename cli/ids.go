@@ -1,0 +1,132 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/cdc"
+	"github.com/dataflowsync/dfs/internal/config"
+	"github.com/dataflowsync/dfs/relmgr"
+	"github.com/dataflowsync/dfs/sink"
+)
+
+// ids is what gives rows new ids. Its methods may be called on nil, if the file has
+// no section relmgr: then tables and rows are as they were.
+type ids struct {
+	*relmgr.Manager
+	blocks *sink.IDs // nil if none are reserved
+}
+
+// openIDs opens the map of ids; nil if the file has none. A dry one is a copy that
+// reserves nothing. Its faults name their lines.
+func openIDs(ctx context.Context, c *config.Config, source *cdc.Source, tables []*dfs.Table, dry bool, log *slog.Logger) (*ids, error) {
+	o := c.IDs()
+	if o == nil {
+		return nil, nil
+	}
+	keys, err := source.ForeignKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var d ids
+	o.Tables, o.ForeignKeys, o.DryRun, o.Logger = tables, relmgr.Declared(keys), dry, log
+	if !dry && !c.RelMgr.Alone {
+		if d.blocks, err = sink.OpenIDs(ctx, c.TargetDSN(), targetOptions(c, log)); err != nil {
+			return nil, err
+		}
+		o.Allocator = d.blocks
+	}
+	if d.Manager, err = relmgr.Open(c.RelMgr.Path, o); err == nil {
+		return &d, nil
+	}
+	d.close()
+	faults := config.IDFaults(err)
+	if len(faults) == 0 {
+		return nil, err
+	}
+	var errs []error
+	for _, f := range faults {
+		path := config.IDPath(f)
+		text := f.Text
+		if f.Table != "" {
+			about := f.Table
+			if f.Column != "" {
+				about += "." + f.Column
+			}
+			text = about + ": " + text
+		}
+		errs = append(errs, fmt.Errorf("%s: %s: %s", c.Where(path), path, text))
+	}
+	return nil, errors.Join(errs...)
+}
+
+// retyped returns the tables as their rows leave the map of ids.
+func (d *ids) retyped(tables []*dfs.Table) ([]*dfs.Table, error) {
+	if d == nil {
+		return tables, nil
+	}
+	var list []*dfs.Table
+	for _, t := range tables {
+		out, err := d.Table(t)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, out)
+	}
+	return list, nil
+}
+
+// stages returns the stage, in a list for others to follow.
+func (d *ids) stages() []dfs.Stage {
+	if d == nil {
+		return nil
+	}
+	return []dfs.Stage{d.Manager}
+}
+
+func (d *ids) close() error {
+	if d == nil {
+		return nil
+	}
+	var errs []error
+	if d.Manager != nil {
+		errs = append(errs, d.Manager.Close())
+	}
+	if d.blocks != nil {
+		errs = append(errs, d.blocks.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// checkIDs tells what becomes of the keys and references of each table.
+func checkIDs(d *ids, c *config.Config, tables []*dfs.Table) section {
+	s := section{Part: "relmgr", About: c.RelMgr.Path + ", which keys get new ids and what refers to them"}
+	for _, t := range tables {
+		list, err := d.Rewrites(t)
+		if err != nil {
+			s.faults(err)
+			continue
+		}
+		f := finding{Verdict: "ok", Name: t.String()}
+		for i, w := range list {
+			if i > 0 {
+				f.Text += "\n"
+			}
+			f.Text += w.Column + ": " + w.How
+			if w.Type != "" {
+				f.Text += ", as " + w.Type
+			}
+			if w.How == "kept" {
+				f.Verdict = "note" // two sources may have the same
+			}
+		}
+		if len(list) == 0 {
+			f.Text = "has neither a key nor a reference"
+		}
+		s.Findings = append(s.Findings, f)
+	}
+	return s
+}

@@ -1,0 +1,212 @@
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/config"
+	"github.com/dataflowsync/dfs/monitor"
+)
+
+// A page is a monitor that is being served.
+type page struct {
+	url  string
+	run  func(ctx context.Context) error // carries changes, under the monitor
+	stop func()
+}
+
+// monitor serves the monitor that the file asks for.
+func (p *parts) monitor(c *config.Config, line *dfs.Pipeline, shown *monitor.Log, log *slog.Logger, stderr io.Writer) (*page, error) {
+	o := &monitor.Options{
+		Log: shown, Logger: log, Announce: stderr,
+		Listen: c.Monitor.Listen, TLS: c.Monitor.TLS.Config(), Hosts: c.Monitor.Hosts, MaxLag: c.Monitor.MaxLag,
+		Settings: map[string][]monitor.Setting{c.Name: settings(c)},
+		Secrets:  c.Secrets(),
+		Remedy: func(err error) string {
+			var cures []string
+			for _, f := range faultsOf(err) {
+				if f.Cure != "" {
+					cures = append(cures, f.Cure)
+				}
+			}
+			return strings.Join(cures, "\n")
+		},
+	}
+	for _, u := range c.Monitor.Users {
+		o.Users = append(o.Users, monitor.User{Name: u.Name, Password: string(u.Password), ReadOnly: u.ReadOnly})
+	}
+	h, err := monitor.Open(map[string]*dfs.Pipeline{c.Name: line}, o)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() {
+		err := h.Serve(ctx)
+		if err != nil {
+			log.Error("the monitor is not served any more; the pipeline goes on", "err", err)
+		}
+		served <- err
+	}()
+	out := &page{url: monitorURL(c, h.Addr().String()), run: line.Run}
+	if !c.Monitor.ExitOnError {
+		out.run = func(ctx context.Context) error { return h.Run(ctx, c.Name) }
+	}
+	out.stop = func() {
+		cancel()
+		<-served
+		if err := h.Close(); err != nil {
+			log.Error("close the monitor", "err", err)
+		}
+	}
+	return out, nil
+}
+
+// settings are what the page shows of the file: nothing that could be a secret.
+func settings(c *config.Config) (list []monitor.Setting) {
+	add := func(name, value string) {
+		if value != "" {
+			list = append(list, monitor.Setting{Name: name, Value: value})
+		}
+	}
+	add("source", c.Source.String())
+	add("tables", cmp.Or(strings.Join(c.Source.Tables, ", "), "all"))
+	add("start", cmp.Or(c.Source.Start, "now"))
+	add("queue", cmp.Or(c.Queue.Path, "none"))
+	if c.Queue.MaxBytes > 0 {
+		add("queue holds at most", c.Queue.MaxBytes.String())
+	}
+	for _, u := range c.Units {
+		add("unit", u.From+" → "+cmp.Or(u.Into, "the same name"))
+	}
+	add("target", c.Target.String())
+	add("checkpoint's schema", cmp.Or(c.Target.Schema, "dfs"))
+	for _, r := range c.Target.Routes {
+		add("route", r.From+" → "+r.To)
+	}
+	for _, r := range c.Target.Conflicts {
+		add("conflicts of "+r.Tables, r.Policy)
+	}
+	for _, r := range c.Target.DDL {
+		add("statements about "+cmp.Or(r.Tables, "all tables"), strings.TrimSpace(strings.Join(r.Kinds, ", ")+" "+r.Policy))
+	}
+	for _, u := range c.Monitor.Users {
+		role := "may act"
+		if u.ReadOnly {
+			role = "may look"
+		}
+		add("user of the monitor", u.Name+", "+role)
+	}
+	return list
+}
+
+// monitorURL is where the page is, as this host calls it.
+func monitorURL(c *config.Config, address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
+		address = net.JoinHostPort("127.0.0.1", port)
+	}
+	scheme := "http"
+	if c.Monitor.TLS.Config() != nil {
+		scheme = "https"
+	}
+	return scheme + "://" + address + "/"
+}
+
+// An order is a command that the running pipeline is given.
+type order struct {
+	key string // of what it is about, in the request
+	arg string // what that is; empty if it is about nothing
+}
+
+var orders = map[string]order{
+	"pause": {}, "resume": {}, "stop": {}, "drain": {}, "start": {},
+	"stop-at": {"at", "a place"}, "skip": {"id", "the name of a transaction"}, "unskip": {"id", "the name of a transaction"},
+}
+
+// ask asks something of the pipeline that runs with this file.
+func ask(ctx context.Context, c *config.Config, f flags, action string, stdout, stderr io.Writer) int {
+	if !c.Monitor.On() {
+		report(stderr, action, fmt.Errorf("%s has no section monitor, through which the running pipeline is reached; add it, and start run again", f.file))
+		return exitUsage
+	}
+	s, err := send(ctx, c, f, action)
+	if err != nil {
+		report(stderr, action, err)
+		return exitRun
+	}
+	if f.json {
+		out := json.NewEncoder(stdout)
+		out.SetIndent("", "  ")
+		err = out.Encode(s)
+	} else {
+		_, err = fmt.Fprintf(stdout, "%s: %s\n", s.Name, s.Text)
+	}
+	if err != nil {
+		report(stderr, action, err)
+		return exitRun
+	}
+	return exitOK
+}
+
+func send(ctx context.Context, c *config.Config, f flags, action string) (*monitor.State, error) {
+	in := map[string]string{"why": f.why}
+	if key := orders[action].key; key != "" {
+		in[key] = f.arg
+	}
+	b, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost,
+		monitorURL(c, c.Monitor.Listen)+"api/pipelines/"+url.PathEscape(c.Name)+"/"+action, bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	if i := slices.IndexFunc(c.Monitor.Users, func(u config.MonitorUser) bool { return !u.ReadOnly }); i >= 0 {
+		r.SetBasicAuth(c.Monitor.Users[i].Name, string(c.Monitor.Users[i].Password))
+	}
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	if c.Monitor.TLS.Config() != nil {
+		transport.TLSClientConfig = c.Monitor.TLS.Trust()
+	}
+	answer, err := (&http.Client{Transport: transport}).Do(r)
+	if err != nil {
+		return nil, fmt.Errorf("%w; check that run is running with this file", err)
+	}
+	defer answer.Body.Close()
+	var out struct {
+		monitor.State
+		Refused string `json:"error"`
+	}
+	body, err := io.ReadAll(io.LimitReader(answer.Body, 10<<20))
+	switch {
+	case err != nil:
+		return nil, err
+	case answer.StatusCode == http.StatusUnauthorized && len(c.Monitor.Users) == 0:
+		return nil, errors.New("the monitor asks for the password that it has made; set monitor.users, so that this command knows one")
+	case answer.StatusCode != http.StatusOK:
+		if json.Unmarshal(body, &out) != nil || out.Refused == "" {
+			return nil, fmt.Errorf("the monitor answered %s", answer.Status)
+		}
+		return nil, errors.New(out.Refused)
+	}
+	return &out.State, json.Unmarshal(body, &out.State)
+}

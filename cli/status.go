@@ -1,0 +1,234 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/config"
+	"github.com/dataflowsync/dfs/queue"
+	"github.com/go-sql-driver/mysql"
+)
+
+// A state is what "basic status -json" prints. Each part has either what was
+// found or an error.
+type state struct {
+	Name   string      `json:"name"`
+	Source sourceState `json:"source"`
+	Queue  *queueState `json:"queue,omitempty"`
+	Target targetState `json:"target"`
+
+	// Uncaptured is what the source has and the queue has not, or the target
+	// where there is no queue. It is nil if it cannot be told.
+	Uncaptured *distance `json:"uncaptured"`
+
+	// Waiting counts the transactions in the queue that the target has not.
+	Waiting uint64 `json:"waiting"`
+
+	// InStep says that the target has all that the source has.
+	InStep bool `json:"in_step"`
+}
+
+type sourceState struct {
+	Address string `json:"address"`
+	Product string `json:"product,omitempty"`
+	Error   string `json:"error,omitempty"`
+}
+
+type queueState struct {
+	Path  string `json:"path"`
+	First uint64 `json:"first"`
+	Last  uint64 `json:"last"`
+	Bytes int64  `json:"bytes"`
+	File  int64  `json:"file_bytes"`
+	Error string `json:"error,omitempty"`
+
+	at dfs.Checkpoint
+}
+
+type targetState struct {
+	Address   string     `json:"address"`
+	Product   string     `json:"product,omitempty"`
+	Seq       uint64     `json:"seq"` // 0: nothing has been applied
+	ID        string     `json:"id,omitempty"`
+	Position  string     `json:"position,omitempty"`
+	Committed *time.Time `json:"committed,omitempty"` // at the source
+	Updated   *time.Time `json:"updated,omitempty"`   // on the target
+	Age       string     `json:"age,omitempty"`       // since Updated, by the target's clock
+	Error     string     `json:"error,omitempty"`
+}
+
+// status prints where all parts stand. It only reads: it neither takes part in
+// the pipeline nor disturbs one that runs.
+func status(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Writer) int {
+	s := stateOf(ctx, c)
+	if f.json {
+		out := json.NewEncoder(stdout)
+		out.SetIndent("", "  ")
+		if err := out.Encode(s); err != nil {
+			report(stderr, "status", err)
+			return exitRun
+		}
+	} else {
+		s.print(stdout)
+	}
+	if s.Source.Error != "" || s.Target.Error != "" || s.Queue != nil && s.Queue.Error != "" {
+		return exitRun
+	}
+	return exitOK
+}
+
+func stateOf(ctx context.Context, c *config.Config) state {
+	s := state{Name: c.Name}
+	s.Target = readTarget(ctx, c)
+	captured := dfs.Checkpoint{Seq: s.Target.Seq, Pos: dfs.Position(s.Target.Position)}
+	if c.Queue.Path != "" {
+		q := readQueue(ctx, c.Queue.Path)
+		s.Queue = &q
+		if q.at.Seq > captured.Seq {
+			s.Waiting = q.at.Seq - captured.Seq
+			captured = q.at
+		}
+	}
+	s.Source.Address = c.Source.Address()
+	if len(c.Source.Files) > 0 {
+		s.Source.Product = "files"
+		return s // how much they hold is not known before they are read
+	}
+	source, err := askServer(ctx, c.SourceDSN())
+	if err != nil {
+		s.Source.Error = err.Error()
+		return s
+	}
+	defer source.Close()
+	s.Source.Product = source.product()
+	if captured.Pos == "" {
+		return s // nothing has been read yet
+	}
+	d, err := source.after(ctx, captured.Pos)
+	if err != nil {
+		s.Source.Error = err.Error()
+		return s
+	}
+	s.Uncaptured = &d
+	s.InStep = d == distance{} && s.Waiting == 0 && s.Target.Error == ""
+	return s
+}
+
+// readTarget reads the row that package sink keeps for this pipeline.
+func readTarget(ctx context.Context, c *config.Config) targetState {
+	t := targetState{Address: c.Target.Address()}
+	target, err := askServer(ctx, c.TargetDSN())
+	if err != nil {
+		t.Error = err.Error()
+		return t
+	}
+	defer target.Close()
+	t.Product = target.product()
+	table := "`" + strings.ReplaceAll(cmp.Or(c.Target.Schema, "dfs"), "`", "``") + "`.dfs_checkpoint"
+	var committed, updated sql.NullString
+	var age float64
+	err = target.QueryRowContext(ctx, "SELECT seq, pos, id, committed, updated,"+
+		" TIMESTAMPDIFF(MICROSECOND, updated, UTC_TIMESTAMP(6)) / 1e6 FROM "+table+" WHERE name = ?", c.Name).
+		Scan(&t.Seq, &t.Position, &t.ID, &committed, &updated, &age)
+	var e *mysql.MySQLError
+	switch {
+	case errors.Is(err, sql.ErrNoRows), errors.As(err, &e) && (e.Number == 1146 || e.Number == 1049):
+		return t // not started yet
+	case err != nil:
+		t.Error = fmt.Sprintf("read %s: %v", table, err)
+		return t
+	}
+	t.Committed, t.Updated = utc(committed), utc(updated)
+	if t.Seq > 0 {
+		t.Age = ago(time.Duration(max(age, 0) * float64(time.Second)))
+	}
+	return t
+}
+
+func utc(s sql.NullString) *time.Time {
+	t, err := time.Parse("2006-01-02 15:04:05.999999", s.String)
+	if err != nil {
+		return nil // NULL
+	}
+	return &t
+}
+
+func readQueue(ctx context.Context, path string) queueState {
+	s := queueState{Path: path}
+	if _, err := os.Stat(path); path == "" || errors.Is(err, os.ErrNotExist) {
+		return s // none, or not started yet
+	}
+	q, err := queue.Open(path, &queue.Options{ReadOnly: true})
+	if err != nil {
+		s.Error = err.Error()
+		return s
+	}
+	defer q.Close()
+	if s.at, err = q.Checkpoint(ctx); err != nil {
+		s.Error = err.Error()
+		return s
+	}
+	st := q.Stats()
+	s.First, s.Last, s.Bytes, s.File = st.First, st.Last, st.Bytes, st.FileBytes
+	return s
+}
+
+func (s *state) print(w io.Writer) {
+	line := func(label, format string, args ...any) {
+		fmt.Fprintf(w, "%-9s %s\n", label, fmt.Sprintf(format, args...))
+	}
+	line("pipeline", "%s", s.Name)
+
+	about := s.Source.Product
+	if s.Source.Error != "" {
+		about = "cannot be read: " + s.Source.Error
+	}
+	line("source", "%s · %s", s.Source.Address, about)
+
+	if q := s.Queue; q != nil {
+		switch {
+		case q.Error != "":
+			line("queue", "%s · cannot be read: %s", q.Path, q.Error)
+		case q.Last == 0:
+			line("queue", "%s · not started", q.Path)
+		default:
+			line("queue", "%s · up to transaction %s · %s waiting · file %s",
+				q.Path, count(q.Last), count(s.Waiting), config.Size(q.File))
+		}
+	}
+
+	t := &s.Target
+	switch {
+	case t.Error != "":
+		line("target", "%s · cannot be read: %s", t.Address, t.Error)
+	case t.Seq == 0:
+		line("target", "%s · %s · not started", t.Address, t.Product)
+	default:
+		line("target", "%s · %s · up to transaction %s · written %s ago", t.Address, t.Product, count(t.Seq), t.Age)
+		if t.ID != "" {
+			line("", "%s", t.ID)
+		}
+		if t.Committed != nil {
+			line("", "committed %s", t.Committed.Format(time.RFC3339Nano))
+		}
+		line("", "%s", t.Position)
+	}
+
+	switch {
+	case s.Uncaptured == nil:
+		line("behind", "unknown")
+	case s.InStep:
+		line("behind", "nothing: the target has all that the source has")
+	default:
+		line("behind", "%s not read yet, %s in the queue", s.Uncaptured, plural(s.Waiting, "transaction"))
+	}
+}

@@ -1,0 +1,427 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"regexp"
+	"slices"
+
+	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/cdc"
+	"github.com/dataflowsync/dfs/dpu"
+	"github.com/dataflowsync/dfs/internal/config"
+	"github.com/dataflowsync/dfs/internal/match"
+	"github.com/dataflowsync/dfs/queue"
+	"github.com/dataflowsync/dfs/sink"
+)
+
+// sourceOptions says in Go what the file says of the source.
+func sourceOptions(c *config.Config, log *slog.Logger) *cdc.Options {
+	return &cdc.Options{
+		Snapshot:         snapshotOptions(&c.Source.Snapshot),
+		Tables:           c.Source.Tables,
+		Start:            c.Source.Start,
+		ServerID:         c.Source.ServerID,
+		Heartbeat:        c.Source.Heartbeat,
+		ReadTimeout:      c.Source.ReadTimeout,
+		MaxPart:          int(c.Source.MaxPart),
+		Buffer:           int(c.Source.Buffer),
+		TrustColumnNames: c.Source.TrustColumnNames,
+		Follow:           c.Source.Follow,
+		Logger:           log,
+	}
+}
+
+// snapshotOptions says in Go what the file says of the rows to copy.
+func snapshotOptions(s *config.Snapshot) *cdc.Snapshot {
+	if !s.On() {
+		return nil
+	}
+	o := &cdc.Snapshot{
+		Tables:            s.Tables,
+		Readers:           s.Readers,
+		ChunkTime:         s.ChunkTime,
+		ChunkRows:         s.ChunkRows,
+		MaxRows:           s.MaxRows,
+		MaxBytes:          int(s.MaxBytes),
+		MaxThreadsRunning: s.MaxThreadsRunning,
+		Only:              s.Only || s.Mode == "only",
+	}
+	for _, c := range s.Where {
+		if o.Where == nil {
+			o.Where = make(map[string]string)
+		}
+		o.Where[c.Table] = c.Where
+	}
+	return o
+}
+
+// openSource opens the server or the files that changes come from.
+func openSource(ctx context.Context, c *config.Config, o *cdc.Options) (*cdc.Source, error) {
+	if c.Source.SchemaFile != "" {
+		b, err := os.ReadFile(c.Source.SchemaFile)
+		if err != nil {
+			return nil, fmt.Errorf("%s: source.schema_file: %w; write one by mysqldump --no-data --databases, or leave the key out",
+				c.Where("source.schema_file"), err)
+		}
+		o.Schema = string(b)
+	}
+	if len(c.Source.Files) > 0 {
+		return cdc.OpenFiles(ctx, c.Source.Files, o)
+	}
+	return cdc.Open(ctx, c.SourceDSN(), o)
+}
+
+func queueOptions(c *config.Config) *queue.Options {
+	return &queue.Options{
+		MaxBytes: int64(c.Queue.MaxBytes),
+		Keep:     int64(c.Queue.Keep),
+		KeepFor:  c.Queue.KeepFor,
+	}
+}
+
+func targetOptions(c *config.Config, log *slog.Logger) *sink.MySQLOptions {
+	o := &sink.MySQLOptions{
+		Name:     c.Name,
+		Schema:   c.Target.Schema,
+		DDLDone:  c.Target.DDLDone,
+		Tables:   followed(c),
+		MaxRows:  c.Target.MaxRows,
+		MaxBytes: int(c.Target.MaxBytes),
+		SQLOnly:  c.Target.SQLOnly,
+		Replace:  c.Target.Existing == "replace",
+		Loaders:  c.Target.Loaders,
+		Logger:   log,
+	}
+	for _, r := range c.Target.Routes {
+		o.Routes = append(o.Routes, sink.Route(r))
+	}
+	for _, p := range c.Target.Conflicts {
+		o.Conflicts = append(o.Conflicts, sink.ConflictRule{Tables: p.Tables, Policy: sink.Policy(p.Policy)})
+	}
+	for _, r := range c.Target.DDL {
+		o.DDLRules = append(o.DDLRules, sink.DDLRule{Tables: r.Tables, Kinds: r.Kinds, Policy: sink.Policy(r.Policy)})
+	}
+	return o
+}
+
+var placeholder = regexp.MustCompile(`\{[^}]*\}`)
+
+// followed returns the tables of the source that are followed, as statements
+// name them when they reach the target: units may have given them other names.
+func followed(c *config.Config) (list []string) {
+	var made []string
+	for _, u := range c.Units {
+		if u.Into != "" {
+			made = append(made, placeholder.ReplaceAllString(u.Into, "*"))
+		}
+	}
+	some := false
+	for _, text := range c.Source.Tables {
+		p, out, err := match.ParseFollowed(text)
+		if err == nil && out && slices.ContainsFunc(made, func(into string) bool {
+			to, err := match.Parse(into)
+			return err == nil && p.Match(to.Schema, to.Table)
+		}) {
+			continue // what it leaves out on the source does not come from there
+		}
+		some = some || !out
+		list = append(list, text)
+	}
+	if some { // else all are followed
+		list = append(list, made...)
+	}
+	return list
+}
+
+// parts are what a pipeline is made of.
+type parts struct {
+	source *cdc.Source
+	ids    *ids         // nil if the file has none
+	units  *dpu.Units   // nil if the file has none
+	finds  databases    // what units look up in
+	queue  *queue.Queue // nil if the file has none
+	target *sink.MySQL
+}
+
+// A partError says which part of the set-up err is about.
+type partError struct {
+	part string // such as "the source (db1:3306 as user dfs)"
+	err  error
+}
+
+func (e *partError) Error() string { return e.part + ": " + e.err.Error() }
+func (e *partError) Unwrap() error { return e.err }
+
+func sourceName(c *config.Config) string { return "the source (" + c.Source.String() + ")" }
+func targetName(c *config.Config) string { return "the target (" + c.Target.String() + ")" }
+func queueName(c *config.Config) string  { return "the queue" }
+
+// open opens all parts and looks at the tables. It returns the faults of all of
+// them, each a *partError.
+func open(ctx context.Context, c *config.Config, log *slog.Logger) (*parts, error) {
+	var p parts
+	var errs []error
+	fault := func(part string, err error) {
+		if err != nil {
+			errs = append(errs, &partError{part, err})
+		}
+	}
+	var err error
+	p.source, err = openSource(ctx, c, sourceOptions(c, log))
+	fault(sourceName(c), err)
+	if c.Queue.Path != "" {
+		p.queue, err = queue.Open(c.Queue.Path, queueOptions(c))
+		fault(queueName(c), err)
+	}
+	p.target, err = sink.OpenMySQL(ctx, c.TargetDSN(), targetOptions(c, log))
+	fault(targetName(c), err)
+	if p.source != nil && p.target != nil {
+		tables, err := p.source.Tables(ctx)
+		fault(sourceName(c), err)
+		if p.ids, err = openIDs(ctx, c, p.source, tables, false, log); err == nil {
+			tables, err = p.ids.retyped(tables)
+		}
+		fault("the map of ids", err)
+		p.finds.c = c
+		if p.units, err = openUnits(ctx, c, &p.finds, tables, log); err != nil {
+			fault("the units", err)
+		} else {
+			made, err := p.targets(tables)
+			fault("the units", err)
+			if err == nil {
+				fault(targetName(c), p.createTables(ctx, c, made, log))
+			}
+			fault(targetName(c), p.target.CheckTables(ctx, made))
+			fault(targetName(c), p.existing(ctx, c, made))
+			notes, err := p.foreignKeys(ctx)
+			fault("the foreign keys", err)
+			for _, n := range notes {
+				log.Warn("rows may stay on the target that the source deletes", "why", n)
+			}
+		}
+	}
+	if len(errs) > 0 {
+		p.close()
+		return nil, errors.Join(errs...)
+	}
+	return &p, nil
+}
+
+// openUnits makes the units of the file, for the tables of the source; nil if it
+// has none. Its faults name their lines. The caller closes what lookups need.
+func openUnits(ctx context.Context, c *config.Config, finds *databases, tables []*dfs.Table, log *slog.Logger) (*dpu.Units, error) {
+	if len(c.Units) == 0 {
+		return nil, nil
+	}
+	list := c.DPU()
+	var errs []error
+	for i := range list {
+		var err error
+		list[i].Lookups, err = finds.lookups(ctx, i)
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	units, err := dpu.New(list, &dpu.Options{
+		Tables: tables, OnlyUnits: c.OnlyUnits, HashKey: []byte(c.HashKey), DDL: dpu.PolicyError, DDLDone: c.Target.DDLDone, Logger: log,
+	})
+	faults := config.UnitFaults(err)
+	if err == nil || len(faults) == 0 {
+		return units, err
+	}
+	for _, f := range faults {
+		path := config.UnitPath(f)
+		if f.Table != "" {
+			errs = append(errs, fmt.Errorf("%s: %s, of %s: %s", c.Where(path), path, f.Table, f.Text))
+		} else {
+			errs = append(errs, fmt.Errorf("%s: %s: %s", c.Where(path), path, f.Text))
+		}
+	}
+	return nil, errors.Join(errs...)
+}
+
+// targets returns the tables that rows of the source's arrive as.
+func (p *parts) targets(tables []*dfs.Table) ([]*dfs.Table, error) {
+	if p.units == nil {
+		return tables, nil
+	}
+	var list []*dfs.Table
+	for _, t := range tables {
+		made, err := p.units.Targets(t)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range made {
+			if m.Table != nil {
+				list = append(list, m.Table)
+			}
+		}
+	}
+	return list, nil
+}
+
+// existing reports the tables of the target that have rows already, where that
+// keeps those of the source from being copied.
+func (p *parts) existing(ctx context.Context, c *config.Config, arrive []*dfs.Table) error {
+	if !c.Source.Snapshot.On() || c.Target.Existing == "append" || c.Target.Existing == "replace" {
+		return nil
+	}
+	if fresh, err := p.target.Fresh(ctx); err != nil || !fresh {
+		return err
+	}
+	return p.target.CheckEmpty(ctx, arrive)
+}
+
+// createTables creates what the target lacks of the tables that rows arrive as, if
+// the file asks for it and the pipeline is new. A later start leaves that to the
+// statements of the source's log.
+func (p *parts) createTables(ctx context.Context, c *config.Config, tables []*dfs.Table, log *slog.Logger) error {
+	if !c.Target.CreateTables {
+		return nil
+	}
+	if fresh, err := p.target.Fresh(ctx); err != nil || !fresh {
+		return err
+	}
+	defined, err := p.source.Definitions(ctx)
+	if err != nil {
+		return err
+	}
+	list, err := p.wanted(tables, defined)
+	if err != nil {
+		return err
+	}
+	made, notes, err := p.target.CreateTables(ctx, list, c.Source.Snapshot.On())
+	if len(made) > 0 {
+		log.Info("created tables on the target", "tables", made)
+	}
+	for _, n := range notes {
+		log.Warn("a table was not created as on the source", "how", n)
+	}
+	return err
+}
+
+// wanted returns the tables that are to be on the target, each once: parts of rows
+// come together in one. What has the columns and the key of one table of the source
+// is defined as that is, also under another name; what a unit makes otherwise is known
+// by its columns and its key.
+func (p *parts) wanted(arrive []*dfs.Table, defined []cdc.Definition) (list []sink.Definition, err error) {
+	alike := func(d cdc.Definition, t *dfs.Table) bool {
+		return slices.Equal(d.Table.Key, t.Key) && slices.EqualFunc(d.Table.Columns, t.Columns, sameColumn)
+	}
+	if p.units == nil {
+		for _, t := range arrive {
+			d := sink.Definition{Table: t}
+			if i := slices.IndexFunc(defined, func(d cdc.Definition) bool {
+				return d.Table.Schema == t.Schema && d.Table.Name == t.Name && alike(d, t)
+			}); i >= 0 {
+				d = sink.Definition(defined[i])
+			}
+			list = append(list, d)
+		}
+		return list, nil
+	}
+	at := make(map[string]int)
+	for _, d := range defined {
+		made, err := p.units.Targets(d.Table)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range made {
+			if m.Table == nil {
+				continue
+			}
+			name := m.Table.String()
+			i, again := at[name]
+			if !again {
+				at[name] = len(list)
+				w := sink.Definition{Table: m.Table}
+				if !m.Part && alike(d, m.Table) {
+					w.SQL, w.MariaDB, w.Bytes = d.SQL, d.MariaDB, d.Bytes
+				}
+				list = append(list, w)
+				continue
+			}
+			whole := *list[i].Table
+			whole.Columns = slices.Clone(whole.Columns)
+			for _, c := range m.Table.Columns {
+				if whole.Column(c.Name) < 0 {
+					whole.Columns = append(whole.Columns, c)
+				}
+			}
+			list[i] = sink.Definition{Table: &whole} // a unique key of one source need not be one of several
+		}
+	}
+	return list, nil
+}
+
+func sameColumn(a, b dfs.Column) bool {
+	return a.Name == b.Name && a.Type == b.Type && a.Collation == b.Collation && a.Nullable == b.Nullable
+}
+
+// foreignKeys finds the foreign keys of the source whose work its log does not
+// tell, and which the target has not. Where units make other tables of the
+// source's, there can be none that does the same, and all are noted.
+func (p *parts) foreignKeys(ctx context.Context) (notes []string, err error) {
+	keys, err := p.source.SilentForeignKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []sink.ForeignKey
+	for _, k := range keys {
+		list = append(list, sink.ForeignKey(k))
+	}
+	if p.units == nil {
+		return p.target.CheckForeignKeys(ctx, list)
+	}
+	for _, k := range list {
+		notes = append(notes, fmt.Sprintf("foreign key %s of the source changes rows of %s.%s (ON DELETE %s ON UPDATE %s), "+
+			"which its log does not tell, so what units make of them stays as it is", k.Name, k.Schema, k.Table, k.OnDelete, k.OnUpdate))
+	}
+	return notes, nil
+}
+
+// close frees what is open, target first.
+func (p *parts) close() error {
+	var errs []error
+	if p.target != nil {
+		errs = append(errs, p.target.Close())
+	}
+	errs = append(errs, p.ids.close())
+	if p.queue != nil {
+		errs = append(errs, p.queue.Close())
+	}
+	if p.source != nil {
+		errs = append(errs, p.source.Close())
+	}
+	errs = append(errs, p.finds.Close())
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close: %w", err)
+	}
+	return nil
+}
+
+// pipeline puts the parts together.
+func (p *parts) pipeline(c *config.Config, log *slog.Logger) *dfs.Pipeline {
+	line := &dfs.Pipeline{
+		Source:      p.source,
+		Sink:        p.target,
+		MaxBatch:    c.Pipeline.MaxBatch,
+		ReadAhead:   int(c.Pipeline.ReadAhead),
+		StopTimeout: c.Pipeline.StopTimeout,
+		RetryWait:   c.Pipeline.RetryWait,
+		Logger:      log,
+	}
+	line.Stages = p.ids.stages()
+	if p.units != nil {
+		line.Stages = append(line.Stages, p.units)
+	}
+	if p.queue != nil { // a nil *queue.Queue is not a nil dfs.Queue
+		line.Queue = p.queue
+	}
+	return line
+}
