@@ -10,7 +10,7 @@ export CGO_ENABLED ?= 0
 GOTEST  = go test -json -count=1 -timeout 20m
 REPORT  = go run ./internal/testreport
 
-.PHONY: help build demo test check bench soak tablefuzz relfuzz copykill noalarm servers fuzz clean
+.PHONY: help build demo test check bench soak tablefuzz relfuzz copykill archive noalarm servers fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +60,11 @@ relfuzz: ## random schemas, workloads and faults through relmgr, in memory and w
 copykill: ## kill -9 a copy of rows at random moments under load (KILLS=50, ROWS=300000, ARGS="-servers mariadb-10.11")
 	@scripts/servers.sh
 	go test ./cli -v -count=1 -timeout 2h -run TestACopyThatIsKilledGoesOn -kills $(or $(KILLS),50) -copyrows $(or $(ROWS),300000) $(ARGS)
+
+archive: ## restore an archive to random transactions, and kill -9 its writer and its restore (POINTS=100, KILLS=50)
+	@scripts/servers.sh
+	go test ./internal/restore -v -count=1 -timeout 2h -points $(or $(POINTS),100) -kills $(or $(KILLS),50) $(ARGS)
+	go test ./sink -v -count=1 -timeout 1h -run TestArchiveSurvivesKill -archivekills $(or $(KILLS),50)
 
 servers: ## fetch the servers and the browser that the tests need, and mydumper
 	@scripts/servers.sh

@@ -2,6 +2,7 @@ package cdc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,46 +24,81 @@ type againItem struct {
 // copy goes on after a restart, and Progress tells how far it is. A table whose
 // copy has failed begins anew. The table needs a primary key.
 func (s *Source) Resnapshot(ctx context.Context, table, where string) error {
+	item, err := s.againItem(ctx, table, where)
+	if err != nil {
+		return err
+	}
+	return s.copyAll(ctx, item)
+}
+
+// ResnapshotAll is Resnapshot of all rows of several tables, as one copy: the
+// transaction with Copied set comes when the rows of all of them have come. It is
+// what a new baseline of an archive is made of.
+func (s *Source) ResnapshotAll(ctx context.Context, tables []string) error {
+	var items []*againItem
+	var errs []error
+	for _, t := range tables {
+		item, err := s.againItem(ctx, t, "")
+		items, errs = append(items, item), append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil || len(items) == 0 {
+		return err
+	}
+	return s.copyAll(ctx, items...)
+}
+
+// againItem checks that a table can be copied again.
+func (s *Source) againItem(ctx context.Context, table, where string) (*againItem, error) {
 	if s.db == nil {
-		return fmt.Errorf("cdc: copy %s again: log files have no rows but those that they log: read from the server", table)
+		return nil, fmt.Errorf("cdc: copy %s again: log files have no rows but those that they log: read from the server", table)
 	}
 	schema, name, ok := strings.Cut(table, ".")
 	if !ok || !s.filter.follows(schema, name) {
-		return fmt.Errorf("cdc: copy %s again: it is no table that is followed: write schema.table, and name it in Tables", table)
+		return nil, fmt.Errorf("cdc: copy %s again: it is no table that is followed: write schema.table, and name it in Tables", table)
 	}
 	t, err := readTable(ctx, s.db, schema, name)
 	switch {
 	case err != nil:
-		return mark(err)
+		return nil, mark(err)
 	case t == nil:
-		return fmt.Errorf("cdc: copy %s again: the source has no such table", table)
+		return nil, fmt.Errorf("cdc: copy %s again: the source has no such table", table)
 	case t.Key == nil:
-		return fmt.Errorf("cdc: copy %s again: it has no primary key, by which rows of the target are found: add one", table)
+		return nil, fmt.Errorf("cdc: copy %s again: it has no primary key, by which rows of the target are found: add one", table)
 	}
 	var image string
 	if err := s.db.QueryRowContext(ctx, "SELECT @@global.binlog_row_image").Scan(&image); err != nil {
-		return mark(fmt.Errorf("cdc: ask for binlog_row_image: %w", err))
+		return nil, mark(fmt.Errorf("cdc: ask for binlog_row_image: %w", err))
 	}
 	if image != "FULL" {
-		return fmt.Errorf("cdc: copy %s again: binlog_row_image is %s: SET GLOBAL binlog_row_image = FULL, and let applications connect anew", table, image)
+		return nil, fmt.Errorf("cdc: copy %s again: binlog_row_image is %s: SET GLOBAL binlog_row_image = FULL, and let applications connect anew", table, image)
 	}
-	item := &againItem{copyItem{tableName{schema, name}, where, true}, make(chan error, 1)}
+	return &againItem{copyItem{tableName{schema, name}, where, true}, make(chan error, 1)}, nil
+}
+
+// copyAll hands tables over to a Stream, which takes all of them or none, and waits
+// until one has.
+func (s *Source) copyAll(ctx context.Context, items ...*againItem) error {
 	s.mu.Lock()
-	s.again = append(s.again, item)
-	s.asked.Add(1)
+	s.again = append(s.again, items...)
+	s.asked.Add(int32(len(items)))
 	s.mu.Unlock()
-	select {
-	case err := <-item.taken:
-		return err
-	case <-ctx.Done():
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if n := len(s.again); n > 0 {
-			s.again = slices.DeleteFunc(s.again, func(i *againItem) bool { return i == item })
-			s.asked.Add(int32(len(s.again) - n))
+	for _, item := range items {
+		select {
+		case err := <-item.taken:
+			if err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if n := len(s.again); n > 0 {
+				s.again = slices.DeleteFunc(s.again, func(i *againItem) bool { return slices.Contains(items, i) })
+				s.asked.Add(int32(len(s.again) - n))
+			}
+			return ctx.Err()
 		}
-		return ctx.Err()
 	}
+	return nil
 }
 
 // copyAgain takes over the tables that are to be copied again, if there are any and

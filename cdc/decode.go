@@ -130,6 +130,9 @@ type openTable struct {
 // that no one writes to again. A column of a type that cannot be read gives a
 // *TypeError, and changes inside of a JSON document that is not in the row image
 // before an *EventError.
+//
+// It needs nothing of the Source: new(cdc.Source).Decode reads what any Source has
+// encoded, such as what an archive holds.
 func (s *Source) Decode(ctx context.Context, batch []*dfs.Transaction) error {
 	d := decoder{src: s}
 	n := 0

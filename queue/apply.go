@@ -162,7 +162,7 @@ func (q *Queue) encode(ctx context.Context, batch []*dfs.Transaction, whole int,
 		}
 		e.reset(batch[i].Seq)
 		e.id, e.end, e.whole, e.at = prev.id+1, prev.end, prev.whole, at
-		for ; i < len(batch) && len(e.raw) < blockBytes; i++ {
+		for ; i < len(batch) && len(e.run.Raw) < blockBytes; i++ {
 			if i == whole && e.first < batch[i].Seq {
 				break
 			}

@@ -53,13 +53,13 @@ func TestBlockKeepsEveryField(t *testing.T) {
 		want := sample(n)
 		c, err := seal(t, want).open()
 		require.NoError(t, err)
-		require.Equal(t, n, c.left())
+		require.Equal(t, n, c.Left())
 		for i := range want {
 			var got dfs.Transaction
-			require.NoError(t, c.next(&got))
+			require.NoError(t, c.Next(&got))
 			require.Equal(t, want[i], got)
 		}
-		require.Zero(t, c.left())
+		require.Zero(t, c.Left())
 	}
 }
 
@@ -100,46 +100,4 @@ func TestBlockOfAnotherFormatIsRefusedInWords(t *testing.T) {
 	b.sum = b.check()
 	_, err := b.open()
 	require.ErrorContains(t, err, "format 9, this program reads 1")
-}
-
-func TestEncodedAndChangesTogetherAreRefused(t *testing.T) {
-	var e encoder
-	err := e.add(&dfs.Transaction{Encoded: []byte{1}, Changes: make([]dfs.Change, 1)})
-	require.ErrorContains(t, err, "both Encoded and Changes")
-}
-
-func TestStringsThatShareHeadAndTail(t *testing.T) {
-	long := fmt.Sprintf("%0100d", 7)
-	for _, pair := range [][2]string{
-		{"", ""}, {"", "a"}, {"a", ""}, {"a", "a"}, {"aa", "a"}, {"a", "aa"}, {"aba", "aa"}, {"aa", "aba"},
-		{"abc", "axc"}, {long, long + "1"}, {long + "1", long}, {"1" + long, long}, {long, long[:50] + "x" + long[50:]},
-	} {
-		var text slab
-		d := fields{b: appendString(nil, pair[0], pair[1])}
-		require.Equal(t, pair[1], d.string(pair[0], &text))
-		require.False(t, d.bad)
-		require.Empty(t, d.b)
-	}
-}
-
-// FuzzCursor feeds bytes whose checksum would hold: nothing may panic, and what
-// is accepted must be within the input.
-func FuzzCursor(f *testing.F) {
-	var e encoder
-	e.reset(100)
-	for _, tx := range sample(6) {
-		require.NoError(f, e.add(&tx))
-	}
-	f.Add(e.raw, uint8(6))
-	f.Add([]byte{flagEncoded, 0, 0, 0, 0, 0, 0, 200, 1}, uint8(1))
-	f.Fuzz(func(t *testing.T, raw []byte, n uint8) {
-		c := &cursor{b: raw, seq: 1, last: uint64(n)}
-		for c.left() > 0 {
-			var tx dfs.Transaction
-			if c.next(&tx) != nil {
-				return
-			}
-			require.LessOrEqual(t, len(tx.Encoded), len(raw))
-		}
-	})
 }

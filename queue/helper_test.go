@@ -116,8 +116,8 @@ func verify(t testing.TB, path string) {
 		require.Equal(t, at.end+b.size(), b.end)
 		c, err := b.open()
 		require.NoError(t, err)
-		for c.left() > 0 {
-			require.NoError(t, c.next(new(dfs.Transaction)))
+		for c.Left() > 0 {
+			require.NoError(t, c.Next(new(dfs.Transaction)))
 		}
 		at = b.place()
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/txrun"
 )
 
 const (
@@ -21,7 +22,7 @@ type stream struct {
 	name   string
 	seq    uint64            // the last transaction handed out
 	block  int64             // the last block loaded
-	ready  []*cursor         // blocks loaded and not yet handed out
+	ready  []*txrun.Cursor   // blocks loaded and not yet handed out
 	blocks []int64           // the numbers of those
 	slab   []dfs.Transaction // room for the next ones
 	closed bool
@@ -109,9 +110,9 @@ func (s *stream) enter(ctx context.Context, c querier, seq uint64) (dfs.Position
 		return "", s.corrupt(b.id, b.first, err)
 	}
 	var tx dfs.Transaction
-	for cur.seq <= seq {
+	for cur.Seq() <= seq {
 		tx = dfs.Transaction{}
-		if err := cur.next(&tx); err != nil {
+		if err := cur.Next(&tx); err != nil {
 			return "", s.corrupt(b.id, b.first, err)
 		}
 	}
@@ -195,15 +196,15 @@ func (s *stream) Close() error {
 func (s *stream) one(room int) (*dfs.Transaction, error) {
 	c := s.ready[0]
 	if len(s.slab) == 0 {
-		s.slab = make([]dfs.Transaction, min(room, c.left(), slabLen))
+		s.slab = make([]dfs.Transaction, min(room, c.Left(), slabLen))
 	}
 	tx := &s.slab[0]
 	s.slab = s.slab[1:]
-	if err := c.next(tx); err != nil {
-		return nil, s.corrupt(s.blocks[0], c.seq, err)
+	if err := c.Next(tx); err != nil {
+		return nil, s.corrupt(s.blocks[0], c.Seq(), err)
 	}
 	s.seq = tx.Seq
-	if c.left() == 0 {
+	if c.Left() == 0 {
 		s.ready[0] = nil
 		s.ready, s.blocks = s.ready[1:], s.blocks[1:]
 	}
@@ -287,7 +288,7 @@ func (s *stream) read(ctx context.Context, last uint64, room int) error {
 	next := s.seq + 1
 	for bytes := int64(0); bytes < batchBytes && room > 0 && rows.Next(); {
 		var b block
-		var c *cursor
+		var c *txrun.Cursor
 		err := b.scan(rows)
 		if err != nil {
 			err = s.q.readErr(ctx, "read", err)
@@ -305,7 +306,7 @@ func (s *stream) read(ctx context.Context, last uint64, room int) error {
 		s.block, next = b.id, b.last+1
 		s.ready, s.blocks = append(s.ready, c), append(s.blocks, b.id)
 		bytes += b.raw
-		room -= c.left()
+		room -= c.Left()
 	}
 	if len(s.ready) > 0 {
 		return nil

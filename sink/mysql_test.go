@@ -3,7 +3,9 @@ package sink
 import (
 	"context"
 	"database/sql"
+	"flag"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -12,7 +14,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("DFS_ARCHIVE_CHILD"); dir != "" {
+		fmt.Println(archiveChild(dir))
+		return
+	}
+	testenv.Main(m)
+}
+
+// archiveKills is how often TestArchiveSurvivesKill kills a writer.
+var archiveKills = flag.Int("archivekills", 8, "how often an archive's writer is killed")
 
 // users is a table of the source that most tests write.
 func users(schema string) *dfs.Table {

@@ -1,0 +1,425 @@
+package sink
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/txrun"
+)
+
+// A segment is a file of an archive, as far as it is known. Once it is among those of
+// an Archive, only the end of the last one changes, under Archive.mu.
+type segment struct {
+	path    string
+	sealed  bool
+	head    segmentHead
+	key     *segmentKey
+	start   startBody
+	records []record // its blocks
+	end     startBody
+	size    int64
+	whole   uint64   // Seq of the last whole transaction
+	sum     [32]byte // once it is sealed
+
+	// Of one that is not sealed: where its last whole transaction ends, where its
+	// last whole record does, and the group of that.
+	safe, valid int64
+	group       uint64
+	torn        int64 // bytes behind that
+}
+
+// An ArchiveError says what is wrong with a segment: what is damaged is never
+// decoded, and nothing is restored across a gap.
+type ArchiveError struct {
+	File        string
+	Offset      int64  // of the damage, about; 0 for the whole file
+	First, Last uint64 // transactions that it is about; 0 if that is not known
+	Err         error
+}
+
+func (e *ArchiveError) Error() string {
+	where := ""
+	if e.Offset > 0 {
+		where = fmt.Sprintf(" at byte %d", e.Offset)
+	}
+	if e.First > 0 {
+		where += fmt.Sprintf(", transactions %d to %d", e.First, e.Last)
+	}
+	return fmt.Sprintf("archive segment %s%s: %v", e.File, where, e.Err)
+}
+
+// Unwrap returns what was found.
+func (e *ArchiveError) Unwrap() error { return e.Err }
+
+var segmentName = regexp.MustCompile(`^segment-(\d{8,})\.(dfs|open)$`)
+
+func openName(number uint64) string { return fmt.Sprintf("segment-%08d.open", number) }
+func sealName(number uint64) string { return fmt.Sprintf("segment-%08d.dfs", number) }
+
+// A segmentFile is the name of a segment.
+type segmentFile struct {
+	name   string
+	number uint64
+	sealed bool
+}
+
+// files returns the segments of the folder in order. One that was written anew when
+// it was sealed may still be there in its first form; it is left out.
+func (a *Archive) files() ([]segmentFile, error) {
+	entries, err := os.ReadDir(a.dir)
+	if err != nil {
+		return nil, err
+	}
+	var list []segmentFile
+	for _, e := range entries {
+		m := segmentName.FindStringSubmatch(e.Name())
+		if m == nil {
+			continue
+		}
+		n, err := strconv.ParseUint(m[1], 10, 64)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, segmentFile{e.Name(), n, m[2] == "dfs"})
+	}
+	slices.SortFunc(list, func(x, y segmentFile) int {
+		switch {
+		case x.number < y.number, x.number == y.number && x.sealed && !y.sealed:
+			return -1
+		}
+		return 1
+	})
+	return slices.CompactFunc(list, func(x, y segmentFile) bool { return x.number == y.number }), nil
+}
+
+// load reads what the folder holds, but for the content of blocks.
+func (a *Archive) load() error {
+	// Another process may seal or delete a segment meanwhile.
+	var err error
+	for range 20 {
+		if err = a.tryLoad(); !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+	}
+	return err
+}
+
+func (a *Archive) tryLoad() error {
+	names, err := a.files()
+	if err != nil {
+		return err
+	}
+	var segs []*segment
+	for i, n := range names {
+		s, err := a.readSegment(n)
+		if err == nil {
+			if len(segs) > 0 {
+				err = s.follows(segs[i-1])
+			}
+			if err == nil && !s.sealed && i < len(names)-1 {
+				err = &ArchiveError{File: n.name, Err: errors.New("it was not sealed, and others follow: put the sealed one back from a copy")}
+			}
+		}
+		if err != nil {
+			return err
+		}
+		segs = append(segs, s)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.segs = segs
+	a.whole, a.last, a.state, a.chain, a.id = place{}, place{}, "", chainBody{}, [16]byte{}
+	if len(segs) > 0 {
+		s := segs[len(segs)-1]
+		a.id = s.head.archive
+		a.whole = place{Checkpoint: dfs.Checkpoint{Seq: s.whole, Pos: dfs.Position(s.end.Pos)}, id: string(s.end.ID), committed: s.end.Committed}
+		a.state = string(s.end.State)
+		a.last = a.whole
+		a.chain = s.end.chainBody
+		a.chain.Baselines = slices.DeleteFunc(slices.Clone(a.chain.Baselines), func(b baseline) bool { return b.Segment < segs[0].head.number })
+	}
+	a.signal()
+	return nil
+}
+
+// follows checks that a segment is the next one after another.
+func (s *segment) follows(p *segment) error {
+	bad := func(format string, args ...any) error {
+		return &ArchiveError{File: filepath.Base(s.path), Err: fmt.Errorf("%w: "+format, append([]any{dfs.ErrGap}, args...)...)}
+	}
+	switch {
+	case s.head.archive != p.head.archive:
+		return bad("it is of another archive than %s before it: take it out, and put the right one in its place", filepath.Base(p.path))
+	case s.head.number != p.head.number+1:
+		return bad("segments %d to %d are missing before it, with transactions %d to %d: put them back from a copy", p.head.number+1, s.head.number-1, p.whole+1, s.head.base)
+	case s.head.prev != p.sum:
+		return bad("it does not follow on %s as that is now: the checksum that it remembers is another: put the one back that was there when it was written", filepath.Base(p.path))
+	case s.head.base != p.whole:
+		return bad("it begins after transaction %d, and %s ends with %d", s.head.base, filepath.Base(p.path), p.whole)
+	}
+	return nil
+}
+
+// readSegment reads the head, start and index of a segment, or all heads of records
+// of one that is not sealed.
+func (a *Archive) readSegment(n segmentFile) (s *segment, err error) {
+	path := filepath.Join(a.dir, n.name)
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	s = &segment{path: path, sealed: n.sealed, size: info.Size()}
+	fault := func(off int64, err error) error {
+		if errors.Is(err, ErrArchiveKey) {
+			return fmt.Errorf("%w (%s)", err, n.name)
+		}
+		if err == io.EOF {
+			err = errors.New("it is cut short")
+		}
+		return &ArchiveError{File: n.name, Offset: off, Err: err}
+	}
+	head := make([]byte, headLen)
+	if _, err := f.ReadAt(head, 0); err != nil && err != io.EOF {
+		return nil, fault(0, err)
+	}
+	if err := s.head.decode(head); err != nil {
+		return nil, fault(0, err)
+	}
+	if s.head.number != n.number {
+		name := openName(s.head.number)
+		if n.sealed {
+			name = sealName(s.head.number)
+		}
+		return nil, fault(0, fmt.Errorf("it is segment %d under another name: call it %s", s.head.number, name))
+	}
+	if s.key, err = keyOf(&s.head, a.opts.Key); err != nil {
+		return nil, fault(0, err)
+	}
+	r, body, err := readRecord(f, headLen, s.size)
+	if err == nil && r.kind != recordStart {
+		err = errors.New("its first record does not say where it begins")
+	}
+	if err == nil {
+		err = a.codec.openJSON(&r, body, s.key, &s.start)
+	}
+	if err != nil {
+		return nil, fault(headLen, err)
+	}
+	if !s.sealed {
+		return s, a.scan(f, s, r.end())
+	}
+	tail := make([]byte, tailLen)
+	var t segmentTail
+	if _, err := f.ReadAt(tail, s.size-tailLen); err != nil || !t.decode(tail) || t.size != s.size-tailLen {
+		return nil, fault(s.size-tailLen, errors.New("it is cut short, or its end is damaged"))
+	}
+	s.sum = t.sum
+	r, body, err = readRecord(f, t.index, t.size)
+	var x indexBody
+	if err == nil && (r.kind != recordIndex || r.end() != t.size) {
+		err = errors.New("its index is not where it must be")
+	}
+	if err == nil {
+		err = a.codec.openJSON(&r, body, s.key, &x)
+	}
+	if err != nil {
+		return nil, fault(t.index, err)
+	}
+	s.whole, s.end = r.last, x.End
+	for _, b := range x.Blocks {
+		s.records = append(s.records, record{kind: recordBlock, off: b.Off, size: b.Size, raw: b.Raw, first: b.First, last: b.Last, whole: b.Whole,
+			done: b.Done, from: b.From, to: b.To, firstID: string(b.FirstID), lastID: string(b.LastID)})
+	}
+	return s, nil
+}
+
+// scan reads the records of a segment that is not sealed, from an offset on. What
+// follows the last one that is whole was being written when a process ended; but if a
+// record that became durable later stands behind it, it is damage.
+func (a *Archive) scan(f *os.File, s *segment, off int64) error {
+	s.safe, s.valid, s.whole, s.end = off, off, s.head.base, s.start
+	latest := -1 // of the blocks with State
+	seq := s.head.base
+	kept := 0
+	for {
+		r, body, err := readRecord(f, s.valid, s.size)
+		if err == nil && castagnoliOf(body) != r.sum {
+			err = errBodySum
+		}
+		if err != nil && err != io.EOF && !errors.Is(err, errBodySum) && r.kind != 0 {
+			return err // of reading
+		}
+		if err == nil && r.kind == recordIndex {
+			break // it was about to be sealed
+		}
+		if err != nil || r.kind != recordBlock || r.first != seq+1 || r.last < r.first {
+			break
+		}
+		seq, s.group, s.valid = r.last, r.group, r.end()
+		s.records = append(s.records, r)
+		if r.whole == r.last {
+			s.safe, s.whole, kept = s.valid, r.whole, len(s.records)
+		}
+	}
+	if s.torn = s.size - s.valid; s.torn > 0 {
+		if at := later(f, s.valid+1, s.size, s.group+1); at > 0 {
+			return &ArchiveError{File: filepath.Base(s.path), Offset: s.valid, First: seq + 1, Last: 0, Err: fmt.Errorf("it is damaged, "+
+				"for what was stored after that, at byte %d, is whole: put it back from a copy, or move it out of the folder, so that the pipeline reads the source again from transaction %d on", at, s.head.base+1)}
+		}
+	}
+	s.records = s.records[:kept]
+	s.size = s.valid
+	for i := range s.records {
+		if s.records[i].state {
+			latest = i
+		}
+		if d := s.records[i].done; d > 0 {
+			s.end.copied(d, time.UnixMicro(max(s.records[i].to, s.head.created)), &s.head)
+		}
+	}
+	if latest >= 0 {
+		err := a.each(f, s, &s.records[latest], func(tx *dfs.Transaction) {
+			if tx.State != "" {
+				s.end.State = []byte(tx.State)
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if kept > 0 {
+		return a.each(f, s, &s.records[kept-1], func(tx *dfs.Transaction) {
+			p := placeOf(tx)
+			s.end.Pos, s.end.ID, s.end.Committed = []byte(p.Pos), []byte(p.id), p.committed
+		})
+	}
+	return nil
+}
+
+// each reads the transactions of a block.
+func (a *Archive) each(f io.ReaderAt, s *segment, r *record, do func(*dfs.Transaction)) error {
+	c, err := a.block(f, s, r)
+	for err == nil && c.Left() > 0 {
+		var tx dfs.Transaction
+		if err = c.Next(&tx); err == nil {
+			do(&tx)
+		}
+	}
+	return err
+}
+
+// block reads a block and returns a cursor over its transactions. What it finds in the
+// file must be what the index says.
+func (a *Archive) block(f io.ReaderAt, s *segment, want *record) (*txrun.Cursor, error) {
+	r, body, err := readRecord(f, want.off, want.end())
+	if err == nil && (r.kind != recordBlock || r.first != want.first || r.last != want.last) {
+		err = errors.New("a block is not where the index has it")
+	}
+	var raw []byte
+	if err == nil {
+		raw, err = a.codec.open(&r, body, s.key)
+	}
+	if err != nil {
+		return nil, &ArchiveError{File: filepath.Base(s.path), Offset: want.off, First: want.first, Last: want.last, Err: err}
+	}
+	return txrun.Read(raw, r.first, r.last), nil
+}
+
+// later returns where the first record stands that belongs to the group or a later
+// one, or 0.
+func later(f io.ReaderAt, from, size int64, group uint64) int64 {
+	const step = 1 << 20
+	magic := []byte{recordMagic & 0xff, recordMagic >> 8 & 0xff, recordMagic >> 16 & 0xff, recordMagic >> 24 & 0xff}
+	buf := make([]byte, step+recordLen)
+	for at := from; at < size; at += step {
+		n, _ := f.ReadAt(buf[:min(int64(len(buf)), size-at)], at)
+		b := buf[:n]
+		for i := 0; ; i++ {
+			k := bytes.Index(b[min(i, len(b)):], magic)
+			if k < 0 {
+				break
+			}
+			i += k
+			var r record
+			if r.decode(b[i:]) && r.group > group {
+				return at + int64(i)
+			}
+		}
+	}
+	return 0
+}
+
+// mend opens the last segment for writing, and cuts what a crash has left. The archive
+// was claimed and loaded.
+func (a *Archive) mend() error {
+	for _, pattern := range []string{"new.tmp", "seal.tmp", "segment-*.open"} {
+		names, err := filepath.Glob(filepath.Join(a.dir, pattern))
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if len(a.segs) > 0 && name == a.segs[len(a.segs)-1].path {
+				continue
+			}
+			if err := os.Remove(name); err != nil {
+				return fmt.Errorf("archive %s: remove what a crash has left: %w", a.dir, err)
+			}
+		}
+	}
+	if len(a.segs) == 0 || a.segs[len(a.segs)-1].sealed {
+		return nil
+	}
+	s := a.segs[len(a.segs)-1]
+	f, err := os.OpenFile(s.path, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("archive %s: %w", a.dir, err)
+	}
+	if s.torn > 0 {
+		a.log.Warn("cutting what was not whole at the end of the archive; the pipeline reads it again", "file", s.path, "bytes", s.torn)
+	}
+	w := &segmentWriter{f: f, seg: s, key: s.key, size: s.safe, safe: s.safe, group: s.group}
+	for i := range s.records {
+		w.raw += int64(s.records[i].raw)
+	}
+	a.w = w
+	if err := a.cut(s.safe); err != nil {
+		return fmt.Errorf("archive %s: cut what a crash has left: %w", a.dir, err)
+	}
+	a.mu.Lock()
+	s.size = s.safe
+	a.mu.Unlock()
+	return nil
+}
+
+// hashFile adds the first n bytes of f to h.
+func hashFile(h hash.Hash, f io.ReaderAt, n int64) error {
+	got, err := io.Copy(h, io.NewSectionReader(f, 0, n))
+	if err == nil && got != n {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// sumOf returns the SHA-256 of the first n bytes of f.
+func sumOf(f io.ReaderAt, n int64) (sum [32]byte, err error) {
+	h := sha256.New()
+	err = hashFile(h, f, n)
+	h.Sum(sum[:0])
+	return sum, err
+}

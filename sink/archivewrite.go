@@ -1,0 +1,374 @@
+package sink
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/txrun"
+)
+
+// A segmentWriter writes the last segment, which is not sealed.
+type segmentWriter struct {
+	f     *os.File
+	seg   *segment
+	key   *segmentKey
+	hash  hash.Hash // of what is written
+	size  int64
+	safe  int64 // the end of the last record that ends with a whole transaction
+	group uint64
+	raw   int64 // of its blocks, before compression
+}
+
+// store writes a batch to the segment, and waits for the disk.
+func (a *Archive) store(ctx context.Context, batch []*dfs.Transaction) error {
+	if a.w == nil || a.full() {
+		if err := a.sealSegment(); err != nil {
+			return err
+		}
+		if err := a.begin(); err != nil {
+			return err
+		}
+	}
+	runs, err := a.encode(ctx, batch)
+	if err != nil {
+		return fmt.Errorf("archive %s: %w", a.dir, err)
+	}
+	w := a.w
+	w.group++ // as encode has written it
+	from := w.size
+	var heads []record
+	for i := range runs {
+		r := &runs[i].record
+		r.off = w.size
+		err = w.write(r, runs[i].body)
+		if err != nil {
+			break
+		}
+		heads = append(heads, *r)
+	}
+	whole := runs[len(runs)-1].whole
+	durable := err == nil && whole > a.whole.Seq
+	if durable {
+		// Invariant I1: rows and checkpoint are one record, and this makes it durable.
+		if err = w.f.Sync(); err != nil {
+			return a.unsure(err)
+		}
+	}
+	if err != nil {
+		return a.undo(from, err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	w.seg.size = w.size
+	w.seg.records = append(w.seg.records, heads...)
+	for _, r := range heads {
+		w.raw += int64(r.raw)
+		a.count.RawBytes += uint64(r.raw)
+		a.count.StoredBytes += uint64(r.size) + recordLen
+		if r.last == r.whole {
+			w.safe = r.end()
+		}
+	}
+	a.count.Transactions += uint64(len(batch))
+	tx := batch[len(batch)-1]
+	a.last = placeOf(tx)
+	if !durable {
+		return nil
+	}
+	a.count.Commits++
+	for _, tx := range batch {
+		if tx.State != "" && tx.Seq <= whole {
+			a.state = tx.State
+		}
+		if tx.Copied && tx.Seq <= whole {
+			a.chain.copied(tx.Seq, a.now(), &w.seg.head)
+		}
+		if tx.Seq == whole {
+			a.whole = placeOf(tx)
+		}
+	}
+	w.seg.whole = whole
+	a.signal()
+	return nil
+}
+
+func placeOf(tx *dfs.Transaction) place {
+	p := place{Checkpoint: dfs.Checkpoint{Seq: tx.Seq, Pos: tx.Pos}, id: tx.ID}
+	if !tx.Committed.IsZero() {
+		p.committed = tx.Committed.UnixMicro()
+	}
+	return p
+}
+
+// copied notes that a copy of rows is whole with a transaction. The first copy of an
+// archive needs no Baseline before it.
+func (c *chainBody) copied(seq uint64, at time.Time, in *segmentHead) {
+	if len(c.Baselines) == 0 && in.number == 1 && in.base == 0 {
+		c.Baselines = append(c.Baselines, baseline{Segment: 1})
+	}
+	if n := len(c.Baselines); n > 0 && c.Baselines[n-1].Done == 0 {
+		// Those that have Streams may hold the list.
+		list := append([]baseline(nil), c.Baselines...)
+		list[n-1].Done, list[n-1].DoneAt = seq, at.UnixMicro()
+		c.Baselines = list
+	}
+}
+
+// write appends a record.
+func (w *segmentWriter) write(r *record, body []byte) error {
+	b := append(r.encode(), body...)
+	if _, err := w.f.WriteAt(b, w.size); err != nil {
+		return err
+	}
+	w.hash.Write(b)
+	w.size += int64(len(b))
+	return nil
+}
+
+// undo takes back what was written from an offset on, after an error of writing it.
+func (a *Archive) undo(from int64, err error) error {
+	if e := a.cut(from); e != nil {
+		a.broken = fmt.Errorf("archive %s: write: %w; and it could not be taken back: %w", a.dir, err, e)
+		return a.broken
+	}
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return dfs.Transient(fmt.Errorf("archive %s: write: the disk is full: %w", a.dir, err))
+	}
+	return dfs.Transient(fmt.Errorf("archive %s: write: %w", a.dir, err))
+}
+
+// cut shortens the segment that is being written, and reads it anew for its hash.
+func (a *Archive) cut(to int64) error {
+	w := a.w
+	if err := w.f.Truncate(to); err != nil {
+		return err
+	}
+	w.hash = sha256.New()
+	if err := hashFile(w.hash, w.f, to); err != nil {
+		return err
+	}
+	w.size = to
+	if err := w.f.Sync(); err != nil {
+		return a.unsure(err)
+	}
+	return nil
+}
+
+// unsure ends all writing after a failed fsync, as nobody knows what is on the disk:
+// Linux takes pages for clean that it could not write.
+func (a *Archive) unsure(err error) error {
+	a.broken = fmt.Errorf("archive %s: the disk did not confirm a write; restart once it is sound: %w", a.dir, err)
+	return a.broken
+}
+
+// dropParts cuts off the parts of a transaction whose end has not come.
+func (a *Archive) dropParts() error {
+	w := a.w
+	if w == nil || w.safe == w.size {
+		return nil
+	}
+	if err := a.cut(w.safe); err != nil {
+		return fmt.Errorf("archive %s: drop the parts of a transaction: %w", a.dir, err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for n := len(w.seg.records); n > 0 && w.seg.records[n-1].off >= w.safe; n-- {
+		w.seg.records = w.seg.records[: n-1 : n-1]
+	}
+	w.seg.size = w.size
+	a.last = a.whole
+	return nil
+}
+
+// full reports whether the segment is to be sealed before anything more is written.
+func (a *Archive) full() bool {
+	w := a.w
+	if w.safe != w.size || len(w.seg.records) == 0 {
+		return false
+	}
+	age := a.now().Sub(time.UnixMicro(w.seg.head.created))
+	return w.size >= a.opts.SegmentBytes || a.opts.SegmentAge > 0 && age >= a.opts.SegmentAge
+}
+
+// A run is a block that is encoded.
+type run struct {
+	record
+	body []byte
+	err  error
+}
+
+// encode makes blocks of a batch, several at a time. Parts whose end is not in the
+// batch get blocks of their own.
+func (a *Archive) encode(ctx context.Context, batch []*dfs.Transaction) ([]run, error) {
+	whole := len(wholeOnes(batch))
+	var cuts []int // where runs end
+	size := 0
+	for i, tx := range batch {
+		if i > 0 && (size >= runBytes || i == whole) {
+			cuts, size = append(cuts, i), 0
+		}
+		size += tx.Size() - len(tx.Changes)*60
+	}
+	cuts = append(cuts, len(batch))
+	runs := make([]run, len(cuts))
+	slots := make(chan struct{}, max(runtime.GOMAXPROCS(0), 1))
+	var wg sync.WaitGroup
+	from, ended := 0, a.whole.Seq
+	for i, to := range cuts {
+		txs := batch[from:to]
+		from = to
+		for _, tx := range txs {
+			if !tx.More {
+				ended = tx.Seq
+			}
+		}
+		r := &runs[i]
+		r.whole, r.group = ended, a.w.group+1
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			r.err = a.encodeRun(r, txs)
+		})
+	}
+	wg.Wait()
+	for i := range runs {
+		if runs[i].err != nil {
+			return nil, runs[i].err
+		}
+	}
+	return runs, ctx.Err()
+}
+
+func (a *Archive) encodeRun(r *run, txs []*dfs.Transaction) error {
+	var e txrun.Encoder
+	r.kind = recordBlock
+	for _, tx := range txs {
+		if err := e.Add(tx); err != nil {
+			return err
+		}
+		r.add(tx)
+	}
+	var err error
+	r.body, err = a.codec.seal(&r.record, e.Raw, a.w.key)
+	return err
+}
+
+// add notes a transaction of the block.
+func (r *record) add(tx *dfs.Transaction) {
+	if r.first == 0 {
+		r.first, r.firstID = tx.Seq, tx.ID
+	}
+	r.last, r.lastID = tx.Seq, tx.ID
+	r.state = r.state || tx.State != ""
+	if tx.Copied {
+		r.done = tx.Seq
+	}
+	if !tx.Committed.IsZero() {
+		us := tx.Committed.UnixMicro()
+		if r.to == 0 || us < r.from {
+			r.from = us
+		}
+		if r.to == 0 || us > r.to {
+			r.to = us
+		}
+	}
+}
+
+// nextNumber returns the number of the next segment. a.mu is held.
+func (a *Archive) nextNumber() uint64 {
+	if n := len(a.segs); n > 0 {
+		return a.segs[n-1].head.number + 1
+	}
+	return 1
+}
+
+// begin makes the next segment. It gets its name once its head and its start are on
+// the disk, so a head that is wrong is damage and not a crash.
+func (a *Archive) begin() (err error) {
+	a.mu.Lock()
+	h := segmentHead{archive: a.id, number: a.nextNumber(), base: a.whole.Seq, created: a.now().UnixMicro()}
+	if n := len(a.segs); n > 0 {
+		h.prev = a.segs[n-1].sum
+	}
+	start := startBody{Pos: []byte(a.whole.Pos), State: []byte(a.state), ID: []byte(a.whole.id), Committed: a.whole.committed, chainBody: a.chain}
+	a.mu.Unlock()
+	if h.archive == ([16]byte{}) {
+		if h.archive, err = newID(); err != nil {
+			return err
+		}
+	}
+	w, err := a.create(h, &start, filepath.Join(a.dir, "new.tmp"))
+	if err != nil {
+		return fmt.Errorf("archive %s: begin a segment: %w", a.dir, transientIfFull(err))
+	}
+	name := filepath.Join(a.dir, openName(h.number))
+	if err = w.f.Sync(); err == nil {
+		if err = os.Rename(w.seg.path, name); err == nil {
+			err = syncDir(a.dir)
+		}
+	}
+	if err != nil {
+		w.f.Close()
+		return fmt.Errorf("archive %s: begin a segment: %w", a.dir, transientIfFull(err))
+	}
+	w.seg.path, w.safe = name, w.size
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.id, a.w = h.archive, w
+	w.seg.size = w.size
+	a.segs = append(a.segs[:len(a.segs):len(a.segs)], w.seg)
+	return nil
+}
+
+func transientIfFull(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return dfs.Transient(fmt.Errorf("the disk is full: %w", err))
+	}
+	return err
+}
+
+// create writes the head and the start of a segment to a new file.
+func (a *Archive) create(h segmentHead, start *startBody, path string) (w *segmentWriter, err error) {
+	w = &segmentWriter{hash: sha256.New(), seg: &segment{path: path, start: *start, whole: h.base}}
+	if a.opts.Key != nil {
+		h.flags |= flagEncrypted
+		if _, err = rand.Read(h.salt[:]); err != nil {
+			return nil, err
+		}
+		if w.key, h.check, err = newSegmentKey(a.opts.Key, h.salt); err != nil {
+			return nil, err
+		}
+	}
+	w.seg.head, w.seg.key = h, w.key
+	if w.f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			w.f.Close()
+		}
+	}()
+	b := h.encode()
+	if _, err = w.f.WriteAt(b, 0); err != nil {
+		return nil, err
+	}
+	w.hash.Write(b)
+	w.size = int64(len(b))
+	r := record{kind: recordStart, off: w.size, first: h.base, last: h.base, whole: h.base}
+	body, err := a.codec.sealJSON(&r, start, w.key)
+	if err == nil {
+		err = w.write(&r, body)
+	}
+	return w, err
+}
