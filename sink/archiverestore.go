@@ -299,6 +299,19 @@ func keyMoves(c *dfs.Change) bool {
 	return slices.ContainsFunc(c.Table.Key, func(i int) bool { return c.Before[i] != c.After[i] })
 }
 
+// Find returns the number of the last part of the transaction that the source calls
+// so, such as by a GTID.
+func (a *Archive) Find(ctx context.Context, id string) (uint64, error) {
+	seq, err := a.resolve(ctx, dfs.StopPoint{ID: id}, false)
+	if err == nil && id == "" {
+		err = errors.New("no transaction is named")
+	}
+	if err != nil {
+		return 0, fmt.Errorf("archive %s: %w", a.dir, err)
+	}
+	return seq, nil
+}
+
 // resolve returns the number of the last transaction up to a place.
 func (a *Archive) resolve(ctx context.Context, to dfs.StopPoint, before bool) (uint64, error) {
 	a.mu.Lock()
