@@ -96,11 +96,14 @@ func (p *Pipeline) Drain() {
 // it stops where it is, but for an ID, which then never comes. A place that was
 // set before is replaced; the zero StopPoint takes it back. Once Run has stopped
 // there, or has been called after the place was reached, the place is forgotten.
-// The error is about a Place that the Source cannot read.
+// The error is about a Place that the Source, or else the Decoder, cannot read.
 func (p *Pipeline) StopAt(at StopPoint) error {
 	s := &stopper{StopPoint: at}
 	if at.Place != "" {
 		l, ok := p.Source.(Locator)
+		if !ok {
+			l, ok = p.Decoder.(Locator) // whose positions they are
+		}
 		if !ok {
 			return fmt.Errorf("stop at %q: this kind of source has no places by name; name a transaction or a time", at.Place)
 		}

@@ -215,10 +215,10 @@ func (l *leg) halt(at *stopper) {
 }
 
 // stopWait is how long work in hand may take once a stop is asked for. Storing
-// in the queue is not worth a wait: at a full one it could last until the other
-// leg, which stops too, has made room.
+// in a queue is not worth a wait: at a full one it could last until who reads it,
+// and stops too, has made room.
 func (l *leg) stopWait() time.Duration {
-	if l.pausable {
+	if _, queue := l.dst.(Queue); !queue {
 		return l.p.stopWait()
 	}
 	return min(l.p.stopWait(), time.Second)

@@ -18,11 +18,16 @@ import (
 // If the Source is a Decoder, the pipeline decodes what it reads before the
 // first Stage, after the Queue if there is one. Only if there are no Stages and
 // the Sink is itself a Queue, transactions reach it still encoded; a pipeline
-// that reads them back begins with StageFunc(source.Decode).
+// that reads them back names the source as its Decoder.
 type Pipeline struct {
 	Source Source
 	Stages []Stage // in order
 	Sink   Sink
+
+	// Decoder decodes what Source reads, where that is a queue which another
+	// pipeline fills: it is the Source of that one. Default: Source, if it is a
+	// Decoder.
+	Decoder Decoder
 
 	// Queue, if set, stands between Source and Stages, so that each side runs
 	// and recovers at its own pace. Without it, the source's own log is the
@@ -99,7 +104,11 @@ func (p *Pipeline) Run(ctx context.Context) error {
 
 	out := &leg{p: p, name: "apply", from: "source", to: "sink", src: p.Source, dst: p.Sink,
 		stages: p.Stages, st: &p.apply, pausable: true}
-	if d, ok := p.Source.(Decoder); ok {
+	d := p.Decoder
+	if own, ok := p.Source.(Decoder); ok && d == nil {
+		d = own
+	}
+	if d != nil {
 		if _, queue := p.Sink.(Queue); !queue || len(p.Stages) > 0 {
 			out.decoder = d
 		}

@@ -101,7 +101,7 @@ func TestBasic(t *testing.T) {
 		}()
 		e.source.Exec(t, "UPDATE shop_s.people SET n = n + 1")
 		eventually(t, p, e.source.DB(t), "SELECT COUNT(*) FROM shop_s.people WHERE n = 2", "1")
-		waitFor(t, func() bool { return readQueue(t.Context(), filepath.Join(e.dir, "shop_s.queue")).Last == 3 })
+		waitFor(t, func() bool { return readQueue(t.Context(), filepath.Join(e.dir, "shop_s.queue"), "").Last == 3 })
 		p.signal(t, syscall.SIGTERM)
 		waitFor(t, func() bool { return strings.Contains(p.printed(), "stopping; a second signal ends at once") })
 		p.signal(t, syscall.SIGINT)

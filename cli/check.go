@@ -63,18 +63,36 @@ func check(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Wri
 	var p parts
 	defer func() { p.close() }()
 	source := checkSource(ctx, c, &p)
-	target := checkTarget(ctx, c, &p)
-	if p.source != nil && p.target != nil {
+	var rest []section
+	for _, l := range c.Lines() {
+		t := &p
+		if c.Several() {
+			t = &parts{source: p.source}
+		}
+		p.lines = append(p.lines, t)
+		target := checkTarget(ctx, l, t)
+		if c.Several() {
+			target.Part += " " + l.Reader
+		}
+		rest = append(rest, target)
+		if t.source != nil && t.target != nil {
+			more := checkTables(ctx, l, t)
+			for i := range more {
+				if c.Several() {
+					more[i].Part += " " + l.Reader
+				}
+			}
+			rest = append(rest, more...)
+		}
+	}
+	if p.source != nil && !slices.ContainsFunc(p.lines, func(l *parts) bool { return l.target == nil }) {
 		source.position(ctx, c, &p)
 	}
 	sections := []section{source}
 	if c.Queue.Path != "" {
 		sections = append(sections, checkQueue(c))
 	}
-	sections = append(sections, target)
-	if p.source != nil && p.target != nil {
-		sections = append(sections, checkTables(ctx, c, &p)...)
-	}
+	sections = append(sections, rest...)
 
 	faults, notes := 0, 0
 	for _, s := range sections {
@@ -252,9 +270,13 @@ func (s *section) position(ctx context.Context, c *config.Config, p *parts) {
 	if c.Source.ServerID != 0 && len(c.Source.Files) == 0 {
 		return
 	}
-	t := readTarget(ctx, c)
-	from := dfs.Checkpoint{Seq: t.Seq, Pos: dfs.Position(t.Position)}
-	if q := readQueue(ctx, c.Queue.Path); q.at.Seq > from.Seq {
+	var from dfs.Checkpoint
+	for _, l := range c.Lines() {
+		if t := readTarget(ctx, l); t.Seq > from.Seq {
+			from = dfs.Checkpoint{Seq: t.Seq, Pos: dfs.Position(t.Position)}
+		}
+	}
+	if q := readQueue(ctx, c.Queue.Path, ""); q.at.Seq > from.Seq {
 		from = q.at
 	}
 	stream, err := p.source.Open(ctx, from)
@@ -301,6 +323,20 @@ func checkQueue(c *config.Config) section {
 	defer q.Close()
 	st := q.Stats()
 	s.add("ok", "file", config.Size(st.FileBytes).String(), fmt.Sprintf("holds up to transaction %s", count(st.Last)))
+	for _, r := range st.Readers {
+		if c.Several() {
+			f := finding{Verdict: "ok", Name: "reader " + r.Name, Value: config.Size(r.Bytes).String(), Text: fmt.Sprintf("waits for it, %s", plural(r.Lag, "transaction"))}
+			if r.Lost {
+				f = finding{Verdict: "note", Name: "reader " + r.Name, Text: fmt.Sprintf("was given up after transaction %s, as more than queue.max_target waited for it; "+
+					"run its target with a file of its own, without this queue, which reads on from the source's log", count(r.Seq))}
+			}
+			s.Findings = append(s.Findings, f)
+		}
+	}
+	for _, r := range strangers(c, st.Readers) {
+		s.Findings = append(s.Findings, finding{Verdict: "note", Name: "reader " + r.Name, Value: config.Size(r.Bytes).String(),
+			Text: "is held back for a reader that is none of the targets", Cure: "if it is not to come back, stop, and: basic forget " + r.Name})
+	}
 	return s
 }
 
@@ -309,6 +345,8 @@ func checkTables(ctx context.Context, c *config.Config, p *parts) []section {
 	var before []section
 	s := section{Part: "tables", About: "followed, and where they go"}
 	tables, err := p.source.Tables(ctx)
+	s.faults(err)
+	_, tables, err = onlyTables(c, tables)
 	s.faults(err)
 	known, err := openIDs(ctx, c, p.source, tables, true, slog.New(slog.DiscardHandler))
 	if s.faults(err); err != nil {

@@ -47,6 +47,8 @@ commands:
             empty; start after a stop or an error; stop at gtid:SET,
             file:NAME:POSITION, seq:N, id:NAME or time:2006-01-02T15:04:05Z; step
             over the transaction with this name, or do not
+  forget READER  end what a target that was taken out of the file holds back in the
+            queue, which must not be in use; check names such readers
   config    print an example file in which every key is explained
   version   print the version
 
@@ -54,6 +56,8 @@ flags:
   -c file   configuration file (default: dfs.yaml)
   -log fmt  run: log as text or json, over what the file says
   -plain    run: no live line, even on a terminal
+  -target name  verify, run -dry-run, pause and so on: which of several targets; for
+            pause and so on, "capture" is what fills the queue
   -json     check, status, verify, run -dry-run, pause and so on: print JSON
   -why text pause and so on: the reason, for the log
   -dry-run  run: print the statements that the target would get, a transaction
@@ -98,6 +102,7 @@ type flags struct {
 	continuous bool
 	rows       int
 	tables     []string
+	target     string // one of several
 }
 
 // command runs the command line and returns the exit code.
@@ -107,7 +112,11 @@ func command(args []string, stdout, stderr io.Writer) int {
 		name, args = args[0], args[1:]
 	}
 	var f flags
-	if orders[name].arg != "" && len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+	needs := orders[name].arg // what the command is about
+	if name == "forget" {
+		needs = "the name of a reader of the queue"
+	}
+	if needs != "" && len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		f.arg, args = args[0], args[1:]
 	}
 	set := flag.NewFlagSet("basic "+name, flag.ContinueOnError)
@@ -123,16 +132,17 @@ func command(args []string, stdout, stderr io.Writer) int {
 	set.BoolVar(&f.continuous, "continuous", false, "")
 	set.IntVar(&f.rows, "rows", 0, "")
 	set.StringVar(&f.why, "why", "", "")
+	set.StringVar(&f.target, "target", "", "")
 	switch err := set.Parse(args); {
 	case errors.Is(err, flag.ErrHelp), name == "help":
 		fmt.Fprint(stdout, usage)
 		return exitOK
 	case err != nil:
 		return misuse(stderr, err.Error())
-	case orders[name].arg != "" && f.arg == "" && set.NArg() == 1:
+	case needs != "" && f.arg == "" && set.NArg() == 1:
 		f.arg = set.Arg(0)
-	case orders[name].arg != "" && f.arg == "":
-		return misuse(stderr, fmt.Sprintf("%s needs %s", name, orders[name].arg))
+	case needs != "" && f.arg == "":
+		return misuse(stderr, fmt.Sprintf("%s needs %s", name, needs))
 	case set.NArg() > 0 && name != "verify":
 		return misuse(stderr, fmt.Sprintf("unexpected argument %q", set.Arg(0)))
 	case f.format != "" && f.format != "text" && f.format != "json":
@@ -145,6 +155,8 @@ func command(args []string, stdout, stderr io.Writer) int {
 		return misuse(stderr, "-count and -for must not be negative")
 	case (f.repair || f.continuous || f.rows != 0) && name != "verify":
 		return misuse(stderr, "-repair, -continuous and -rows are for verify")
+	case f.target != "" && (name == "run" && !f.dry || name == "check" || name == "status" || name == "forget"):
+		return misuse(stderr, "-target is for verify, run -dry-run, pause and so on")
 	case f.rows < 0:
 		return misuse(stderr, "-rows must not be negative")
 	}
@@ -162,7 +174,7 @@ func command(args []string, stdout, stderr io.Writer) int {
 	case "version":
 		fmt.Fprintln(stdout, version())
 		return exitOK
-	case "run", "check", "status", "verify":
+	case "run", "check", "status", "verify", "forget":
 	default:
 		if _, ok := orders[name]; ok {
 			break
@@ -183,7 +195,9 @@ func command(args []string, stdout, stderr io.Writer) int {
 	case "status":
 		return status(ctx, cfg, f, stdout, stderr)
 	case "verify":
-		return verifyTables(ctx, cfg, f, stdout, stderr)
+		return verifyEach(ctx, cfg, f, stdout, stderr)
+	case "forget":
+		return forget(ctx, cfg, f, stdout, stderr)
 	}
 	if _, ok := orders[name]; ok {
 		return ask(ctx, cfg, f, name, stdout, stderr)

@@ -33,6 +33,11 @@ type planned struct {
 // log by itself, so it may be used while run is at work, and ends with ctx, or
 // when f says.
 func dryRun(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Writer) int {
+	c, err := chosen(c, f)
+	if err != nil {
+		report(stderr, "dry run", err)
+		return exitUsage
+	}
 	log := newLogger(stderr, cmp.Or(f.format, c.Log.Format), c.Log.Level).With("pipeline", c.Name)
 	var source *cdc.Source
 	var target *sink.DryRun
@@ -69,7 +74,7 @@ func dryRun(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Wr
 	// Another connection with the number of the process that runs would end it.
 	o := sourceOptions(c, log)
 	o.ServerID = 0
-	source, err := openSource(ctx, c, o)
+	source, err = openSource(ctx, c, o)
 	fault(sourceName(c), err)
 	if source != nil {
 		defer source.Close()

@@ -24,16 +24,16 @@ import (
 // A page is a monitor that is being served.
 type page struct {
 	url  string
-	run  func(ctx context.Context) error // carries changes, under the monitor
+	run  func(ctx context.Context, name string) error // runs a pipeline, under the monitor
 	stop func()
 }
 
 // monitor serves the monitor that the file asks for.
-func (p *parts) monitor(c *config.Config, line *dfs.Pipeline, shown *monitor.Log, log *slog.Logger, stderr io.Writer) (*page, error) {
+func (p *parts) monitor(c *config.Config, lines map[string]*dfs.Pipeline, shown *monitor.Log, log *slog.Logger, stderr io.Writer) (*page, error) {
 	o := &monitor.Options{
 		Log: shown, Logger: log, Announce: stderr,
 		Listen: c.Monitor.Listen, TLS: c.Monitor.TLS.Config(), Hosts: c.Monitor.Hosts, MaxLag: c.Monitor.MaxLag,
-		Settings: map[string][]monitor.Setting{c.Name: settings(c)},
+		Settings: make(map[string][]monitor.Setting),
 		Secrets:  c.Secrets(),
 		Remedy: func(err error) string {
 			var cures []string
@@ -45,10 +45,13 @@ func (p *parts) monitor(c *config.Config, line *dfs.Pipeline, shown *monitor.Log
 			return strings.Join(cures, "\n")
 		},
 	}
+	for _, l := range c.Lines() {
+		o.Settings[l.Name] = settings(l)
+	}
 	for _, u := range c.Monitor.Users {
 		o.Users = append(o.Users, monitor.User{Name: u.Name, Password: string(u.Password), ReadOnly: u.ReadOnly})
 	}
-	h, err := monitor.Open(map[string]*dfs.Pipeline{c.Name: line}, o)
+	h, err := monitor.Open(lines, o)
 	if err != nil {
 		return nil, err
 	}
@@ -61,9 +64,10 @@ func (p *parts) monitor(c *config.Config, line *dfs.Pipeline, shown *monitor.Log
 		}
 		served <- err
 	}()
-	out := &page{url: monitorURL(c, h.Addr().String()), run: line.Run}
+	out := &page{url: monitorURL(c, h.Addr().String())}
+	out.run = func(ctx context.Context, name string) error { return lines[name].Run(ctx) }
 	if !c.Monitor.ExitOnError {
-		out.run = func(ctx context.Context) error { return h.Run(ctx, c.Name) }
+		out.run = h.Run
 	}
 	out.stop = func() {
 		cancel()
@@ -143,7 +147,18 @@ func ask(ctx context.Context, c *config.Config, f flags, action string, stdout, 
 		report(stderr, action, fmt.Errorf("%s has no section monitor, through which the running pipeline is reached; add it, and start run again", f.file))
 		return exitUsage
 	}
-	s, err := send(ctx, c, f, action)
+	name := c.Name
+	if c.Several() {
+		if name = captureName(c); f.target != "capture" {
+			l, err := chosen(c, f)
+			if err != nil {
+				report(stderr, action, err)
+				return exitUsage
+			}
+			name = l.Name
+		}
+	}
+	s, err := send(ctx, c, f, name, action)
 	if err != nil {
 		report(stderr, action, err)
 		return exitRun
@@ -162,7 +177,7 @@ func ask(ctx context.Context, c *config.Config, f flags, action string, stdout, 
 	return exitOK
 }
 
-func send(ctx context.Context, c *config.Config, f flags, action string) (*monitor.State, error) {
+func send(ctx context.Context, c *config.Config, f flags, name, action string) (*monitor.State, error) {
 	in := map[string]string{"why": f.why}
 	if key := orders[action].key; key != "" {
 		in[key] = f.arg
@@ -174,7 +189,7 @@ func send(ctx context.Context, c *config.Config, f flags, action string) (*monit
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost,
-		monitorURL(c, c.Monitor.Listen)+"api/pipelines/"+url.PathEscape(c.Name)+"/"+action, bytes.NewReader(b))
+		monitorURL(c, c.Monitor.Listen)+"api/pipelines/"+url.PathEscape(name)+"/"+action, bytes.NewReader(b))
 	if err != nil {
 		return nil, err
 	}

@@ -45,17 +45,20 @@ func run(ctx context.Context, c *config.Config, f flags, stderr io.Writer) int {
 		reportParts(stderr, err)
 		return exitSetup
 	}
+	if c.Several() {
+		return runFan(ctx, c, p, shown, plain, stderr)
+	}
 	line := p.pipeline(c, log)
 	carry := line.Run
 	if c.Monitor.On() {
-		page, err := p.monitor(c, line, shown, plain, stderr)
+		page, err := p.monitor(c, map[string]*dfs.Pipeline{c.Name: line}, shown, plain, stderr)
 		if err != nil {
 			report(stderr, "the monitor cannot be used", errors.Join(err, p.close()))
 			return exitSetup
 		}
 		defer page.stop()
 		log.Info("the monitor shows this pipeline", "at", page.url)
-		carry = page.run
+		carry = func(ctx context.Context) error { return page.run(ctx, c.Name) }
 	}
 	look := func() view { return p.look(line) }
 	log.Info("running", "source", c.Source.Address(), "queue", c.Queue.Path, "target", c.Target.Address())
@@ -83,6 +86,20 @@ func run(ctx context.Context, c *config.Config, f flags, stderr io.Writer) int {
 	watching.Wait()
 	end := look()
 	log.Info("stopped", summary(began, end)...)
+	p.counted(log)
+
+	if closing := p.close(); err == nil {
+		err = closing
+	}
+	if err != nil {
+		report(stderr, "stopped", explain(c, err))
+		return exitRun
+	}
+	return exitOK
+}
+
+// counted logs what the parts have counted.
+func (p *parts) counted(log *slog.Logger) {
 	if p.units != nil {
 		for _, u := range p.units.Stats() {
 			log.Info("rows of a unit", "unit", u.Name, "in", u.In, "out", u.Out)
@@ -99,15 +116,6 @@ func run(ctx context.Context, c *config.Config, f flags, stderr io.Writer) int {
 		}
 		log.Log(context.Background(), level, "statements that alter tables", "kind", c.Kind, "outcome", c.Outcome, "count", c.Count)
 	}
-
-	if closing := p.close(); err == nil {
-		err = closing
-	}
-	if err != nil {
-		report(stderr, "stopped", explain(c, err))
-		return exitRun
-	}
-	return exitOK
 }
 
 // look takes a view of the running pipeline.

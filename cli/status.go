@@ -51,7 +51,17 @@ type queueState struct {
 	File  int64  `json:"file_bytes"`
 	Error string `json:"error,omitempty"`
 
+	// Of one of several targets: what the queue holds for it.
+	Reader *readerState `json:"reader,omitempty"`
+
 	at dfs.Checkpoint
+}
+
+// A readerState says what the queue holds for a target.
+type readerState struct {
+	Name  string `json:"name"`
+	Bytes int64  `json:"bytes"`
+	Lost  bool   `json:"lost"` // more than queue.max_target waited for it
 }
 
 type targetState struct {
@@ -69,21 +79,34 @@ type targetState struct {
 // status prints where all parts stand. It only reads: it neither takes part in
 // the pipeline nor disturbs one that runs.
 func status(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Writer) int {
-	s := stateOf(ctx, c)
-	if f.json {
-		out := json.NewEncoder(stdout)
-		out.SetIndent("", "  ")
-		if err := out.Encode(s); err != nil {
-			report(stderr, "status", err)
-			return exitRun
+	var list []state
+	code := exitOK
+	for _, l := range c.Lines() {
+		s := stateOf(ctx, l)
+		if s.Source.Error != "" || s.Target.Error != "" || s.Queue != nil && s.Queue.Error != "" {
+			code = exitRun
 		}
-	} else {
-		s.print(stdout)
+		list = append(list, s)
 	}
-	if s.Source.Error != "" || s.Target.Error != "" || s.Queue != nil && s.Queue.Error != "" {
+	if !f.json {
+		for i := range list {
+			list[i].print(stdout)
+		}
+		return code
+	}
+	out := json.NewEncoder(stdout)
+	out.SetIndent("", "  ")
+	var err error
+	if c.Several() {
+		err = out.Encode(list)
+	} else {
+		err = out.Encode(list[0])
+	}
+	if err != nil {
+		report(stderr, "status", err)
 		return exitRun
 	}
-	return exitOK
+	return code
 }
 
 func stateOf(ctx context.Context, c *config.Config) state {
@@ -91,7 +114,7 @@ func stateOf(ctx context.Context, c *config.Config) state {
 	s.Target = readTarget(ctx, c)
 	captured := dfs.Checkpoint{Seq: s.Target.Seq, Pos: dfs.Position(s.Target.Position)}
 	if c.Queue.Path != "" {
-		q := readQueue(ctx, c.Queue.Path)
+		q := readQueue(ctx, c.Queue.Path, c.Reader)
 		s.Queue = &q
 		if q.at.Seq > captured.Seq {
 			s.Waiting = q.at.Seq - captured.Seq
@@ -162,7 +185,9 @@ func utc(s sql.NullString) *time.Time {
 	return &t
 }
 
-func readQueue(ctx context.Context, path string) queueState {
+// readQueue looks at the queue, and at what it holds for the reader, if that is
+// not empty.
+func readQueue(ctx context.Context, path, reader string) queueState {
 	s := queueState{Path: path}
 	if _, err := os.Stat(path); path == "" || errors.Is(err, os.ErrNotExist) {
 		return s // none, or not started yet
@@ -179,6 +204,11 @@ func readQueue(ctx context.Context, path string) queueState {
 	}
 	st := q.Stats()
 	s.First, s.Last, s.Bytes, s.File = st.First, st.Last, st.Bytes, st.FileBytes
+	for _, r := range st.Readers {
+		if r.Name == reader {
+			s.Reader = &readerState{r.Name, r.Bytes, r.Lost}
+		}
+	}
 	return s
 }
 
@@ -203,6 +233,13 @@ func (s *state) print(w io.Writer) {
 		default:
 			line("queue", "%s · up to transaction %s · %s waiting · file %s",
 				q.Path, count(q.Last), count(s.Waiting), config.Size(q.File))
+			switch r := q.Reader; {
+			case r == nil:
+			case r.Lost:
+				line("", "reader %s was given up: more than queue.max_target waited for it", r.Name)
+			default:
+				line("", "reader %s · %s held for it", r.Name, config.Size(r.Bytes))
+			}
 		}
 	}
 

@@ -17,6 +17,30 @@ import (
 	"github.com/dataflowsync/dfs/verify"
 )
 
+// verifyEach verifies the target that is asked for, or one after the other.
+func verifyEach(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Writer) int {
+	if !c.Several() || f.target != "" || f.continuous {
+		l, err := chosen(c, f)
+		if err != nil {
+			report(stderr, "not verified", err)
+			return exitUsage
+		}
+		return verifyTables(ctx, l, f, stdout, stderr)
+	}
+	worst := exitOK
+	for _, l := range c.Lines() {
+		if !f.json {
+			fmt.Fprintf(stdout, "target %s\n", l.Reader)
+		}
+		// Different outweighs what is not known, and that what is equal.
+		switch code := verifyTables(ctx, l, f, stdout, stderr); {
+		case worst == exitOK, code == exitSetup, code == exitDifferent && worst != exitSetup:
+			worst = code
+		}
+	}
+	return worst
+}
+
 // verifyTables compares source and target, as the file says which tables go
 // where and how. The pipeline may run meanwhile, in another process.
 func verifyTables(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Writer) int {

@@ -75,11 +75,15 @@ func openSource(ctx context.Context, c *config.Config, o *cdc.Options) (*cdc.Sou
 	return cdc.Open(ctx, c.SourceDSN(), o)
 }
 
-func queueOptions(c *config.Config) *queue.Options {
+func queueOptions(c *config.Config, log *slog.Logger) *queue.Options {
 	return &queue.Options{
-		MaxBytes: int64(c.Queue.MaxBytes),
-		Keep:     int64(c.Queue.Keep),
-		KeepFor:  c.Queue.KeepFor,
+		MaxBytes:       int64(c.Queue.MaxBytes),
+		Keep:           int64(c.Queue.Keep),
+		KeepFor:        c.Queue.KeepFor,
+		Readers:        c.Readers(),
+		WarnBytes:      int64(c.Queue.Warn),
+		MaxReaderBytes: int64(c.Queue.MaxTarget),
+		Logger:         log,
 	}
 }
 
@@ -145,6 +149,11 @@ type parts struct {
 	finds  databases    // what units look up in
 	queue  *queue.Queue // nil if the file has none
 	target *sink.MySQL
+	only   *only // nil unless it is one of several targets
+
+	// lines are the parts of each of several targets, which share source and queue
+	// with these; else these themselves.
+	lines []*parts
 }
 
 // A partError says which part of the set-up err is about.
@@ -174,14 +183,34 @@ func open(ctx context.Context, c *config.Config, log *slog.Logger) (*parts, erro
 	p.source, err = openSource(ctx, c, sourceOptions(c, log))
 	fault(sourceName(c), err)
 	if c.Queue.Path != "" {
-		p.queue, err = queue.Open(c.Queue.Path, queueOptions(c))
+		p.queue, err = queue.Open(c.Queue.Path, queueOptions(c, log))
 		fault(queueName(c), err)
 	}
+	for _, l := range c.Lines() {
+		t, log := &p, log
+		if c.Several() {
+			t, log = &parts{source: p.source, queue: p.queue}, log.With("target", l.Reader)
+		}
+		p.lines = append(p.lines, t)
+		t.openTarget(ctx, l, log, fault)
+	}
+	if len(errs) > 0 {
+		p.close()
+		return nil, errors.Join(errs...)
+	}
+	return &p, nil
+}
+
+// openTarget opens the target and what rows pass on the way to it.
+func (p *parts) openTarget(ctx context.Context, c *config.Config, log *slog.Logger, fault func(part string, err error)) {
+	var err error
 	p.target, err = sink.OpenMySQL(ctx, c.TargetDSN(), targetOptions(c, log))
 	fault(targetName(c), err)
 	if p.source != nil && p.target != nil {
 		tables, err := p.source.Tables(ctx)
 		fault(sourceName(c), err)
+		p.only, tables, err = onlyTables(c, tables)
+		fault(targetName(c), err)
 		if p.ids, err = openIDs(ctx, c, p.source, tables, false, log); err == nil {
 			tables, err = p.ids.retyped(tables)
 		}
@@ -204,11 +233,6 @@ func open(ctx context.Context, c *config.Config, log *slog.Logger) (*parts, erro
 			}
 		}
 	}
-	if len(errs) > 0 {
-		p.close()
-		return nil, errors.Join(errs...)
-	}
-	return &p, nil
 }
 
 // openUnits makes the units of the file, for the tables of the source; nil if it
@@ -388,6 +412,12 @@ func (p *parts) foreignKeys(ctx context.Context) (notes []string, err error) {
 // close frees what is open, target first.
 func (p *parts) close() error {
 	var errs []error
+	for _, l := range p.lines {
+		if l != p {
+			l.source, l.queue = nil, nil // they are closed once
+			errs = append(errs, l.close())
+		}
+	}
 	if p.target != nil {
 		errs = append(errs, p.target.Close())
 	}
@@ -407,21 +437,36 @@ func (p *parts) close() error {
 
 // pipeline puts the parts together.
 func (p *parts) pipeline(c *config.Config, log *slog.Logger) *dfs.Pipeline {
-	line := &dfs.Pipeline{
-		Source:      p.source,
-		Sink:        p.target,
+	if c.Reader != "" {
+		line := limits(c, log)
+		line.Source, line.Decoder, line.Sink = p.queue.Reader(c.Reader), p.source, p.target
+		line.Stages = append([]dfs.Stage{p.only}, p.stages()...)
+		return line
+	}
+	line := limits(c, log)
+	line.Source, line.Stages, line.Sink = p.source, p.stages(), p.target
+	if p.queue != nil { // a nil *queue.Queue is not a nil dfs.Queue
+		line.Queue = p.queue
+	}
+	return line
+}
+
+// stages returns what rows pass on their way to the target.
+func (p *parts) stages() []dfs.Stage {
+	list := p.ids.stages()
+	if p.units != nil {
+		list = append(list, p.units)
+	}
+	return list
+}
+
+// limits returns a pipeline without parts.
+func limits(c *config.Config, log *slog.Logger) *dfs.Pipeline {
+	return &dfs.Pipeline{
 		MaxBatch:    c.Pipeline.MaxBatch,
 		ReadAhead:   int(c.Pipeline.ReadAhead),
 		StopTimeout: c.Pipeline.StopTimeout,
 		RetryWait:   c.Pipeline.RetryWait,
 		Logger:      log,
 	}
-	line.Stages = p.ids.stages()
-	if p.units != nil {
-		line.Stages = append(line.Stages, p.units)
-	}
-	if p.queue != nil { // a nil *queue.Queue is not a nil dfs.Queue
-		line.Queue = p.queue
-	}
-	return line
 }

@@ -219,10 +219,17 @@ func (q *Queue) room(ctx context.Context) (state, error) {
 		st, changed := q.st, q.changed
 		// If nothing but parts is left, waiting for a reader would be for ever.
 		q.waiting = q.opts.MaxBytes > 0 && st.bytes() >= q.opts.MaxBytes && st.whole != st.base
-		waiting := q.waiting
+		waiting, slowest := q.waiting, ""
+		if waiting && time.Since(q.told) > fullEvery {
+			slowest, q.told = q.slowest(), time.Now()
+		}
 		q.mu.Unlock()
 		if !waiting {
 			return st, nil
+		}
+		if slowest != "" {
+			q.opts.logger().Warn("the queue is full, and waits for its slowest reader", "queue", q.path,
+				"reader", slowest, "bytes", st.bytes(), "limit", q.opts.MaxBytes)
 		}
 		q.w.nudge()
 		q.opts.signal()

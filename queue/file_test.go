@@ -261,7 +261,7 @@ func TestReadOnly(t *testing.T) {
 	require.NoError(t, q.Trim(ctx, at(4)))
 	eventually(t, q, "seen by the other", func(Stats) bool {
 		s := ro.Stats()
-		return s.First == 5 && s.Last == 9 && len(s.Readers) == 1 && s.Readers[0] == ReaderInfo{"default", 4, 5} && s.Err == nil
+		return s.First == 5 && s.Last == 9 && len(s.Readers) == 1 && places(s.Readers)[0] == ReaderInfo{Name: "default", Seq: 4, Lag: 5} && s.Err == nil
 	})
 	infos, err := ro.Readers(ctx)
 	require.NoError(t, err)

@@ -36,6 +36,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -72,6 +74,29 @@ type Options struct {
 	// above have no effect.
 	ReadOnly bool
 
+	// Readers names those who will read the queue, where there are several, so
+	// that none of them loses to the others what it has not read: one that the
+	// file does not know yet holds back all from transaction 1 on, before its
+	// first Open too. If the queue no longer has transaction 1, it is registered
+	// by its first Open, which says so if it comes too late. Readers that are
+	// known and not named here stay: see Forget. Default: none.
+	Readers []string
+
+	// WarnBytes is how many bytes may wait for one reader until Logger is warned,
+	// with its name and again whenever that has doubled: one whose target is gone
+	// should not fill the disk unnoticed. Default: 1 GiB. Negative: never.
+	WarnBytes int64
+
+	// MaxReaderBytes is how many bytes may wait for one reader until it is
+	// forgotten, so that it holds nothing back any more, and capture need not wait
+	// for it. Logger is told. Once what it needs has been deleted, it gets an error
+	// that is dfs.ErrGap; if it comes back before that, it goes on. The limit may
+	// be passed by one batch. Default: 0, never.
+	MaxReaderBytes int64
+
+	// Logger is told of readers that are far behind. Default: slog.Default().
+	Logger *slog.Logger
+
 	maxPages  int64  // limits the file, to test a full disk; default: none
 	freePages int64  // how many free pages are left alone; default: 1024
 	walBytes  int64  // when the write-ahead log is moved into the file; default: 8 MB; negative: never
@@ -95,12 +120,28 @@ func (o *Options) validate() error {
 	fault(o.MaxBytes < 0, "MaxBytes is %d: give a number of bytes, or 0 for no limit", o.MaxBytes)
 	fault(o.MaxBytes > 0 && o.Keep >= o.MaxBytes,
 		"Keep is %d and MaxBytes %d: Keep must be less, or nothing is left for what is not read yet", o.Keep, o.MaxBytes)
+	fault(o.MaxReaderBytes < 0, "MaxReaderBytes is %d: give a number of bytes, or 0 to forget no reader", o.MaxReaderBytes)
+	fault(o.MaxReaderBytes > 0 && o.MaxBytes > 0 && o.MaxReaderBytes >= o.MaxBytes,
+		"MaxReaderBytes is %d and MaxBytes %d: MaxReaderBytes must be less, or Apply waits before a reader is forgotten",
+		o.MaxReaderBytes, o.MaxBytes)
+	for i, name := range o.Readers {
+		fault(name == "", "Readers[%d] has no name: give it one", i)
+		fault(slices.Contains(o.Readers[:i], name), "Readers has the name %q twice: give each reader its own", name)
+	}
 	return errors.Join(faults...)
+}
+
+func (o *Options) logger() *slog.Logger {
+	if o.Logger != nil {
+		return o.Logger
+	}
+	return slog.Default()
 }
 
 // Limits that make no difference to what a caller sees.
 const (
 	pageSize  = 16384
+	warnBytes = 1 << 30
 	freePages = 1024     // 16 MB, about what a queue with its readers in step uses
 	walBytes  = 8 << 20  // enough to write a page that changes often only once
 	walMost   = 64 << 20 // then the writer waits for the readers to leave the log
@@ -138,6 +179,7 @@ type Queue struct {
 	readers map[string]*offset
 	changed chan struct{} // closed and replaced when st.whole or st.base moves
 	waiting bool          // Apply waits for MaxBytes
+	told    time.Time     // when the log was last told so
 	fault   error         // why the last write did not succeed; nil if it did
 	dead    error         // why nothing can be written any more
 	count   counters
@@ -147,6 +189,19 @@ type Queue struct {
 type offset struct {
 	seq    uint64
 	stored uint64 // what the file says, or unstored
+	lost   bool   // it was forgotten at MaxReaderBytes, and holds nothing back
+	end    int64  // bytes stored up to it, or less: see waits
+	seen   uint64 // where it stood when that was found
+	warned int64  // how much waited for it when the log was last warned
+}
+
+// waits returns how many bytes wait for the reader, or somewhat more while it
+// moves.
+func (o *offset) waits(st *state) int64 {
+	if o.seq >= st.whole.seq {
+		return 0
+	}
+	return st.last.end - max(o.end, st.base.end)
 }
 
 // unstored is the offset of a reader that the file does not know yet.
@@ -184,6 +239,7 @@ func Open(path string, opts *Options) (*Queue, error) {
 		closing: make(chan struct{}), changed: make(chan struct{}),
 		readers: make(map[string]*offset),
 	}
+	q.opts.WarnBytes = orDefault(q.opts.WarnBytes, warnBytes)
 	q.opts.freePages = orDefault(q.opts.freePages, freePages)
 	q.opts.walBytes = orDefault(q.opts.walBytes, walBytes)
 	q.turn <- struct{}{}
@@ -233,7 +289,30 @@ func (q *Queue) openToWrite() (err error) {
 	if err := q.openReaders(); err != nil {
 		return err
 	}
-	return q.prepare()
+	if err := q.prepare(); err != nil {
+		return err
+	}
+	return q.expect()
+}
+
+// expect registers the readers that are to come, while nothing has been deleted
+// that they need.
+func (q *Queue) expect() error {
+	if q.state().base.seq > 0 {
+		return nil
+	}
+	for _, name := range q.opts.Readers {
+		q.mu.Lock()
+		known := q.readers[name] != nil
+		q.mu.Unlock()
+		if known {
+			continue
+		}
+		if err := q.register(context.Background(), name, 0); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // openToRead opens the file without a lock, a writer or a place among its
@@ -309,6 +388,11 @@ func (q *Queue) reread(ctx context.Context, tx *sql.Tx) error {
 	readers, err := readOffsets(ctx, q.path, tx)
 	if err != nil {
 		return err
+	}
+	for _, r := range readers {
+		if r.end, err = endOf(ctx, q.path, tx, &st, r.seq); err != nil {
+			return err
+		}
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()

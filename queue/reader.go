@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dataflowsync/dfs"
@@ -17,10 +19,11 @@ const defaultReader = "default"
 // A Reader reads a queue under a name, and holds back what it has not passed,
 // also while nobody runs it. It is registered by its first Open or Trim, and
 // from then on until Forget. So a queue that nobody has read yet keeps all it is
-// given. But a reader that is not yet registered holds nothing back: open all of
-// them before the first has come far.
+// given. But a reader that is not yet registered holds nothing back: where there
+// are several, name all of them in Options.Readers.
 //
-// Several pipelines may read one queue, each through a Reader of its own.
+// Several pipelines may read one queue, each through a Reader of its own: see
+// dfs.Fanout.
 type Reader struct {
 	q    *Queue
 	name string
@@ -28,6 +31,12 @@ type Reader struct {
 
 // Reader returns the reader of that name. The Queue itself reads as "default".
 func (q *Queue) Reader(name string) *Reader { return &Reader{q, name} }
+
+// SameReader reports whether other is a Reader of the same queue and name.
+func (r *Reader) SameReader(other dfs.Source) bool {
+	o, ok := other.(*Reader)
+	return ok && *o == *r
+}
 
 // Open returns the transactions that follow from, and sees to it that the reader
 // holds these back, also if it had passed some of them. It does not move the
@@ -76,6 +85,12 @@ func (q *Queue) trim(ctx context.Context, name string, upTo dfs.Checkpoint) erro
 		o = &offset{stored: unstored}
 		q.readers[name] = o
 	}
+	if o.lost {
+		if upTo.Seq < q.st.base.seq {
+			return nil // its stream will find out
+		}
+		o.lost, o.stored = false, unstored // in time: what it needs is still there
+	}
 	if upTo.Seq > o.seq || o.stored == unstored {
 		o.seq = max(o.seq, upTo.Seq)
 		q.w.nudge()
@@ -101,7 +116,7 @@ func (q *Queue) usable(ctx context.Context, name string) error {
 func (q *Queue) register(ctx context.Context, name string, seq uint64) error {
 	q.mu.Lock()
 	o := q.readers[name]
-	held := o != nil && max(o.seq, o.stored) <= seq
+	held := o != nil && !o.lost && max(o.seq, o.stored) <= seq
 	q.mu.Unlock()
 	if held {
 		return nil
@@ -136,6 +151,15 @@ func (q *Queue) ask(ctx context.Context, do func(*group) error) error {
 
 // missing says why a reader that stands at seq cannot go on.
 func (q *Queue) missing(name string, seq uint64, st state) error {
+	q.mu.Lock()
+	o := q.readers[name]
+	lost := o != nil && o.lost
+	q.mu.Unlock()
+	if lost && seq < st.base.seq {
+		return gap("reader %q was forgotten after transaction %d, since more than MaxReaderBytes waited for it, and the oldest "+
+			"that queue %s still holds is %d; run its target as a pipeline of its own, without this queue: the source's log may still "+
+			"have what follows; or make the target a new copy of the source", name, o.seq, q.path, st.base.seq+1)
+	}
 	if seq > st.whole.seq {
 		return gap("reader %q stands after transaction %d, but queue %s ends with %d: the reader is ahead of this queue; "+
 			"Reset the queue to where the reader stands", name, seq, q.path, st.whole.seq)
@@ -145,7 +169,8 @@ func (q *Queue) missing(name string, seq uint64, st state) error {
 		// out what lies between.
 		return gap("the target of reader %q has no checkpoint, but transactions up to %d of queue %s were applied: "+
 			"it is a new target, or its checkpoint was deleted. If it does hold those rows, write its checkpoint back "+
-			"(number %d, position %q). If not, make it a new copy of the source and remove the queue's file",
+			"(number %d, position %q). If not, make it a new copy of the source and remove the queue's file; "+
+			"or, where other targets read this queue, make it a pipeline of its own, which copies the source's rows first",
 			name, st.base.seq, q.path, st.base.seq, st.base.pos)
 	}
 	return gap("reader %q stands after transaction %d, but the oldest that queue %s still holds is %d; "+
@@ -158,6 +183,14 @@ type ReaderInfo struct {
 	Name string
 	Seq  uint64 // the last transaction it has passed
 	Lag  uint64 // how many there are beyond
+
+	// Bytes is about how much that takes in the file, as compressed: what would
+	// be free if there were no other reader.
+	Bytes int64
+
+	// Lost says that the reader was forgotten at MaxReaderBytes. It holds nothing
+	// back.
+	Lost bool
 }
 
 // Readers lists the registered readers by name.
@@ -183,7 +216,7 @@ func (q *Queue) readerInfos() []ReaderInfo {
 		if q.st.whole.seq > o.seq {
 			lag = q.st.whole.seq - o.seq
 		}
-		infos = append(infos, ReaderInfo{name, o.seq, lag})
+		infos = append(infos, ReaderInfo{Name: name, Seq: o.seq, Lag: lag, Bytes: o.waits(&q.st), Lost: o.lost})
 	}
 	slices.SortFunc(infos, func(a, b ReaderInfo) int { return cmp.Compare(a.Name, b.Name) })
 	return infos
@@ -200,10 +233,14 @@ func (q *Queue) Forget(ctx context.Context, name string) error {
 	}
 	q.mu.Lock()
 	_, known := q.readers[name]
-	infos := q.readerInfos()
+	var names []string
+	for _, r := range q.readerInfos() {
+		names = append(names, strconv.Quote(r.Name))
+	}
 	q.mu.Unlock()
 	if !known {
-		return fmt.Errorf("queue %s: forget reader %q: there is none; there are %v", q.path, name, infos)
+		return fmt.Errorf("queue %s: forget reader %q: there is none; the readers are %s", q.path, name,
+			cmp.Or(strings.Join(names, ", "), "none"))
 	}
 	return q.ask(ctx, func(g *group) error {
 		_, err := g.conn.ExecContext(context.Background(), "DELETE FROM mark WHERE name = ?", name)
@@ -214,7 +251,7 @@ func (q *Queue) Forget(ctx context.Context, name string) error {
 
 // readOffsets reads how far the readers have come.
 func readOffsets(ctx context.Context, path string, c querier) (map[string]*offset, error) {
-	rows, err := c.QueryContext(ctx, "SELECT name, seq FROM mark WHERE name <> ''")
+	rows, err := c.QueryContext(ctx, "SELECT name, seq, part FROM mark WHERE name <> ''")
 	if err != nil {
 		return nil, wrap(path, "read the readers", err)
 	}
@@ -223,7 +260,7 @@ func readOffsets(ctx context.Context, path string, c querier) (map[string]*offse
 	for rows.Next() {
 		var name string
 		var o offset
-		if err := rows.Scan(&name, &o.seq); err != nil {
+		if err := rows.Scan(&name, &o.seq, &o.lost); err != nil {
 			return nil, wrap(path, "read the readers", err)
 		}
 		o.stored = o.seq

@@ -47,8 +47,11 @@ func (g *group) trim() error {
 		if r.seq != r.stored {
 			g.readers[name] = r.seq
 		}
-		low = min(low, r.seq)
+		if !r.lost {
+			low = min(low, r.seq)
+		}
 	}
+	low = min(low, g.st.whole.seq) // where all have been forgotten
 	held := len(q.readers) > 0
 	q.mu.Unlock()
 	// Without a reader that has moved, there may be something to delete because

@@ -30,12 +30,13 @@ type writer struct {
 	stopped chan struct{} // closed when run has returned
 
 	// Only the goroutine uses these.
-	trimmed time.Time // when a group last trimmed
-	more    time.Time // when there is more to trim, though no reader moves; zero: never
-	log     int64     // about how much the write-ahead log has grown since it was moved
-	freed   bool      // pages may be free
-	shrink  bool      // they are being given back
-	busy    bool      // a job has come since the last step of that
+	trimmed   time.Time // when a group last trimmed
+	watchedAt time.Time // when readers that move were last looked up
+	more      time.Time // when there is more to trim, though no reader moves; zero: never
+	log       int64     // about how much the write-ahead log has grown since it was moved
+	freed     bool      // pages may be free
+	shrink    bool      // they are being given back
+	busy      bool      // a job has come since the last step of that
 }
 
 // A job is what someone wants done in a group.
@@ -74,7 +75,7 @@ func newWriter(q *Queue) (_ *writer, err error) {
 		{&w.remove, "DELETE FROM block WHERE id <= ?"},
 		{&w.cutAt, `SELECT id, last, whole, pos, at, "end" FROM block WHERE id > ? AND last <= ? ORDER BY id LIMIT ?`},
 		{&w.setBase, `UPDATE mark SET seq = ?, pos = ?, block = ?, "end" = ?, part = ? WHERE name = ''`},
-		{&w.setReader, "INSERT INTO mark (name, seq) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET seq = excluded.seq"},
+		{&w.setReader, "INSERT INTO mark (name, seq) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET seq = excluded.seq, part = 0"},
 	} {
 		if *s.stmt, err = w.conn.PrepareContext(ctx, s.query); err != nil {
 			return nil, wrap(q.path, "open", err)
@@ -219,6 +220,7 @@ type group struct {
 	added   string            // a reader that has registered
 	addedAt uint64
 	removed string    // a reader that was forgotten
+	seen    []watched // readers whose place was looked up
 	moved   bool      // blocks were deleted
 	more    time.Time // will be writer.more
 	counters
@@ -243,6 +245,9 @@ func (w *writer) group(do func(*group) error) error {
 		err = do(g)
 	}
 	if err == nil {
+		err = g.watch()
+	}
+	if err == nil {
 		err = w.exec(w.commit)
 	}
 	if err != nil {
@@ -256,10 +261,13 @@ func (w *writer) group(do func(*group) error) error {
 		}
 	}
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	q.note(err)
 	if err == nil {
 		w.publish(g)
+	}
+	q.mu.Unlock()
+	if err == nil {
+		g.tell()
 	}
 	return err
 }
@@ -291,7 +299,10 @@ func (w *writer) publish(g *group) {
 		}
 	}
 	if g.added != "" {
-		q.readers[g.added] = &offset{g.addedAt, g.addedAt}
+		q.readers[g.added] = &offset{seq: g.addedAt, stored: g.addedAt}
+	}
+	for i := range g.seen {
+		g.seen[i].publish(q.readers[g.seen[i].name])
 	}
 	delete(q.readers, g.removed)
 	if g.all {
@@ -300,6 +311,7 @@ func (w *writer) publish(g *group) {
 			if r.seq = g.st.base.seq; r.stored != unstored {
 				r.stored = r.seq
 			}
+			r.end, r.warned = g.st.base.end, 0
 		}
 	}
 	if g.Transactions > 0 {

@@ -44,6 +44,7 @@ func (c *Config) check(d *decoder) {
 	c.Source.SchemaFile = resolve(dir, c.Source.SchemaFile)
 	d.negative("queue.max_bytes", c.Queue.MaxBytes < 0)
 	d.negative("queue.keep", c.Queue.Keep < 0)
+	c.checkReaders(d)
 
 	for i, r := range c.Target.Routes {
 		path := fmt.Sprintf("target.routes[%d]", i)

@@ -23,6 +23,7 @@ type Config struct {
 	Source   Source   `yaml:"source"`
 	Queue    Queue    `yaml:"queue"`
 	Target   Target   `yaml:"target"`
+	Targets  []Line   `yaml:"targets"` // instead of target, units and relmgr: several, by one queue
 	Pipeline Pipeline `yaml:"pipeline"`
 
 	RelMgr RelMgr `yaml:"relmgr"`
@@ -34,6 +35,11 @@ type Config struct {
 	Monitor Monitor `yaml:"monitor"`
 	Log     Log     `yaml:"log"`
 
+	// Reader is the name under which this target reads the queue. It is empty unless
+	// the Config is one of Lines.
+	Reader string
+
+	fan   []*Config // one for each of Targets
 	file  string
 	lines map[string]int // of each value, by its path: "source.tables[1]"
 }
@@ -119,6 +125,11 @@ type Queue struct {
 	MaxBytes Size          `yaml:"max_bytes"`
 	Keep     Size          `yaml:"keep"`
 	KeepFor  time.Duration `yaml:"keep_for"`
+
+	// Of targets: how much may wait for one until the log is warned, and until it is
+	// given up, so that the others go on.
+	Warn      Size `yaml:"warn"`
+	MaxTarget Size `yaml:"max_target"`
 }
 
 // Target is where transactions go to.

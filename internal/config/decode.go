@@ -31,7 +31,11 @@ func Parse(file string, b []byte, lookup func(string) (string, bool)) (*Config, 
 		if r.Decode(&more) == nil {
 			d.fault(more.Line, "a second document begins here; a file describes one pipeline")
 		}
-		c.check(d)
+		if d.lines["targets"] > 0 {
+			c.checkFan(d)
+		} else {
+			c.check(d)
+		}
 	}
 	if len(d.faults) > 0 {
 		slices.SortStableFunc(d.faults, func(a, b Fault) int { return a.Line - b.Line })

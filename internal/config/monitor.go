@@ -90,7 +90,11 @@ func (m *Monitor) check(d *decoder, dir string) {
 // Secrets returns what must never be shown, of all parts.
 func (c *Config) Secrets() []string {
 	list := []string{string(c.HashKey)}
-	for _, dsn := range []string{c.SourceDSN(), c.TargetDSN()} {
+	dsns := []string{c.SourceDSN()}
+	for _, l := range c.Lines() {
+		dsns = append(dsns, l.TargetDSN())
+	}
+	for _, dsn := range dsns {
 		if dsn == "" {
 			continue // files have none
 		}

@@ -154,7 +154,7 @@ func (t *TLS) register(d *decoder, path, dir, host string) string {
 			d.fault(line, "%s: %v", path, err)
 			return ""
 		}
-		name := "dfs " + path
+		name := fmt.Sprintf("dfs %s:%d", path, line) // of several targets each has its own
 		if err := mysql.RegisterTLSConfig(name, cfg); err != nil {
 			d.fault(line, "%s: %v", path, err)
 		}
