@@ -531,6 +531,36 @@ func TestAStopLeavesNoPartsBehind(t *testing.T) {
 	})
 }
 
+// clocked is a source whose clock differs from ours.
+type clocked struct {
+	*memLog
+	ahead time.Duration
+}
+
+func (c clocked) ClockOffset() (time.Duration, bool) { return c.ahead, true }
+
+func TestLagIsNotThatOfClocks(t *testing.T) {
+	for _, ahead := range []time.Duration{time.Hour, -time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			src, dst := clocked{newLog(1, 0), ahead}, blocked()
+			p := &Pipeline{Source: src, Sink: dst, Logger: discard}
+			src.append(Transaction{Changes: insert(1), Committed: time.Now().Add(ahead)})
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- p.Run(ctx) }()
+			<-dst.entered
+			time.Sleep(time.Minute)
+			require.Equal(t, time.Minute, p.Stats().Lag)
+			require.Equal(t, ahead, p.Stats().ClockOffset)
+			close(dst.release)
+			synctest.Wait()
+			require.Equal(t, time.Minute, p.Stats().Apply.Latency)
+			cancel()
+			require.NoError(t, <-done)
+		})
+	}
+}
+
 func TestStatsTellTheTruth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, dst := newLog(1, 0), blocked()

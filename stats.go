@@ -45,8 +45,12 @@ type Stats struct {
 	// age of the last transaction applied while later ones wait, or of the
 	// first that waits if none was applied since Run began, and zero when none
 	// waits. It grows while the sink is stuck. It compares the source's clock
-	// with this host's.
+	// with this host's, less ClockOffset.
 	Lag time.Duration
+
+	// ClockOffset is how far the source's clock is ahead of this host's. It is zero
+	// if that is not known: see Clocked.
+	ClockOffset time.Duration
 
 	// Tables counts rows by "schema.table". Received and Rejected go by the
 	// table as the source names it, Applied by the table that the Stages made
@@ -103,7 +107,7 @@ type Batch struct {
 func (p *Pipeline) Stats() Stats {
 	p.mu.Lock()
 	running, paused := p.running, p.gate != nil
-	s := Stats{Tables: make(map[string]TableStats)}
+	s := Stats{Tables: make(map[string]TableStats), ClockOffset: p.clockOffset()}
 	s.StopAt, s.Skip = p.control.pending()
 	p.mu.Unlock()
 	s.Capture = p.capture.snapshot(nil)
@@ -126,7 +130,7 @@ func (p *Pipeline) Stats() Stats {
 			since = p.apply.oldest()
 		}
 		if !since.IsZero() {
-			s.Lag = max(time.Since(since), 0)
+			s.Lag = max(time.Since(since)+s.ClockOffset, 0)
 		}
 	}
 	return s
@@ -249,7 +253,7 @@ func (l *leg) settle(at Checkpoint) {
 	defer l.st.mu.Unlock()
 	leg := &l.st.leg
 	leg.At = at
-	now := time.Now()
+	now := time.Now().Add(l.p.clockOffset())
 	var table *Table
 	var t *TableStats
 	rest := l.ledger[:0]

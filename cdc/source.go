@@ -54,6 +54,7 @@ type Source struct {
 	copier  *copier // the last one
 	again   []*againItem
 	total   counts
+	probed  probed
 	opened  uint64
 	bytes   uint64
 	at      dfs.Position

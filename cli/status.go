@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"math"
 	"os"
 	"strings"
 	"time"
@@ -41,6 +43,14 @@ type sourceState struct {
 	Address string `json:"address"`
 	Product string `json:"product,omitempty"`
 	Error   string `json:"error,omitempty"`
+
+	// PurgeIn is until the source may delete what has not been read, in seconds:
+	// negative if it may at any moment, and nil if never or if that is not known.
+	PurgeIn *float64 `json:"purge_in_seconds,omitempty"`
+	Kept    string   `json:"kept,omitempty"` // the same in words
+
+	// ClockOffset is how far its clock is ahead of this host's, in seconds.
+	ClockOffset *float64 `json:"clock_offset_seconds,omitempty"`
 }
 
 type queueState struct {
@@ -142,8 +152,54 @@ func stateOf(ctx context.Context, c *config.Config) state {
 		return s
 	}
 	s.Uncaptured = &d
+	s.Source.probe(ctx, c, captured.Pos)
 	s.InStep = d == distance{} && s.Waiting == 0 && s.Target.Error == ""
 	return s
+}
+
+// probe asks the source until when it keeps what follows the position, and what
+// time it is. What it does not tell is left out.
+func (s *sourceState) probe(ctx context.Context, c *config.Config, at dfs.Position) {
+	// Another connection with the number of the process that runs would end it.
+	o := sourceOptions(c, slog.New(slog.DiscardHandler))
+	o.ServerID, o.Snapshot = 0, nil
+	source, err := openSource(ctx, c, o)
+	if err != nil {
+		return // "check" tells what is amiss
+	}
+	defer source.Close()
+	p, err := source.Probe(ctx, at)
+	if err != nil {
+		return
+	}
+	seconds := p.ClockOffset.Seconds()
+	s.ClockOffset = &seconds
+	switch {
+	case p.Purged:
+		s.Kept = "a part of what has not been read is deleted already"
+	case !p.PurgeKnown:
+	case p.PurgeIn == dfs.Never:
+		s.Kept = "what has not been read is kept for ever"
+	case p.PurgeIn <= 0:
+		s.Kept = "what has not been read may be deleted at any moment"
+	default:
+		s.Kept = "what has not been read is kept for " + days(p.PurgeIn)
+	}
+	if p.PurgeKnown && p.PurgeIn != dfs.Never {
+		left := p.PurgeIn.Seconds()
+		s.PurgeIn = &left
+	}
+}
+
+// days writes a long span as people say it.
+func days(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%.0f days", d.Hours()/24)
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%.0f hours", d.Hours())
+	}
+	return ago(d)
 }
 
 // readTarget reads the row that package sink keeps for this pipeline.
@@ -223,6 +279,12 @@ func (s *state) print(w io.Writer) {
 		about = "cannot be read: " + s.Source.Error
 	}
 	line("source", "%s · %s", s.Source.Address, about)
+	if s.Source.Kept != "" {
+		line("", "%s", s.Source.Kept)
+	}
+	if off := s.Source.ClockOffset; off != nil && math.Abs(*off) >= 1 {
+		line("", "its clock is %+.1f s from this host's", *off)
+	}
 
 	if q := s.Queue; q != nil {
 		switch {

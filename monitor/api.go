@@ -38,6 +38,7 @@ func (h *Handler) api() []route {
 		{"GET", "/api/pipelines/{name}/history", false, h.getHistory},
 		{"GET", "/api/pipelines/{name}/tables", false, h.getTables},
 		{"GET", "/api/pipelines/{name}/settings", false, h.getSettings},
+		{"GET", "/api/pipelines/{name}/trace", false, h.getTrace},
 		{"GET", "/api/log", false, h.getLog},
 		{"GET", "/api/audit", false, h.getAudit},
 		{"POST", "/api/pipelines/{name}/{action}", true, h.postAction},
@@ -205,12 +206,13 @@ func (h *Handler) logout(w http.ResponseWriter, r *http.Request) {
 type Session struct {
 	Name     string `json:"name"`
 	ReadOnly bool   `json:"read_only"`
-	Login    bool   `json:"login"` // there are users, so there is a way out
-	Log      bool   `json:"log"`   // there is a log to show
+	Login    bool   `json:"login"`   // there are users, so there is a way out
+	Log      bool   `json:"log"`     // there is a log to show
+	Journal  bool   `json:"journal"` // there is a journal to ask
 }
 
 func (h *Handler) sessionOf(v visitor) Session {
-	return Session{v.name, v.readOnly, len(h.guard.users) > 0, h.opts.Log != nil}
+	return Session{v.name, v.readOnly, len(h.guard.users) > 0, h.opts.Log != nil, h.opts.Journal != nil}
 }
 
 // getSession also renews the session, once half of it is over.

@@ -54,7 +54,7 @@ func (s *spec) check(t *testing.T, method, path string, status int, body string)
 
 func TestEachCallIsAsTheDocumentSays(t *testing.T) {
 	s := newSpec(t)
-	l := newLab(t, &Options{Settings: map[string][]Setting{"shop": {{"source", "db1 with " + secret}}}})
+	l := newLab(t, &Options{Settings: map[string][]Setting{"shop": {{"source", "db1 with " + secret}}}, Journal: openJournal(t, "", &JournalOptions{Level: JournalAll})})
 	l.src.add(10)
 	waitFor(t, func() bool { return l.dst.count() == 10 && l.state().Legs[1].Committed != nil })
 	l.slog.Warn("something", "a", 1)
@@ -69,6 +69,9 @@ func TestEachCallIsAsTheDocumentSays(t *testing.T) {
 		require.True(t, described[r.method+" "+r.path], "%s is not described", r.path)
 		delete(described, r.method+" "+r.path)
 		path := strings.NewReplacer("{name}", "shop", "{action}", "pause").Replace(r.path)
+		if strings.HasSuffix(path, "/trace") {
+			path += "?table=shop.orders&limit=3"
+		}
 		status, body := l.call(t, r.method, path, `{}`)
 		require.Equal(t, http.StatusOK, status, body)
 		s.check(t, r.method, r.path, status, body)

@@ -24,10 +24,22 @@ type feed struct {
 	n    int // transactions so far
 	away bool
 	name string // of the table
+
+	told  dfs.Probe // what Probe tells
+	tells error
+}
+
+// Probe tells what it is told to.
+func (f *feed) Probe(context.Context, dfs.Position) (dfs.Probe, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.told
+	p.At = time.Now()
+	return p, f.tells
 }
 
 func newFeed() *feed {
-	f := &feed{name: "shop.orders"}
+	f := &feed{name: "shop.orders", told: dfs.Probe{Unread: -1, UnreadBytes: -1}}
 	f.cond = sync.NewCond(&f.mu)
 	return f
 }
@@ -245,6 +257,10 @@ func newLab(t *testing.T, o *Options) *lab {
 	o.Secrets = append(o.Secrets, secret)
 	if o.every == 0 {
 		o.every = 20 * time.Millisecond
+	}
+	o.probeEvery = o.every
+	if o.Journal != nil {
+		require.NoError(t, o.Journal.Watch("shop", l.p))
 	}
 	l.open(t, o)
 	ctx, cancel := context.WithCancel(context.Background())

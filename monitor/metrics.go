@@ -13,6 +13,9 @@ import (
 // register adds the metrics to the registry.
 func (h *Handler) register() error {
 	h.metrics = []prometheus.Collector{engineMetrics{h}, partMetrics{h}}
+	if h.opts.Journal != nil {
+		h.metrics = append(h.metrics, journalMetrics{h.opts.Journal})
+	}
 	if h.opts.Registry == nil {
 		h.opts.Registry = prometheus.NewRegistry()
 		h.metrics = append(h.metrics, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -47,6 +50,14 @@ var (
 	bytesDesc    = desc("bytes_total", "Bytes of transactions stored or applied, since Run began.", "leg")
 	retriesDesc  = desc("retries_total", "Waits after errors that may pass, since Run began.", "leg")
 	rowsDesc     = desc("rows_total", "Rows by table, since Run began; \"(others)\" are the tables beyond the limit.", "table", "what")
+	warningsDesc = desc("warnings", "What people should look at although the pipeline runs.")
+	purgeDesc    = desc("source_purge_seconds", "Time until the source may delete what has not been read; negative if it may at any moment, +Inf if never.")
+	purgedDesc   = desc("source_purged", "1 if the source has deleted a part of its log that was not read.")
+	unreadDesc   = desc("source_unread_transactions", "Transactions of the source's log that have not been read, followed or not.")
+	unreadBytes  = desc("source_unread_bytes", "Bytes of the source's log that have not been read.")
+	clockDesc    = desc("source_clock_offset_seconds", "How far the source's clock is ahead of this host's.")
+	clockError   = desc("source_clock_error_seconds", "How far the offset of the clock may be off.")
+	probedDesc   = desc("source_probe_timestamp_seconds", "When the source last told about itself.")
 	rejectedDesc = desc("rejected_transactions_total", "Transactions that were stepped over, since Run began.")
 )
 
@@ -56,7 +67,8 @@ type engineMetrics struct{ h *Handler }
 // Describe names all metrics.
 func (m engineMetrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{healthDesc, readyDesc, lagDesc, heardDesc, waitingDesc, catchUpDesc, seqDesc, committedAt,
-		latencyDesc, runningDesc, txDesc, bytesDesc, retriesDesc, rowsDesc, rejectedDesc} {
+		latencyDesc, runningDesc, txDesc, bytesDesc, retriesDesc, rowsDesc, rejectedDesc, warningsDesc, purgeDesc, purgedDesc, unreadDesc,
+		unreadBytes, clockDesc, clockError, probedDesc} {
 		out <- d
 	}
 }
@@ -92,6 +104,25 @@ func (w *watched) collect(out chan<- prometheus.Metric) {
 	}
 	gauge(catchUpDesc, catchUp)
 	counter(rejectedDesc, stats.Apply.RejectedTransactions)
+	gauge(warningsDesc, float64(len(st.Warnings)))
+	if s := st.Source; s != nil && !s.At.IsZero() {
+		gauge(probedDesc, float64(s.At.UnixMicro())/1e6)
+		gauge(clockDesc, s.ClockOffset)
+		gauge(clockError, s.ClockError)
+		gauge(purgedDesc, is(s.Purged))
+		switch {
+		case s.PurgeIn != nil:
+			gauge(purgeDesc, *s.PurgeIn)
+		case s.PurgeKnown:
+			gauge(purgeDesc, inf)
+		}
+		if s.Unread != nil {
+			gauge(unreadDesc, float64(*s.Unread))
+		}
+		if s.UnreadBytes != nil {
+			gauge(unreadBytes, float64(*s.UnreadBytes))
+		}
+	}
 	legs := map[string]dfs.Leg{"apply": stats.Apply}
 	if w.p.Queue != nil {
 		legs["capture"] = stats.Capture
@@ -147,6 +178,23 @@ func (m partMetrics) Collect(out chan<- prometheus.Metric) {
 				out <- prometheus.MustNewConstMetric(d, t, v.Value, name, number)
 			}
 		}
+	}
+}
+
+// journalMetrics are what a journal counts. It may be that of several pipelines.
+type journalMetrics struct{ j *Journal }
+
+// Describe names nothing, as partMetrics does.
+func (journalMetrics) Describe(chan<- *prometheus.Desc) {}
+
+// Collect asks the journal.
+func (m journalMetrics) Collect(out chan<- prometheus.Metric) {
+	for _, v := range m.j.Measures() {
+		name, t := "dfs_journal_"+v.Name, prometheus.GaugeValue
+		if v.Counter {
+			name, t = name+"_total", prometheus.CounterValue
+		}
+		out <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, v.Help+".", nil, nil), t, v.Value)
 	}
 }
 

@@ -27,6 +27,10 @@ type Options struct {
 	// the pipelines.
 	Log *Log
 
+	// Journal, if set, is asked by the page what became of a row. Its Watch puts it
+	// beside the pipelines, before they run.
+	Journal *Journal
+
 	// Users who may come from anywhere, with their passwords. Default: nobody
 	// needs a password on a loopback address, and elsewhere nobody is let in;
 	// if Listen is another address, a user "admin" is made.
@@ -78,7 +82,8 @@ type Options struct {
 	// Logger is told who asks what of the pipelines. Default: slog.Default().
 	Logger *slog.Logger
 
-	every time.Duration // between two looks; a second but in tests
+	every      time.Duration // between two looks; a second but in tests
+	probeEvery time.Duration // between two questions to a source; a minute but in tests
 }
 
 // A User may open the monitor by name and password: in the page's form, by HTTP's
@@ -113,6 +118,7 @@ type Handler struct {
 	began     time.Time
 	audit     audit
 	sampling  sync.Mutex // held while looking at the pipelines
+	tracing   chan struct{}
 	stop      chan struct{}
 	closeOnce sync.Once
 	done      sync.WaitGroup
@@ -121,7 +127,7 @@ type Handler struct {
 // Open makes a Handler for the pipelines, by the names that the page shows. They
 // need not run yet. The error has all that is wrong with the options.
 func Open(pipelines map[string]*dfs.Pipeline, opts *Options) (*Handler, error) {
-	h := &Handler{lines: make(map[string]*watched), stop: make(chan struct{}), began: time.Now()}
+	h := &Handler{lines: make(map[string]*watched), stop: make(chan struct{}), tracing: make(chan struct{}, 1), began: time.Now()}
 	if opts != nil {
 		h.opts = *opts
 	}
@@ -132,6 +138,7 @@ func Open(pipelines map[string]*dfs.Pipeline, opts *Options) (*Handler, error) {
 	o.MaxLag = cmp.Or(o.MaxLag, 5*time.Minute)
 	o.MaxTables = cmp.Or(o.MaxTables, 500)
 	o.every = cmp.Or(o.every, time.Second)
+	o.probeEvery = cmp.Or(o.probeEvery, time.Minute)
 	if o.Announce == nil {
 		o.Announce = os.Stderr
 	}
@@ -164,6 +171,11 @@ func Open(pipelines map[string]*dfs.Pipeline, opts *Options) (*Handler, error) {
 	h.routes()
 	h.look()
 	h.done.Go(h.watch)
+	for _, l := range h.lines {
+		if p, ok := l.p.Source.(dfs.Prober); ok {
+			h.done.Go(func() { l.probe(p, h.stop) })
+		}
+	}
 	return h, nil
 }
 

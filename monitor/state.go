@@ -27,7 +27,7 @@ type State struct {
 	State  string `json:"state"`
 	Text   string `json:"text"` // the state, for people
 
-	// LagSeconds is Stats.Lag, and not less than the time since the source was
+	// LagSeconds is Stats.Lag, so less what the clocks differ, and not less than the time since the source was
 	// last heard; so it does not read zero while the source is away.
 	LagSeconds     float64  `json:"lag_seconds"`
 	CatchUpSeconds *float64 `json:"catch_up_seconds"` // null: it does not come nearer
@@ -44,9 +44,11 @@ type State struct {
 	Retries              uint64 `json:"retries"`
 	Tables               int    `json:"tables"`
 
-	Error *Trouble `json:"error"` // null if there is none
-	Parts []Part   `json:"parts"` // in the order of the data
-	Legs  []Leg    `json:"legs"`
+	Error    *Trouble `json:"error"`    // null if there is none
+	Warnings []string `json:"warnings"` // what to look at although it runs
+	Source   *Source  `json:"source"`   // null if the source cannot be asked about itself
+	Parts    []Part   `json:"parts"`    // in the order of the data
+	Legs     []Leg    `json:"legs"`
 
 	StopAt string   `json:"stop_at"`
 	Skip   []string `json:"skip"`
@@ -132,6 +134,7 @@ func (w *watched) stateOf(now time.Time, s dfs.Stats, from dfs.Leg, parts []Part
 	if err := w.runner.err; err != nil && s.State == dfs.Stopped && st.Error == nil {
 		st.Error = w.h.trouble(err, false)
 	}
+	st.Source, st.Warnings = w.source(), w.warnings(st.CatchUpSeconds)
 	st.Health, st.Text = w.health(now, s, &st, lag)
 	st.Can = w.can(s)
 	return st
@@ -228,6 +231,9 @@ func (w *watched) parts() []Part {
 		list = append(list, part("queue", w.p.Queue))
 	}
 	for i, s := range w.p.Stages {
+		if s = untapped(s); s == nil {
+			continue // it only tells a journal
+		}
 		name := "stage"
 		if len(w.p.Stages) > 1 {
 			name = fmt.Sprintf("stage %d", i+1)
@@ -238,7 +244,7 @@ func (w *watched) parts() []Part {
 }
 
 func part(name string, p any) Part {
-	out := Part{Name: name, Kind: strings.TrimPrefix(fmt.Sprintf("%T", p), "*"), Measures: []Measure{}}
+	out := Part{Name: name, Kind: kindOf(p), Measures: []Measure{}}
 	if m, ok := p.(dfs.Measurer); ok {
 		for _, v := range m.Measures() {
 			out.Measures = append(out.Measures, Measure(v))

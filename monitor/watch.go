@@ -24,6 +24,7 @@ type watched struct {
 	fine   series // a point a second, for a quarter of an hour
 	coarse series // a point each half minute, for a day
 	runner runner
+	probed probed
 }
 
 // A look is what the monitor takes from Stats each time.

@@ -40,7 +40,7 @@ export function overview() {
       for (const p of s.pipelines) {
         const v = rows.get(p.name);
         attr(v.root, "data-health", p.health);
-        say(v.text, (p.error ? p.error.text : p.text).slice(0, 160));
+        say(v.text, (p.error ? p.error.text : p.warnings[0] ?? p.text).slice(0, 160));
         say(v.r.b, rate(p.rows_per_second));
         say(v.l.b, span(p.lag_seconds));
         say(v.w.b, count(p.waiting));
@@ -61,6 +61,7 @@ export function pipeline(name, session) {
   const trouble = { part: el("h2"), text: el("code"), remedy: el("p"), actions: el("div", { class: "actions" }) };
   trouble.root = el("section", { class: "card trouble", role: "alert", hidden: true }, trouble.part, trouble.text, trouble.remedy, trouble.actions);
   const pending = el("section", { class: "card notice", hidden: true });
+  const warnings = el("section", { class: "card trouble", "data-health": "waiting", role: "status", hidden: true });
   let now = null;
 
   async function act(action, order) {
@@ -160,7 +161,7 @@ export function pipeline(name, session) {
 
   const root = el("div", { class: "list" },
     el("div", { class: "head" }, el("div", { class: "grow" }, el("div", { class: "head" }, el("h1", { text: name }), pill), text), actions),
-    trouble.root, pending,
+    trouble.root, warnings, pending,
     el("section", { class: "card tiles", "aria-label": "Figures" }, ...Object.values(tiles).map((t) => t.root)),
     flow, el("div", { class: "head" }, el("h2", { class: "grow", text: "Over time" }), ranges),
     el("div", { class: "charts" }, ...graphs.map(([, f]) => f.root)), tabBar, body);
@@ -188,6 +189,12 @@ export function pipeline(name, session) {
         mendStart.hidden = !p.can.includes("start");
         mendSkip.hidden = p.error.passing || !p.error.transaction || !p.can.includes("skip");
         trouble.actions.hidden = mendStart.hidden && mendSkip.hidden;
+      }
+      warnings.hidden = p.warnings.length === 0;
+      const warned = p.warnings.join("\n");
+      if (warnings.shown !== warned) {
+        warnings.shown = warned;
+        warnings.replaceChildren(...p.warnings.map((t) => el("p", { text: t })));
       }
       const asks = (p.stop_at ? [["Will stop at " + p.stop_at + ".", "stop-at", {}]] : []).concat(p.skip.map((id) => ["Will skip " + id + ".", "unskip", { id }]));
       pending.hidden = asks.length === 0;
@@ -254,6 +261,13 @@ function factsOf(p, part) {
   for (const n of names) {
     const m = has.get(n);
     facts.push([n.replaceAll("_", " ").replace(/ ?bytes$/, "") || "size", n.endsWith("bytes") ? bytes(m.value) : n === "full" ? (m.value ? "yes" : "no") : count(m.value), m.help]);
+  }
+  if (part.name === "source" && p.source) {
+    const s = p.source;
+    if (s.unread !== null) facts.push(["unread", count(s.unread), "transactions of its log that have not been read, followed or not, once a minute"]);
+    else if (s.unread_bytes !== null) facts.push(["unread", bytes(s.unread_bytes), "of its log have not been read, once a minute"]);
+    if (s.purge_known) facts.push(["kept for", s.purge_in_seconds === null ? "ever" : s.purge_in_seconds <= 0 ? "no longer" : span(s.purge_in_seconds), "how long the source keeps what has not been read"]);
+    if (Math.abs(s.clock_offset_seconds) > Math.max(0.05, s.clock_error_seconds)) facts.push(["clock", (s.clock_offset_seconds > 0 ? "+" : "−") + span(Math.abs(s.clock_offset_seconds)), "how far its clock is ahead of this host's; the lag is corrected by it"]);
   }
   if (facts.length) return facts;
   const leg = part.name === "sink" || p.legs.length === 1 ? p.legs[p.legs.length - 1] : p.legs[0];
