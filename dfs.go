@@ -208,6 +208,14 @@ type Stage interface {
 	Process(ctx context.Context, batch []*Transaction) error
 }
 
+// A Passer is a Stage that remembers how far it has come. Of a transaction that may
+// be stepped over, as Reject or Skip want it, or of a part of one, it is told by Pass
+// in place of Process. An error ends Run, or is retried if it is transient.
+type Passer interface {
+	Stage
+	Pass(ctx context.Context, at Checkpoint) error
+}
+
 // StageFunc makes a Stage of a function.
 type StageFunc func(ctx context.Context, batch []*Transaction) error
 

@@ -381,40 +381,105 @@ func (r *reader) untilSkipped(txs []*Transaction) int {
 	return len(txs)
 }
 
-// process decodes the chunks and runs them through the stages.
+// process decodes the chunks and runs them through the stages, those together that
+// are ready: a stage that writes to a disk, or asks a server, does so once for many.
 func (l *leg) process(ctx, work context.Context, at Checkpoint, from <-chan *chunk, to chan<- *chunk) error {
-	for c := range from {
+	var held *chunk // received, but not to go with those before it
+	for open := true; ; {
+		c := held
+		if held = nil; c == nil {
+			if !open {
+				return nil
+			}
+			if c, open = <-from; !open {
+				return nil
+			}
+		}
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err := l.processOne(work, c); err != nil {
-			return l.blame(c, c.last().Seq, &Error{err.Part, at, c.id(), err.Err})
+		group := []*chunk{c}
+		n, size := len(c.txs), c.size
+	gather:
+		for open && len(l.stages) > 0 && !c.alone && n < mostStaged && size < l.p.readAhead()/4 {
+			var next *chunk
+			select {
+			case next, open = <-from:
+			default:
+				break gather
+			}
+			switch {
+			case !open:
+				break gather
+			case next.alone:
+				held = next
+				break gather
+			}
+			group = append(group, next)
+			n, size = n+len(next.txs), size+next.size
 		}
-		at = c.last().Checkpoint
-		select {
-		case to <- c:
-		case <-ctx.Done():
-			return nil
+		if err := l.processGroup(work, group, n); err != nil {
+			err := &Error{err.Part, at, c.id(), err.Err}
+			if c.refused != nil {
+				return err // of a Pass, and not about the transaction
+			}
+			return l.blame(c, group[len(group)-1].last().Seq, err)
+		}
+		for _, c := range group {
+			at = c.last().Checkpoint
+			select {
+			case to <- c:
+			case <-ctx.Done():
+				return nil
+			}
 		}
 	}
-	return nil
 }
 
-func (l *leg) processOne(ctx context.Context, c *chunk) *Error {
-	err := l.decode(ctx, c.txs)
-	if c.refused != nil {
-		return nil // Reject is given it as far as it could be decoded
+// mostStaged is about how many transactions a stage is given at once. They hold the
+// sink up for as long as a stage takes for them, while there is nothing before them.
+const mostStaged = 4096
+
+// processGroup decodes n transactions and runs them through the stages. A chunk that
+// goes alone is a group.
+func (l *leg) processGroup(ctx context.Context, group []*chunk, n int) *Error {
+	batch := group[0].txs
+	if len(group) > 1 {
+		batch = make([]*Transaction, 0, n)
+		for _, c := range group {
+			batch = append(batch, c.txs...)
+		}
+	}
+	err := l.decode(ctx, batch)
+	if group[0].refused != nil {
+		// Reject is given it as far as it could be decoded.
+		for i, s := range l.stages {
+			if p, ok := s.(Passer); ok {
+				if err := p.Pass(ctx, batch[0].Checkpoint); err != nil {
+					return &Error{Part: fmt.Sprintf("stage %d", i+1), Err: err}
+				}
+			}
+		}
+		return nil
 	}
 	if err != nil {
 		return &Error{Part: "decode", Err: err}
 	}
-	c.count(received)
+	for _, c := range group {
+		c.count(received)
+	}
 	for i, s := range l.stages {
-		if err := s.Process(ctx, c.txs); err != nil {
+		if err := s.Process(ctx, batch); err != nil {
 			return &Error{Part: fmt.Sprintf("stage %d", i+1), Err: err}
 		}
 	}
-	c.rows = c.count(applied)
+	for _, c := range group {
+		if len(group) > 1 {
+			copy(c.txs, batch)
+			batch = batch[len(c.txs):]
+		}
+		c.rows = c.count(applied)
+	}
 	return nil
 }
 

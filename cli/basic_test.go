@@ -142,6 +142,7 @@ func TestBasic(t *testing.T) {
 	t.Run("purged", func(t *testing.T) { e.testPurged(t) })
 	t.Run("statements", func(t *testing.T) { e.testStatements(t) })
 	t.Run("units", func(t *testing.T) { e.testUnits(t) })
+	t.Run("functions", func(t *testing.T) { e.testFuncs(t) })
 	t.Run("verify", func(t *testing.T) { e.testVerify(t) })
 	t.Run("ids", func(t *testing.T) { e.testIDs(t) })
 	t.Run("a dry run", func(t *testing.T) { e.testDryRun(t) })
@@ -221,7 +222,7 @@ func TestCommandLine(t *testing.T) {
 }
 
 func TestReadmeHasTheExitCodes(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
+	readme, err := os.ReadFile("../examples/basic/README.md")
 	require.NoError(t, err)
 	_, codes, found := strings.Cut(usage, "exit codes:\n")
 	require.True(t, found)

@@ -106,7 +106,7 @@ type flags struct {
 }
 
 // command runs the command line and returns the exit code.
-func command(args []string, stdout, stderr io.Writer) int {
+func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 	name := "run"
 	if len(args) > 0 && (args[0] == "" || args[0][0] != '-') {
 		name, args = args[0], args[1:]
@@ -182,7 +182,7 @@ func command(args []string, stdout, stderr io.Writer) int {
 		return misuse(stderr, fmt.Sprintf("unknown command %q", name))
 	}
 
-	cfg, err := config.Load(f.file)
+	cfg, err := config.LoadWith(f.file, funcs)
 	if err != nil {
 		report(stderr, f.file+" cannot be used", err)
 		return exitUsage

@@ -52,13 +52,16 @@ func (d *databases) lookups(ctx context.Context, unit int) (joins []dpu.Join, er
 	for i, l := range d.c.Units[unit].Lookups {
 		j := dpu.Join{On: l.On, As: l.As, Required: l.Required, Cache: l.Cache, CacheFor: l.CacheFor}
 		var err error
-		if l.File != "" {
+		switch {
+		case l.Func != "":
+			j.Lookup = d.c.Lookup(&l)
+		case l.File != "":
 			var find []dfs.Column
 			for _, name := range l.Find {
 				find = append(find, dfs.Column{Name: name, Type: l.Types[name]})
 			}
 			j.Lookup, err = dpu.OpenFileLookup(l.File, l.KeyColumns(), find)
-		} else {
+		default:
 			var db *sql.DB
 			if db, err = d.server(ctx, l.In); err == nil {
 				j.Lookup, err = dpu.OpenTableLookup(ctx, db, l.Table, l.KeyColumns(), l.Find)

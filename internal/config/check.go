@@ -73,6 +73,7 @@ func (c *Config) check(d *decoder) {
 	d.negative("pipeline.read_ahead", c.Pipeline.ReadAhead < 0)
 	d.negative("pipeline.retry_wait", c.Pipeline.RetryWait < 0)
 
+	c.checkFuncs(d)
 	c.checkRelMgr(d)
 	c.checkUnits(d, dir)
 

@@ -42,6 +42,7 @@ type Config struct {
 	fan   []*Config // one for each of Targets
 	file  string
 	lines map[string]int // of each value, by its path: "source.tables[1]"
+	funcs *Funcs         // of the program, never nil
 }
 
 // A Server says how to reach a MySQL or MariaDB server: by a DSN, or by the
@@ -216,12 +217,15 @@ func (e *Error) Error() string {
 
 // Load reads and checks the file. If anything is wrong with what it says, the
 // error is an *Error.
-func Load(file string) (*Config, error) {
+func Load(file string) (*Config, error) { return LoadWith(file, nil) }
+
+// LoadWith is Load for a program that has functions for the file to name.
+func LoadWith(file string, funcs *Funcs) (*Config, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
-	return Parse(file, b, os.LookupEnv)
+	return ParseWith(file, b, os.LookupEnv, funcs)
 }
 
 // Line returns the line of the value with the given path, such as

@@ -17,7 +17,15 @@ import (
 // Parse reads and checks b, the content of the named file, with environment
 // variables from lookup. The error is an *Error.
 func Parse(file string, b []byte, lookup func(string) (string, bool)) (*Config, error) {
-	c := &Config{file: file, lines: make(map[string]int)}
+	return ParseWith(file, b, lookup, nil)
+}
+
+// ParseWith is Parse for a program that has functions for the file to name.
+func ParseWith(file string, b []byte, lookup func(string) (string, bool), funcs *Funcs) (*Config, error) {
+	if funcs == nil {
+		funcs = &Funcs{}
+	}
+	c := &Config{file: file, lines: make(map[string]int), funcs: funcs}
 	d := &decoder{file: file, lookup: lookup, lines: c.lines, texts: make(map[string]string)}
 	r := yaml.NewDecoder(strings.NewReader(string(b)))
 	var doc, more yaml.Node

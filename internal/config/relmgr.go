@@ -27,7 +27,8 @@ type RelMgr struct {
 type IDPolicy struct {
 	Table  string `yaml:"table"`
 	Column string `yaml:"column"`
-	IDs    string `yaml:"ids"` // "allocate", "keep" or "uuid"
+	IDs    string `yaml:"ids"`  // "allocate", "keep", "uuid" or "function"
+	Func   string `yaml:"func"` // names a function of the program
 	Type   string `yaml:"type"`
 	Target string `yaml:"target"`
 	First  int    `yaml:"first"`
@@ -60,7 +61,7 @@ func (c *Config) IDs() *relmgr.Options {
 	r := &c.RelMgr
 	o := &relmgr.Options{Source: r.Source, Default: relmgr.Ids(r.Default), Unknown: r.Unknown, Adopt: r.Adopt, CacheBytes: int(r.Cache), DDLDone: c.Target.DDLDone}
 	for _, p := range r.Policies {
-		o.Policies = append(o.Policies, relmgr.Policy{Table: p.Table, Column: p.Column, Ids: relmgr.Ids(p.IDs), Type: p.Type, Target: p.Target, First: uint64(p.First)})
+		o.Policies = append(o.Policies, relmgr.Policy{Table: p.Table, Column: p.Column, Ids: relmgr.Ids(p.IDs), Func: c.funcs.IDs[p.Func], Type: p.Type, Target: p.Target, First: uint64(p.First)})
 	}
 	for _, f := range r.References {
 		o.References = append(o.References, relmgr.Reference{Table: f.Table, Columns: f.Columns, Parent: f.Parent, ParentColumns: f.ParentColumns,
@@ -90,8 +91,8 @@ func (c *Config) checkRelMgr(d *decoder) {
 	for i, p := range r.Policies {
 		path := fmt.Sprintf("relmgr.policies[%d]", i)
 		d.negative(path+".first", p.First < 0)
-		if p.IDs == "function" {
-			d.fault(d.line(path+".ids"), "%s.ids is function, which only a program can give; want allocate, keep or uuid", path)
+		if p.IDs == "function" && p.Func == "" {
+			d.fault(d.line(path+".ids"), "%s.ids is function, and func, which names one of the program's, is missing; or want allocate, keep or uuid", path)
 			return
 		}
 	}

@@ -18,7 +18,7 @@ type Unit struct {
 	Name       string            `yaml:"name"`
 	From       string            `yaml:"from"`
 	Also       bool              `yaml:"also"`
-	Where      string            `yaml:"where"` // an expression
+	Where      Where             `yaml:"where"`
 	Lookups    []Lookup          `yaml:"lookups"`
 	Select     []string          `yaml:"select"`
 	Drop       []string          `yaml:"drop"`
@@ -30,6 +30,15 @@ type Unit struct {
 	Key        []string          `yaml:"key"`
 	SoftDelete string            `yaml:"soft_delete"`
 	Part       bool              `yaml:"part"`
+	Rows       string            `yaml:"rows"` // names a dpu.RowFunc of the program
+	Func       string            `yaml:"func"` // names a dpu.Func of the program
+}
+
+// Where selects rows: by an expression alone, or by a function of the program.
+type Where struct {
+	Expr string   `yaml:",scalar"`
+	Func string   `yaml:"func"`
+	From []string `yaml:"from"` // the columns whose values it is given
 }
 
 // A Column is a column that a unit makes.
@@ -39,10 +48,15 @@ type Column struct {
 	Value string `yaml:"value"` // a constant, read as the type says; none of the three is NULL
 	Text  string `yaml:"text"`  // a constant made of the table's name
 	Expr  string `yaml:"expr"`
+	Func  string `yaml:"func"` // names a function of the program
+
+	From []string `yaml:"from"` // the columns whose values it is given
 }
 
-// A Lookup adds columns that are found in a table of a server, or in a file.
+// A Lookup adds columns that are found in a table of a server, in a file, or by
+// what the program has.
 type Lookup struct {
+	Func     string            `yaml:"func"`  // names a dpu.Lookup of the program, instead of what follows up to On
 	In       string            `yaml:"in"`    // "source" or "target"
 	Table    string            `yaml:"table"` // there
 	File     string            `yaml:"file"`  // of comma-separated values, instead of both
@@ -74,6 +88,13 @@ func (l *Lookup) check(c *Config, d *decoder, path, dir string) {
 			d.fault(line, path+"."+key+" "+format, args...)
 		}
 	}
+	if l.Func != "" {
+		bad("func", l.In != "" || l.Table != "" || l.File != "" || len(l.Key) > 0 || len(l.Find) > 0 || len(l.Types) > 0,
+			"finds rows by itself; leave out in, table, file, key, find and types")
+		bad("on", len(l.On) == 0, "is missing; list the columns of the unit's rows that make up the key")
+		d.negative(path+".cache_for", l.CacheFor < 0)
+		return
+	}
 	if l.File != "" {
 		bad("file", l.In != "" || l.Table != "", "is set, and so is a table; a lookup is in one of them")
 		l.File = resolve(dir, l.File)
@@ -96,17 +117,18 @@ func (l *Lookup) check(c *Config, d *decoder, path, dir string) {
 	d.negative(path+".cache_for", l.CacheFor < 0)
 }
 
-// DPU returns the units as package dpu has them, but for their lookups, which have to
-// be opened.
+// DPU returns the units as package dpu has them, with the program's functions, but for
+// their lookups, which have to be opened.
 func (c *Config) DPU() []dpu.Unit {
 	var list []dpu.Unit
 	for _, u := range c.Units {
 		to := dpu.Unit{
-			Name: u.Name, From: u.From, Also: u.Also, Where: dpu.Where{Expr: u.Where}, Select: u.Select, Drop: u.Drop,
+			Name: u.Name, From: u.From, Also: u.Also, Where: dpu.Where{Expr: u.Where.Expr, From: u.Where.From, Func: c.funcs.Where[u.Where.Func]}, Select: u.Select, Drop: u.Drop,
 			Cast: u.Cast, Rename: u.Rename, Into: u.Into, Key: u.Key, SoftDelete: u.SoftDelete, Part: u.Part,
+			Rows: c.funcs.Rows[u.Rows], Func: c.funcs.Units[u.Func], Emits: c.funcs.Emits[u.Func],
 		}
 		for _, col := range u.Columns {
-			made := dpu.Column{Name: col.Name, Type: col.Type, Text: col.Text, Expr: col.Expr}
+			made := dpu.Column{Name: col.Name, Type: col.Type, Text: col.Text, Expr: col.Expr, From: col.From, Func: c.funcs.Columns[col.Func]}
 			if col.Value != "" {
 				made.Value = col.Value
 			}
