@@ -20,5 +20,5 @@ func TestLookupsKeepToTheirMemory(t *testing.T) {
 		require.False(t, ok)
 		require.LessOrEqual(t, m.cache.size, 1<<20)
 	}
-	require.LessOrEqual(t, len(m.cache.pages)+len(m.cache.oldPages), 1<<20/160)
+	require.LessOrEqual(t, len(m.spaces[0].pages)+len(m.spaces[0].oldPages), 1<<20/160)
 }

@@ -109,7 +109,7 @@ func (m *Manager) lookUp(ctx context.Context, cl *cell, t *dfs.Table, row dfs.Ro
 			return v, false, err
 		}
 		r, _ := p.find(key)
-		if r == nil || r.known[(key-r.old)>>6]>>((key-r.old)&63)&1 == 0 {
+		if r == nil || !r.known.has(key-r.old, r.span) {
 			return v, false, nil
 		}
 		v, err = toKind(dfs.IntValue(r.new+key-r.old), cl.kind)

@@ -101,6 +101,8 @@ type Manager struct {
 
 	lastPlan     *plan
 	cache        caches
+	misses       int // of what is in memory, in the batch at hand
+	wanted       wanted
 	dirtyPages   []*page
 	dirtyEntries []entryKey
 	newSeen      []string
@@ -112,7 +114,10 @@ type Manager struct {
 	reserved atomic.Uint64 // blocks
 }
 
-var _ dfs.Stage = (*Manager)(nil)
+var (
+	_ dfs.Stage  = (*Manager)(nil)
+	_ dfs.Passer = (*Manager)(nil)
+)
 
 // Open opens the map in the file at path, which it creates if need be, and checks
 // the options against the tables. It returns all faults at once, each a *Fault. An
@@ -423,12 +428,14 @@ func (m *Manager) Process(ctx context.Context, batch []*dfs.Transaction) error {
 			return err
 		}
 	}
-	if !m.begun && !m.opts.Adopt && batch[0].Seq > m.head+1 {
-		return fmt.Errorf("%w: it has what was done up to transaction %d, and the target stands at %d. If the file %s is not the right one, put the right one back. "+
-			"If relmgr is new in this pipeline, or all transactions between were rejected, start once with Adopt", ErrLost, m.head, batch[0].Seq-1, m.store.path)
+	if m.behind(batch[0].Seq) {
+		return m.lost(batch[0].Seq)
 	}
 	m.begun = true // also if this fails: it may be rejected
 	m.stale = true // until all is stored
+	if err := m.prefetch(ctx, batch); err != nil {
+		return err
+	}
 	for _, tx := range batch {
 		for i := range tx.Changes {
 			c := &tx.Changes[i]
@@ -448,6 +455,35 @@ func (m *Manager) Process(ctx context.Context, batch []*dfs.Transaction) error {
 	}
 	m.stale = false
 	return nil
+}
+
+// Pass stores that a transaction was stepped over, so that the map is not taken for an
+// older one at the next start.
+func (m *Manager) Pass(ctx context.Context, at dfs.Checkpoint) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return errors.New("the map of ids is closed")
+	}
+	if m.stale {
+		if err := m.reset(ctx); err != nil {
+			return err
+		}
+	}
+	if m.behind(at.Seq) {
+		return m.lost(at.Seq)
+	}
+	m.begun = true
+	return m.flush(ctx, at.Seq)
+}
+
+// behind reports whether the map lacks what came before a transaction, which is the
+// first of the process.
+func (m *Manager) behind(seq uint64) bool { return !m.begun && !m.opts.Adopt && seq > m.head+1 }
+
+func (m *Manager) lost(seq uint64) error {
+	return fmt.Errorf("%w: it has what was done up to transaction %d, and the target stands at %d. If the file %s is not the right one, put the right one back. "+
+		"If relmgr is new in this pipeline, start once with Adopt", ErrLost, m.head, seq-1, m.store.path)
 }
 
 // Close closes the file.

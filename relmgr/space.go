@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	mathbits "math/bits"
 	"slices"
 	"sort"
 
@@ -35,22 +36,22 @@ type space struct {
 	lastPage  int64  // the highest page that has runs
 	empty     bool   // there are no runs
 	dirty     bool
-	page      *page // looked at last
+	page      *page           // looked at last
+	pages     map[int64]*page // in memory, by their numbers
+	oldPages  map[int64]*page // and those of the older half: see caches
 }
 
 // pageBits is the size of a page: as many old keys, whether mapped or not.
 const pageBits = 10
 const pageSize = 1 << pageBits
 
-type pageKey struct {
+// A page holds the runs of pageSize old keys, in their order. Most have one: so it is
+// part of the page, and a page takes about 160 bytes.
+type page struct {
 	space *space
 	no    int64
-}
-
-// A page holds the runs of pageSize old keys, in their order.
-type page struct {
-	pageKey
-	runs  []*run
+	runs  []run
+	first [1]run // what runs is made of, until there are more
 	dirty bool
 }
 
@@ -60,67 +61,162 @@ type page struct {
 // apart one each. New ids that its keys never need are not used.
 type run struct {
 	old, new    int64
-	span        int
-	known, came []uint64 // bits
+	known, came bits
+	span        int32
 	dirty       bool
 }
 
-func newRun(old, new int64, span int) *run {
-	words := make([]uint64, 2*((span+63)/64))
-	return &run{old: old, new: new, span: span, known: words[:len(words)/2], came: words[len(words)/2:]}
+// bits are as many as a run has keys. Once all are set, which is soon so where keys
+// come one after the other, they take no memory of their own.
+type bits struct {
+	few  uint64                 // of a run of at most 64 keys
+	many *[pageSize / 64]uint64 // of a longer one; nil if none or all are set
+	n    int32                  // how many are set
 }
 
-// size is roughly how many bytes of memory the run takes.
-func (r *run) size() int { return 136 + 16*len(r.known) }
-
-func bitBytes(words []uint64, span int) []byte {
-	b := make([]byte, (span+7)/8)
-	for i := range b {
-		b[i] = byte(words[i/8] >> (i % 8 * 8))
+func (b *bits) has(i int64, span int32) bool {
+	switch {
+	case b.n == span:
+		return true
+	case span <= 64:
+		return b.few>>i&1 != 0
 	}
-	return b
+	return b.many != nil && b.many[i>>6]>>(i&63)&1 != 0
 }
 
-func setBytes(words []uint64, b []byte) {
-	for i, c := range b {
-		if i/8 < len(words) {
-			words[i/8] |= uint64(c) << (i % 8 * 8)
+// set sets a bit, and reports whether it was not.
+func (b *bits) set(i int64, span int32) bool {
+	if b.has(i, span) {
+		return false
+	}
+	b.n++
+	switch {
+	case span <= 64:
+		b.few |= 1 << i
+	case b.n == span:
+		b.many = nil
+	default:
+		if b.many == nil {
+			b.many = new([pageSize / 64]uint64)
+		}
+		b.many[i>>6] |= 1 << (i & 63)
+	}
+	return true
+}
+
+// bytes returns the bits as the file has them.
+func (b *bits) bytes(span int32) []byte {
+	list := make([]byte, (span+7)/8)
+	if span > 64 && b.n < span && b.many == nil {
+		return list
+	}
+	for i := range list {
+		switch {
+		case b.n == span:
+			list[i] = 0xff
+		case span <= 64:
+			list[i] = byte(b.few >> (8 * i))
+		default:
+			list[i] = byte(b.many[i/8] >> (i % 8 * 8))
+		}
+	}
+	if rest := span % 8; rest != 0 {
+		list[len(list)-1] &= 1<<rest - 1
+	}
+	return list
+}
+
+// read sets the bits that the file has.
+func (b *bits) read(list []byte, span int32) {
+	n := int32(0)
+	for i, c := range list {
+		if rest := span - int32(8*i); rest < 8 {
+			c &= 1<<max(rest, 0) - 1
+		}
+		n += int32(mathbits.OnesCount8(c))
+	}
+	if n == span {
+		b.n = span
+		return
+	}
+	for i, c := range list {
+		for ; c != 0; c &= c - 1 {
+			if at := int64(8*i + mathbits.TrailingZeros8(c)); at < int64(span) {
+				b.set(at, span)
+			}
 		}
 	}
 }
 
+const runBytes = 72
+
+// size is roughly how many bytes of memory the run takes, with those of its bits.
+func (r *run) size() int {
+	n := runBytes
+	for _, b := range [2]*bits{&r.known, &r.came} {
+		if b.many != nil {
+			n += pageSize / 8
+		}
+	}
+	return n
+}
+
 // A caches keeps what was looked up, in two halves: what has not been used while
 // one filled up goes with it. Nothing goes while a batch is at work, since what is
-// in memory is then newer than the file.
+// in memory is then newer than the file. Pages are kept by their spaces.
 type caches struct {
 	limit            int // bytes of both halves
-	size             int
-	pages, oldPages  map[pageKey]*page
+	size             int // of the newer one
 	entries, oldEnts map[entryKey]*entry
+	none             map[entryKey]bool // which the file lacks, as was seen for the batch at hand
 }
 
 func (c *caches) clear() {
 	c.size = 0
-	c.pages, c.oldPages = make(map[pageKey]*page), nil
-	c.entries, c.oldEnts = make(map[entryKey]*entry), nil
+	c.entries, c.oldEnts, c.none = make(map[entryKey]*entry), nil, make(map[entryKey]bool)
 }
 
-// turn drops the older half if the newer one is full.
-func (c *caches) turn() bool {
+// turn drops the older half of what was looked up if the newer one is full. It is
+// called when nothing in them is newer than the file.
+func (m *Manager) turn() {
+	c := &m.cache
 	if c.size < c.limit/2 {
-		return false
+		return
 	}
-	c.oldPages, c.oldEnts = c.pages, c.entries
-	c.pages, c.entries, c.size = make(map[pageKey]*page), make(map[entryKey]*entry), 0
-	return true
+	c.oldEnts, c.entries, c.size = c.entries, make(map[entryKey]*entry), 0
+	for _, sp := range m.spaces {
+		sp.oldPages, sp.pages, sp.page = sp.pages, nil, nil
+	}
 }
 
+// bytes is roughly what the page takes in memory, and in a map of pages.
 func (p *page) bytes() int {
-	n := 160
-	for _, r := range p.runs {
-		n += r.size()
+	n := 180
+	for i := range p.runs {
+		n += p.runs[i].size()
 	}
-	return n
+	return n - min(len(p.runs), 1)*runBytes // the first is part of the page
+}
+
+// cached returns a page that is in memory; nil if it is not.
+func (m *Manager) cached(sp *space, no int64) *page {
+	p := sp.pages[no]
+	if p == nil {
+		if p = sp.oldPages[no]; p != nil {
+			m.keep(p)
+		}
+	}
+	return p
+}
+
+// keep puts a page into the newer half of those in memory.
+func (m *Manager) keep(p *page) {
+	sp := p.space
+	if sp.pages == nil {
+		sp.pages = make(map[int64]*page)
+	}
+	sp.pages[p.no] = p
+	m.cache.size += p.bytes()
 }
 
 // load returns a page of a linear space.
@@ -128,42 +224,44 @@ func (m *Manager) load(ctx context.Context, sp *space, no int64) (*page, error) 
 	if p := sp.page; p != nil && p.no == no {
 		return p, nil
 	}
-	k := pageKey{sp, no}
-	p := m.cache.pages[k]
+	p := m.cached(sp, no)
 	if p == nil {
-		if p = m.cache.oldPages[k]; p == nil {
-			p = &page{pageKey: k}
-			if err := m.readPage(ctx, p); err != nil {
-				return nil, err
-			}
+		p = newPage(sp, no)
+		if err := m.readPage(ctx, p); err != nil {
+			return nil, err
 		}
-		m.cache.pages[k] = p
-		m.cache.size += p.bytes()
+		m.keep(p)
 	}
 	sp.page = p
 	return p, nil
 }
 
+func newPage(sp *space, no int64) *page {
+	p := &page{space: sp, no: no}
+	p.runs = p.first[:0]
+	return p
+}
+
+// stored reports whether the file may have runs of a page.
+func (sp *space) stored(no int64) bool { return sp.id != 0 && !sp.empty && no <= sp.lastPage }
+
 func (m *Manager) readPage(ctx context.Context, p *page) error {
-	if p.space.id == 0 || p.space.empty || p.no > p.space.lastPage {
+	if !p.space.stored(p.no) {
 		return nil
 	}
-	rows, err := m.store.runs.QueryContext(ctx, p.space.id, p.no<<pageBits, p.no<<pageBits|(pageSize-1))
+	m.misses++
+	// Waiting for a context costs more than the lookup.
+	rows, err := m.store.runs.QueryContext(context.WithoutCancel(ctx), p.space.id, p.no<<pageBits, p.no<<pageBits|(pageSize-1))
 	if err != nil {
 		return m.store.wrap("look up", err)
 	}
 	defer rows.Close()
+	var r scanned
 	for rows.Next() {
-		var old, new int64
-		var span int
-		var known, came sql.RawBytes
-		if err := rows.Scan(&old, &new, &span, &known, &came); err != nil {
+		if err := r.scan(rows); err != nil {
 			return m.store.wrap("look up", err)
 		}
-		r := newRun(old, new, span)
-		setBytes(r.known, known)
-		setBytes(r.came, came)
-		p.runs = append(p.runs, r)
+		r.to(p)
 	}
 	return m.store.wrap("look up", rows.Err())
 }
@@ -171,9 +269,14 @@ func (m *Manager) readPage(ctx context.Context, p *page) error {
 // find returns the run that maps the key, or nil, and where in the page a run of
 // it would be.
 func (p *page) find(key int64) (*run, int) {
-	i := sort.Search(len(p.runs), func(i int) bool { return p.runs[i].old > key })
+	i := len(p.runs)
+	if i > 1 {
+		i = sort.Search(i, func(i int) bool { return p.runs[i].old > key })
+	} else if i == 1 && p.runs[0].old > key {
+		i = 0
+	}
 	if i > 0 {
-		if r := p.runs[i-1]; key-r.old < int64(r.span) {
+		if r := &p.runs[i-1]; key-r.old < int64(r.span) {
 			return r, i
 		}
 	}
@@ -195,20 +298,21 @@ func (m *Manager) number(ctx context.Context, sp *space, key int64, own bool) (i
 		}
 	}
 	n := key - r.old
-	word, bit := n>>6, uint64(1)<<(n&63)
-	if r.known[word]&bit == 0 {
-		r.known[word] |= bit
+	if r.known.set(n, r.span) {
 		sp.known++
 		m.mark(p, r)
 	}
-	if own && r.came[word]&bit == 0 {
-		r.came[word] |= bit
+	came = r.came.has(n, r.span)
+	if own && !came {
+		r.came.set(n, r.span)
+		came = true
 		sp.came++
 		m.mark(p, r)
 	}
-	return r.new + n, r.came[word]&bit != 0, nil
+	return r.new + n, came, nil
 }
 
+// mark notes that a run of a page is newer than the file.
 func (m *Manager) mark(p *page, r *run) {
 	r.dirty, p.space.dirty = true, true
 	if !p.dirty {
@@ -242,9 +346,9 @@ func (m *Manager) extend(ctx context.Context, p *page, key int64, at int) (*run,
 	if err != nil {
 		return nil, err
 	}
-	r := newRun(key, int64(first), int(n))
-	p.runs = slices.Insert(p.runs, at, r)
-	m.cache.size += r.size()
+	p.runs = slices.Insert(p.runs, at, run{old: key, new: int64(first), span: int32(n)})
+	r := &p.runs[at]
+	m.cache.size += r.size() + pageSize/8 // for bits of both kinds, as a rule for a while
 	if sp.empty || p.no > sp.lastPage {
 		sp.empty, sp.lastPage = false, p.no
 	}
@@ -337,8 +441,10 @@ func (m *Manager) single(ctx context.Context, sp *space, old []byte, values func
 		k := entryKey{sp, string(old)}
 		if e = m.cache.oldEnts[k]; e == nil {
 			var err error
-			if e, err = m.readEntry(ctx, sp, k.old); err != nil {
-				return nil, err
+			if !m.cache.none[k] {
+				if e, err = m.readEntry(ctx, sp, k.old); err != nil {
+					return nil, err
+				}
 			}
 			if e == nil {
 				if e, err = m.makeEntry(ctx, sp, values()); err != nil {
@@ -348,8 +454,7 @@ func (m *Manager) single(ctx context.Context, sp *space, old []byte, values func
 				m.markEntry(k, e)
 			}
 		}
-		m.cache.entries[k] = e
-		m.cache.size += 200 + len(old) + len(e.new.Text())
+		m.keepEntry(k, e)
 	}
 	if own && !e.came {
 		e.came = true
@@ -357,6 +462,12 @@ func (m *Manager) single(ctx context.Context, sp *space, old []byte, values func
 		m.markEntry(entryKey{sp, string(old)}, e)
 	}
 	return e, nil
+}
+
+// keepEntry puts an entry into the newer half of those in memory.
+func (m *Manager) keepEntry(k entryKey, e *entry) {
+	m.cache.entries[k] = e
+	m.cache.size += 200 + len(k.old) + len(e.new.Text())
 }
 
 func (m *Manager) markEntry(k entryKey, e *entry) {
@@ -373,7 +484,8 @@ func (m *Manager) readEntry(ctx context.Context, sp *space, old string) (*entry,
 	}
 	var new any
 	var came bool
-	err := m.store.entry.QueryRowContext(ctx, sp.id, []byte(old)).Scan(&new, &came)
+	m.misses++
+	err := m.store.entry.QueryRowContext(context.WithoutCancel(ctx), sp.id, []byte(old)).Scan(&new, &came)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -473,8 +585,8 @@ func (m *Manager) flush(ctx context.Context, head uint64) error {
 	}
 	for _, p := range m.dirtyPages {
 		p.dirty = false
-		for _, r := range p.runs {
-			r.dirty = false
+		for i := range p.runs {
+			p.runs[i].dirty = false
 		}
 	}
 	for _, k := range m.dirtyEntries {
@@ -489,16 +601,6 @@ func (m *Manager) flush(ctx context.Context, head uint64) error {
 	m.head = max(m.head, head)
 	m.turn()
 	return nil
-}
-
-// turn keeps the caches within their bound, when nothing in them is newer than the
-// file.
-func (m *Manager) turn() {
-	if m.cache.turn() {
-		for _, sp := range m.spaces {
-			sp.page = nil
-		}
-	}
 }
 
 func (m *Manager) write(ctx context.Context, head uint64) error {
@@ -525,11 +627,12 @@ func (m *Manager) write(ctx context.Context, head uint64) error {
 		}
 	}
 	for _, p := range m.dirtyPages {
-		for _, r := range p.runs {
+		for i := range p.runs {
+			r := &p.runs[i]
 			if !r.dirty {
 				continue
 			}
-			if _, err := s.putRun.ExecContext(ctx, p.space.id, r.old, r.new, r.span, bitBytes(r.known, r.span), bitBytes(r.came, r.span)); err != nil {
+			if _, err := s.putRun.ExecContext(ctx, p.space.id, r.old, r.new, r.span, r.known.bytes(r.span), r.came.bytes(r.span)); err != nil {
 				return err
 			}
 		}

@@ -77,6 +77,7 @@ type store struct {
 
 	begin, commit, rollback       *sql.Stmt
 	runs, putRun                  *sql.Stmt
+	manyRuns, manyEntries         *sql.Stmt
 	entry, putEntry, newTaken     *sql.Stmt
 	putSpace, addSpace, setHead   *sql.Stmt
 	runOfNew, entryOfNew, lastRun *sql.Stmt
@@ -214,6 +215,9 @@ func (s *store) prepare(ctx context.Context) error {
 	}{
 		{&s.begin, "BEGIN IMMEDIATE"}, {&s.commit, "COMMIT"}, {&s.rollback, "ROLLBACK"},
 		{&s.runs, "SELECT old, new, span, known, came FROM run WHERE space = ? AND old BETWEEN ? AND ? ORDER BY old"},
+		{&s.manyRuns, "SELECT r.old, r.new, r.span, r.known, r.came FROM json_each(?1) j " +
+			"CROSS JOIN run r ON r.space = ?2 AND r.old BETWEEN j.value * 1024 AND j.value * 1024 + 1023"},
+		{&s.manyEntries, "SELECT e.old, e.new, e.came FROM json_each(?1) j CROSS JOIN entry e ON e.space = ?2 AND e.old = unhex(j.value)"},
 		{&s.lastRun, "SELECT max(old) FROM run WHERE space = ?"},
 		{&s.putRun, "INSERT INTO run (space, old, new, span, known, came) VALUES (?,?,?,?,?,?) " +
 			"ON CONFLICT (space, old) DO UPDATE SET known = excluded.known, came = excluded.came"},
