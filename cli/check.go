@@ -364,77 +364,16 @@ func checkTables(ctx context.Context, c *config.Config, p *parts) []section {
 		return append(before, s) // where rows would go is not known
 	}
 	var made []dpu.Target
-	var arrive []*dfs.Table
 	for _, t := range tables {
 		if units == nil {
-			made = append(made, dpu.Target{Source: t, Table: t})
+			made = append(made, asItIs(t))
 			continue
 		}
 		list, err := units.Targets(t)
 		s.faults(err)
 		made = append(made, list...)
 	}
-	created := make(map[*dfs.Table]bool)
-	if c.Target.CreateTables {
-		var all []*dfs.Table
-		for _, m := range made {
-			if m.Table != nil {
-				all = append(all, m.Table)
-			}
-		}
-		fresh, err := p.target.Fresh(ctx)
-		s.faults(err)
-		missing, err := p.target.Missing(ctx, all)
-		s.faults(err)
-		for _, t := range missing {
-			created[t] = fresh
-		}
-	}
-	for _, m := range made {
-		t := m.Table
-		if t == nil {
-			s.add("note", m.Source.String(), "", "goes nowhere, since no unit takes it")
-			continue
-		}
-		arrive = append(arrive, t)
-		to := c.Routed(t.Schema, t.Name)
-		f := finding{Verdict: "ok", Name: m.Source.String() + " → " + to, Text: fmt.Sprintf("%d columns, %s", len(t.Columns), keyOf(t))}
-		if m.Unit != "" {
-			_, lines, _ := strings.Cut(strings.TrimRight(m.String(), "\n"), "\n")
-			f.Text += fmt.Sprintf(", by unit %q:\n%s", m.Unit, lines)
-		}
-		if len(m.Notes) > 0 {
-			f.Verdict = "note"
-		}
-		if t.Key == nil {
-			f.Verdict = "note"
-		}
-		if created[t] {
-			f.Text += ", is created at the first start"
-			s.Findings = append(s.Findings, f)
-			continue
-		}
-		one := []*dfs.Table{t}
-		if bad := faultsOf(errors.Join(p.target.CheckTables(ctx, one), p.existing(ctx, c, one))); len(bad) > 0 {
-			made := f.Text
-			f.Verdict, f.Text, f.Cure = "fault", bad[0].What, bad[0].Cure
-			for _, b := range bad[1:] {
-				f.Text += "\n" + b.What
-			}
-			if m.Unit != "" {
-				f.Text += "\n" + made
-			}
-		}
-		if f.Verdict != "fault" {
-			notes, err := p.target.Notes(ctx, t)
-			s.faults(err)
-			for _, n := range notes {
-				f.Verdict = "note"
-				f.Text += "\n" + n
-			}
-		}
-		s.Findings = append(s.Findings, f)
-	}
+	arrive := s.targets(ctx, c, p, made)
 	p.units = units
 	notes, err := p.foreignKeys(ctx)
 	s.faults(err)

@@ -39,5 +39,6 @@ units:
 	code, out = e.basic(t, "check", "-c", file)
 	require.Equal(t, exitSetup, code, out)
 	require.Contains(t, out, "has no column bio")
+	require.Regexp(t, `bio varchar\(40\)\s+<- bio  MISSING on the target`, out)
 	require.Regexp(t, `bio varchar\(40\)\s+<- bio`, out)
 }

@@ -194,6 +194,9 @@ func verifier(ctx context.Context, c *config.Config, finds *databases, patterns 
 func shapes(units *dpu.Units, t *dfs.Table) (list []verify.Shape, err error) {
 	made, err := units.Targets(t)
 	for _, m := range made {
+		if m.Unknown || m.Emits != nil {
+			return nil, err // what comes out tells
+		}
 		if m.Table == nil {
 			continue
 		}

@@ -281,9 +281,7 @@ func (p *parts) targets(tables []*dfs.Table) ([]*dfs.Table, error) {
 			return nil, err
 		}
 		for _, m := range made {
-			if m.Table != nil {
-				list = append(list, m.Table)
-			}
+			list = append(list, m.Tables()...)
 		}
 	}
 	return list, nil
@@ -356,28 +354,27 @@ func (p *parts) wanted(arrive []*dfs.Table, defined []cdc.Definition) (list []si
 			return nil, err
 		}
 		for _, m := range made {
-			if m.Table == nil {
-				continue
-			}
-			name := m.Table.String()
-			i, again := at[name]
-			if !again {
-				at[name] = len(list)
-				w := sink.Definition{Table: m.Table}
-				if !m.Part && alike(d, m.Table) {
-					w.SQL, w.MariaDB, w.Bytes = d.SQL, d.MariaDB, d.Bytes
+			for _, t := range m.Tables() {
+				name := t.String()
+				i, again := at[name]
+				if !again {
+					at[name] = len(list)
+					w := sink.Definition{Table: t}
+					if !m.Part && alike(d, t) {
+						w.SQL, w.MariaDB, w.Bytes = d.SQL, d.MariaDB, d.Bytes
+					}
+					list = append(list, w)
+					continue
 				}
-				list = append(list, w)
-				continue
-			}
-			whole := *list[i].Table
-			whole.Columns = slices.Clone(whole.Columns)
-			for _, c := range m.Table.Columns {
-				if whole.Column(c.Name) < 0 {
-					whole.Columns = append(whole.Columns, c)
+				whole := *list[i].Table
+				whole.Columns = slices.Clone(whole.Columns)
+				for _, c := range t.Columns {
+					if whole.Column(c.Name) < 0 {
+						whole.Columns = append(whole.Columns, c)
+					}
 				}
+				list[i] = sink.Definition{Table: &whole} // a unique key of one source need not be one of several
 			}
-			list[i] = sink.Definition{Table: &whole} // a unique key of one source need not be one of several
 		}
 	}
 	return list, nil

@@ -23,6 +23,10 @@ type Target struct {
 	Notes   []string // how values may lose something
 	Emits   []*dfs.Table
 	Unknown bool // a Func may emit other tables than these
+
+	// Missing names columns of Table that the target's table lacks, for String to mark.
+	// It is for who has looked there.
+	Missing []string
 }
 
 // Targets returns what the units make of a table of the source, before its first
@@ -52,6 +56,18 @@ func (s *Units) Targets(src *dfs.Table) ([]Target, error) {
 	return list, nil
 }
 
+// Tables returns the tables that rows arrive as: what the unit's Func emits in place
+// of its rows, if it has one. There may be others if Unknown is set.
+func (t Target) Tables() []*dfs.Table {
+	switch {
+	case t.Unknown || t.Table == nil:
+		return nil
+	case t.Emits != nil:
+		return t.Emits
+	}
+	return []*dfs.Table{t.Table}
+}
+
 // String shows the target column by column, a line each.
 func (t Target) String() string {
 	var b strings.Builder
@@ -74,6 +90,9 @@ func (t Target) String() string {
 		key := ""
 		if slices.Contains(t.Table.Key, i) {
 			key = " (key)"
+		}
+		if containsFold(t.Missing, c.Name) {
+			key += "  MISSING on the target"
 		}
 		fmt.Fprintf(&b, "  %-*s <- %s%s\n", wide, c.Name+" "+c.Type, t.Origins[i], key)
 	}
@@ -118,13 +137,8 @@ func CreateTables(targets ...Target) []string {
 		}
 	}
 	for _, t := range targets {
-		if !t.Unknown {
-			if t.Emits == nil {
-				add(t.Table)
-			}
-			for _, e := range t.Emits {
-				add(e)
-			}
+		for _, made := range t.Tables() {
+			add(made)
 		}
 	}
 	var list []string

@@ -167,6 +167,25 @@ func (m *MySQL) CheckTables(ctx context.Context, tables []*dfs.Table) error {
 	return errors.Join(errs...)
 }
 
+// MissingColumns returns the columns of a table, as rows of it reach the sink, that the
+// target's table lacks; none where there is no such table. It tells what CheckTables or
+// Notes saw.
+func (m *MySQL) MissingColumns(t *dfs.Table) (names []string) {
+	if m.sess == nil {
+		return nil
+	}
+	to := m.tables[m.sess.tableKey(match.Target(m.routes, t.Schema, t.Name))]
+	if to == nil {
+		return nil
+	}
+	for i := range t.Columns {
+		if to.column(t.Columns[i].Name) < 0 {
+			names = append(names, t.Columns[i].Name)
+		}
+	}
+	return names
+}
+
 // mayAppear reports whether a statement of the source may mend err, which says
 // that a table of the target is not there, or not as the source's.
 func (m *MySQL) mayAppear(t *dfs.Table, err error) bool {
