@@ -88,3 +88,18 @@ func TestVerificationIsMeasured(t *testing.T) {
 	require.Positive(t, r.Verify.Ratio.median())
 	require.Contains(t, string(r.text()), "x CHECKSUM TABLE")
 }
+
+// Chains are carried with new ids and without, and their shapes compared; keys are
+// looked up in maps of two sizes.
+func TestNewIDsAreMeasured(t *testing.T) {
+	o := &options{scale: 0.0005, rounds: 1, only: []string{relmgrPart}, dir: t.TempDir(), maps: 0.001, step: 1}
+	r := newReport(o)
+	require.NoError(t, runInto(t.Context(), o, r))
+	require.Len(t, r.Backlogs, 2)
+	for _, res := range r.Backlogs {
+		require.Positive(t, res.line("dfs").Samples[0].Wall)
+		require.Positive(t, res.line(relmgrPart).Samples[0].RSS)
+	}
+	require.Positive(t, r.Maps.ratios().median())
+	require.Contains(t, string(r.text()), "lookups against a map of 1,024 keys")
+}

@@ -37,7 +37,7 @@ const childEnv = "DFS_BENCH_CHILD"
 
 // A job is what a child does.
 type job struct {
-	Do      string // "apply", "copy", "follow", "capture" or "gomysql"
+	Do      string // "apply", "copy", "follow", "capture", "gomysql" or "lookup"
 	Source  string // DSN
 	Target  string // DSN
 	Queue   string // file
@@ -47,7 +47,9 @@ type job struct {
 	Addr    string // of the source
 	File    string // of the source's log
 	Pos     uint32
-	Rows    int    // in the backlog
+	Rows    int    // in the backlog; of a map, its keys
+	Step    int64  // how far the keys of a map are apart
+	IDs     string // file of the map of ids; empty for none
 	Profile string // file for a CPU profile; empty for none
 }
 
@@ -76,6 +78,8 @@ func runChild(text string) error {
 		return j.capture(ctx)
 	case "gomysql":
 		return j.goMySQL(ctx)
+	case "lookup":
+		return j.lookup(ctx)
 	}
 	return fmt.Errorf("unknown job %q", j.Do)
 }
@@ -168,7 +172,13 @@ func (j *job) apply(ctx context.Context) error {
 		return err
 	}
 	p := &dfs.Pipeline{Source: src, Queue: q, Sink: dst}
-	return errors.Join(p.Run(ctx), dst.Close(), q.Close(), src.Close(), stop())
+	closeIDs := func() error { return nil }
+	if j.IDs != "" {
+		if p.Stages, closeIDs, err = j.newIDs(ctx, src); err != nil {
+			return err
+		}
+	}
+	return errors.Join(p.Run(ctx), dst.Close(), q.Close(), src.Close(), closeIDs(), stop())
 }
 
 // capture stores the backlog in a queue, and then reads it back to count its

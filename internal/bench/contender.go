@@ -55,6 +55,7 @@ type trial struct {
 	dir     string    // for its files
 	target  *database // empty; nil if the contender does not apply
 	profile string    // file for a CPU profile; empty for none
+	ids     string    // file of the map of ids; empty for none
 }
 
 func (x *trial) path(name string) string { return filepath.Join(x.dir, name) }
@@ -86,7 +87,7 @@ func (x *trial) startDFS() (*process, error) {
 	if x.profile != "" {
 		cmd, err := childCommand(&job{
 			Do: "apply", Source: x.source.DSN(""), Target: x.target.DSN(""), Queue: x.path("queue"),
-			Tables: []string{tables}, From: x.from, Profile: x.profile,
+			Tables: []string{tables}, From: x.from, Profile: x.profile, IDs: x.ids,
 		})
 		if err != nil {
 			return nil, err
@@ -104,6 +105,9 @@ queue:
 target:
   dsn: %q
 `, x.source.DSN(""), tables, "gtid:"+x.from, x.target.DSN(""))
+	if x.ids != "" {
+		config += fmt.Sprintf("relmgr: {path: %q, source: bench}\n", x.ids)
+	}
 	if err := os.WriteFile(x.path("dfs.yaml"), []byte(config), 0o600); err != nil {
 		return nil, err
 	}

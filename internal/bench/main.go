@@ -11,7 +11,8 @@
 // with the source; a difference fails the run. One part writes 500 transactions a
 // second and measures how long each takes to be visible on the target. The last
 // lets DFS, mydumper with myloader, and mysqldump copy rows that are there already,
-// and DFS once more under those 500.
+// and DFS once more under those 500. Another carries tables that refer to each other
+// with relmgr and without, and looks keys up in its map.
 //
 // The environment variable SCALE, or the flag, sets the size: 1 is the full
 // one, which takes about an hour, and the default ends within ten minutes.
@@ -64,9 +65,11 @@ type options struct {
 	latency time.Duration
 	keep    bool
 	json    bool
-	md      string // file for the report in Markdown
-	profile string // folder for profiles of DFS
-	dir     string // parent of the temporary folder
+	md      string  // file for the report in Markdown
+	profile string  // folder for profiles of DFS
+	dir     string  // parent of the temporary folder
+	maps    float64 // size of relmgr's maps
+	step    int64   // how far their keys are apart, where lookups are measured
 }
 
 const defaultScale = 0.05
@@ -89,6 +92,8 @@ func parseFlags(args []string) (*options, error) {
 	f.BoolVar(&o.json, "json", false, "print the results as JSON")
 	f.StringVar(&o.md, "md", "", "also write the report as Markdown to this `file`")
 	f.StringVar(&o.profile, "profile", "", "write profiles of DFS's processor time and heap into this `folder`")
+	f.Float64Var(&o.maps, "maps", 1, "`size` of relmgr's maps; 1 is 10 million keys for chains, and 1 and 100 million for lookups")
+	f.Int64Var(&o.step, "step", 1, "how far `apart` keys are where relmgr's lookups are measured; from 1024 on each takes a row of the map")
 	f.StringVar(&o.dir, "dir", "", "`folder` for the servers' data (default: the system's for temporary files)")
 	if err := f.Parse(args); err != nil {
 		return nil, err
@@ -99,6 +104,12 @@ func parseFlags(args []string) (*options, error) {
 	}
 	if !(o.scale > 0 && o.scale <= 100) {
 		errs = append(errs, fmt.Errorf("scale is %v; want more than 0 and at most 100", o.scale))
+	}
+	if !(o.maps > 0 && o.maps <= 100) {
+		errs = append(errs, fmt.Errorf("maps is %v; want more than 0 and at most 100", o.maps))
+	}
+	if o.step < 1 || o.step > 1_000_000 {
+		errs = append(errs, fmt.Errorf("step is %d; want 1 to 1000000", o.step))
 	}
 	if o.rounds < 1 {
 		errs = append(errs, fmt.Errorf("rounds is %d; want at least 1", o.rounds))
@@ -128,7 +139,7 @@ func partNames() []string {
 	for _, w := range workloads() {
 		names = append(names, w.name)
 	}
-	return append(names, latencyPart, snapshotPart, verifyPart)
+	return append(names, latencyPart, snapshotPart, verifyPart, relmgrPart)
 }
 
 // run measures, and prints the report.
@@ -186,6 +197,11 @@ func runInto(ctx context.Context, o *options, r *report) (err error) {
 	if o.wants(snapshotPart, partNames()) {
 		if err := l.measureSnapshot(ctx, r); err != nil {
 			return stopped(ctx, fmt.Errorf("%s: %w", snapshotPart, err))
+		}
+	}
+	if o.wants(relmgrPart, partNames()) {
+		if err := l.measureRelmgr(ctx, r); err != nil {
+			return stopped(ctx, fmt.Errorf("%s: %w", relmgrPart, err))
 		}
 	}
 	return nil

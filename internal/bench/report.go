@@ -28,6 +28,7 @@ type report struct {
 	Latencies []*latencyResult `json:"latencies"`
 	Copy      *copyResult      `json:"copy,omitempty"` // under load
 	Verify    *verifyResult    `json:"verify,omitempty"`
+	Maps      *mapsResult      `json:"maps,omitempty"` // of relmgr
 
 	opts *options
 }
@@ -218,6 +219,14 @@ func (r *report) goals() []goal {
 			}
 			rss := dfs.of(func(s sample) float64 { return float64(s.RSS) / (1 << 20) })
 			add("memory of the copy", "≤ 200 MiB", rss.text(figure)+" MiB", slices.Max(rss) <= 200, nil)
+		case "chain", "chain-100":
+			ids := res.line(relmgrPart)
+			if dfs == nil || ids == nil {
+				break
+			}
+			atLeast(res.Name+", with relmgr against without", 0.6, ids.ratios(dfs), "x", ids)
+			rss := ids.of(func(s sample) float64 { return float64(s.RSS) / (1 << 20) })
+			add("memory with relmgr, "+res.Name, "≤ 200 MiB", rss.text(figure)+" MiB", slices.Max(rss) <= 200, nil)
 		case "drain", "large":
 			if dfs == nil {
 				break
@@ -248,6 +257,11 @@ func (r *report) goals() []goal {
 	if v := r.Verify; v != nil {
 		add("verification of one table", "≤ 4 x CHECKSUM TABLE", fmt.Sprintf("%.2f x", v.Ratio.median()), v.Ratio.median() <= 4, nil)
 	}
+	if m := r.Maps; m != nil {
+		open := m.Many.Open
+		add("opening a map of "+count(float64(m.Many.Keys))+" keys", "≤ 1,000 ms", open.text(figure)+" ms", slices.Max(open) <= 1000, nil)
+		add("lookups against a map of "+count(float64(m.Few.Keys))+" keys", "≥ 0.8x", m.ratios().text(figure)+"x", m.ratios().median() >= 0.8, nil)
+	}
 	if c := r.Copy; c != nil {
 		p99 := quantile(c.Lag, 0.99).Seconds()
 		add("lag of the stream while rows are copied, p99", "≤ 2 s", figure(p99)+" s", p99 <= 2, nil)
@@ -271,6 +285,9 @@ func (r *report) tables() []table {
 			base = res.line("mydumper")
 			t.note = fmt.Sprintf("%s rows, %s MB", count(float64(res.Rows)), count(float64(res.Bytes>>20)))
 			t.head[2] = "x mydumper"
+		} else if res.line(relmgrPart) != nil {
+			base = res.line("dfs")
+			t.head[2] = "x without"
 		}
 		for _, l := range res.Lines {
 			row := []string{l.Title, l.rates(res.Rows).text(count), "", "", "", "", ""}
@@ -310,6 +327,9 @@ func (r *report) tables() []table {
 	}
 	if r.Verify != nil {
 		tables = append(tables, r.Verify.table())
+	}
+	if r.Maps != nil {
+		tables = append(tables, r.Maps.table())
 	}
 	if goals := r.goals(); len(goals) > 0 {
 		t := table{title: "goals", note: "median of the rounds", head: []string{"", "wanted", "reached", ""}}
