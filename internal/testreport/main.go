@@ -1,6 +1,6 @@
 // Command testreport reads the output of "go test -json" from standard input
-// and prints what a person wants to know of it: a line for each package, and all
-// that a failing test has said.
+// and prints what a person wants to know of it: a line for each package, all that a
+// failing test has said, and which tests took longest.
 //
 // It exits with 1 if a test has failed, and also if one was skipped or none has
 // run: a test that needs a server must find it, and a suite that tests nothing
@@ -9,10 +9,12 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -29,10 +31,14 @@ type event struct {
 	Elapsed                                   float64
 }
 
+// showLongest is how many of the longest tests are listed.
+const showLongest = 25
+
 // report copies r to w, condensed, and reports whether tests ran and all passed.
 func report(r io.Reader, w io.Writer) bool {
 	var passed, failed, skipped, broken int
 	output := make(map[string]*strings.Builder) // by package and test
+	var longest []event
 	in := bufio.NewScanner(r)
 	in.Buffer(nil, 16<<20)
 	for in.Scan() {
@@ -62,6 +68,9 @@ func report(r io.Reader, w io.Writer) bool {
 			continue
 		}
 		delete(output, name)
+		if e.Test != "" && !strings.Contains(e.Test, "/") && e.Elapsed >= 1 {
+			longest = append(longest, e)
+		}
 		switch {
 		case e.Test == "" && e.Action == "skip": // no test files
 		case e.Test == "":
@@ -84,6 +93,13 @@ func report(r io.Reader, w io.Writer) bool {
 	if err := in.Err(); err != nil {
 		fmt.Fprintln(w, "read test output:", err)
 		broken++
+	}
+	slices.SortStableFunc(longest, func(a, b event) int { return cmp.Compare(b.Elapsed, a.Elapsed) })
+	for i, e := range longest[:min(len(longest), showLongest)] {
+		if i == 0 {
+			fmt.Fprintln(w, "the tests that took longest, with what they waited for:")
+		}
+		fmt.Fprintf(w, "%7.1fs  %s %s\n", e.Elapsed, e.Package, e.Test)
 	}
 	fmt.Fprintf(w, "tests: %d passed, %d failed, %d skipped\n", passed, failed, skipped)
 	switch {

@@ -69,3 +69,12 @@ func Example() {
 	// pass  a                                                      0.2s
 	// tests: 1 passed, 0 failed, 0 skipped
 }
+
+func TestTheLongestTestsAreListedInOrder(t *testing.T) {
+	out, _ := run(pass,
+		`{"Action":"pass","Package":"a","Test":"TestC","Elapsed":2}`,
+		`{"Action":"pass","Package":"a","Test":"TestB/part","Elapsed":9}`,
+		`{"Action":"pass","Package":"a","Test":"TestB","Elapsed":10}`, done)
+	require.Regexp(t, `(?s)longest.*10\.0s  a TestB\n +2\.0s  a TestC\ntests: 4 passed`, out)
+	require.NotContains(t, out, "TestA")
+}
