@@ -249,6 +249,24 @@ type Progresser interface {
 	Progress() []TableProgress
 }
 
+// A Copier is a Source that brings rows which were there before its log begins, if
+// it was opened so.
+type Copier interface {
+	// Copies returns the tables whose rows a Stream from the beginning would bring, by
+	// Schema and Name; none if none are copied.
+	Copies(ctx context.Context) ([]*Table, error)
+}
+
+// A CopyChecker is a Sink that can tell whether rows of the source's may be copied
+// into it. A pipeline whose Source is a Copier and that has no Stages asks it before
+// anything is applied, and again at each start until something has been.
+type CopyChecker interface {
+	// CheckCopy returns why rows of these tables must not be copied, such as that the
+	// target has rows of its own, with which they would be mixed. Run returns that
+	// error, unless it is transient.
+	CheckCopy(ctx context.Context, tables []*Table) error
+}
+
 // A CopyState is what has become of the copy of a table.
 type CopyState uint8
 

@@ -23,10 +23,11 @@ type leg struct {
 	stages   []Stage
 	st       *legStats
 	pausable bool
-	applied  func(at uint64) // told of progress; may be nil
-	ended    func(at uint64) // told of the end of src; may be nil
-	halted   func()          // told that the place to stop at was reached; may be nil
-	suspect  suspect         // written between sessions only
+	applied  func(at uint64)             // told of progress; may be nil
+	ended    func(at uint64)             // told of the end of src; may be nil
+	halted   func()                      // told that the place to stop at was reached; may be nil
+	first    func(context.Context) error // asked before anything is applied; may be nil
+	suspect  suspect                     // written between sessions only
 
 	// ledger holds what the sink was given since its last known checkpoint. If
 	// Apply fails, the next checkpoint tells how much of it was applied.
@@ -121,6 +122,11 @@ func (l *leg) session(run context.Context) (progress bool, err error) {
 		finished = true
 		l.halt(stop)
 		return false, nil
+	}
+	if at.Seq == 0 && l.first != nil {
+		if err := l.first(ctx); err != nil {
+			return false, err
+		}
 	}
 	stream, err := l.src.Open(ctx, at)
 	if err != nil {

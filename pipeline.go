@@ -103,7 +103,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	defer p.stop()
 
 	out := &leg{p: p, name: "apply", from: "source", to: "sink", src: p.Source, dst: p.Sink,
-		stages: p.Stages, st: &p.apply, pausable: true}
+		stages: p.Stages, st: &p.apply, pausable: true, first: p.checkCopy}
 	d := p.Decoder
 	if own, ok := p.Source.(Decoder); ok && d == nil {
 		d = own
@@ -148,6 +148,27 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	})
 	wg.Wait()
 	return errors.Join(errs[:]...)
+}
+
+// checkCopy asks the sink whether the rows that the source is to copy may come. What
+// stages make of tables only their user knows, so he has to ask by himself.
+func (p *Pipeline) checkCopy(ctx context.Context) error {
+	from, copies := p.Source.(Copier)
+	to, checks := p.Sink.(CopyChecker)
+	if !copies || !checks || len(p.Stages) > 0 {
+		return nil
+	}
+	tables, err := from.Copies(ctx)
+	if err != nil {
+		return &Error{Part: "source", Err: err}
+	}
+	if len(tables) == 0 {
+		return nil
+	}
+	if err := to.CheckCopy(ctx, tables); err != nil {
+		return &Error{Part: "sink", Err: err}
+	}
+	return nil
 }
 
 // A finish ends a pipeline with a queue once its source has ended, or failed, and

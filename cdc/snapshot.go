@@ -124,6 +124,22 @@ func (s *Source) copyItems(ctx context.Context) ([]copyItem, error) {
 	return list, nil
 }
 
+// Copies implements dfs.Copier.
+func (s *Source) Copies(ctx context.Context) ([]*dfs.Table, error) {
+	if s.snapshot == nil || s.db == nil {
+		return nil, nil
+	}
+	items, err := s.copyItems(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]*dfs.Table, len(items))
+	for i, item := range items {
+		list[i] = &dfs.Table{Schema: item.schema, Name: item.name}
+	}
+	return list, nil
+}
+
 // A copyItem is one table of a copy, as the State names it.
 type copyItem struct {
 	tableName
@@ -194,4 +210,7 @@ func (e *CopyError) Error() string {
 // Unwrap returns the cause.
 func (e *CopyError) Unwrap() error { return e.Err }
 
-var _ dfs.Progresser = (*Source)(nil)
+var (
+	_ dfs.Progresser = (*Source)(nil)
+	_ dfs.Copier     = (*Source)(nil)
+)

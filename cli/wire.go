@@ -96,6 +96,7 @@ func targetOptions(c *config.Config, log *slog.Logger) *sink.MySQLOptions {
 		MaxRows:  c.Target.MaxRows,
 		MaxBytes: int(c.Target.MaxBytes),
 		SQLOnly:  c.Target.SQLOnly,
+		Append:   c.Target.Existing == "append",
 		Replace:  c.Target.Existing == "replace",
 		Loaders:  c.Target.Loaders,
 		Logger:   log,

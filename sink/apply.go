@@ -108,6 +108,7 @@ func (m *MySQL) commit(ctx context.Context) error {
 	m.base, m.open, m.intent = m.at, false, nil
 	m.stats.commits.Add(1)
 	if m.copied {
+		m.loads = false // by appendMove
 		for _, h := range m.loader.helpers {
 			h.drop() // until there is another copy
 		}

@@ -26,8 +26,14 @@ import (
 // into the row, for which it waits until no transaction holds the row. So after
 // the start, no transaction begun before it can commit: its compare-and-set
 // finds another owner, or it has ended.
+//
+// In the row a "+" follows the token from before the first rows are loaded by several
+// connections (load.go) until the copy has ended. So a start knows whether it must be
+// able to read dfs_load, and each start hands that on to the next.
 
 const checkpointTable = "dfs_checkpoint"
+
+const loadsMark = "+"
 
 // stateColumn came later than the table, and is added to one that lacks it.
 const stateColumn = "state longblob NULL COMMENT 'what else the source must know to go on'"
@@ -122,7 +128,8 @@ func (m *MySQL) claim(ctx context.Context, s *session) (dfs.Checkpoint, error) {
 			return dfs.Checkpoint{}, fmt.Errorf("%w: the row of %q in %s is gone; open the sink anew to begin from the start",
 				dfs.ErrConflict, m.name, m.cpTable)
 		}
-		old := rows[0][0].text
+		row := rows[0][0].text
+		old, loads := strings.CutSuffix(row, loadsMark)
 		mine := strings.HasPrefix(old, m.instance)
 		if m.claimed && !mine {
 			return dfs.Checkpoint{}, m.conflict("another pipeline of this name has taken the checkpoint over")
@@ -147,9 +154,9 @@ func (m *MySQL) claim(ctx context.Context, s *session) (dfs.Checkpoint, error) {
 		}
 		owner := m.instance + token(4)
 		b := append([]byte("UPDATE "), m.cpTable...)
-		b = appendQuoted(append(b, " SET owner="...), owner)
+		b = appendQuoted(append(b, " SET owner="...), inRow(owner, loads))
 		b = append(b, where...)
-		b = appendQuoted(append(b, " AND owner="...), old)
+		b = appendQuoted(append(b, " AND owner="...), row)
 		n, err := s.exec(ctx, fmt.Appendf(nil, "SET innodb_lock_wait_timeout=%d; %s", m.patience, b))
 		if serverError(err) == erLockWait && try < 10 {
 			continue
@@ -160,7 +167,7 @@ func (m *MySQL) claim(ctx context.Context, s *session) (dfs.Checkpoint, error) {
 		if n[1] != 1 {
 			continue // someone else came in between
 		}
-		m.owner, m.claimed = owner, true
+		m.owner, m.loads, m.claimed = owner, loads, true
 		break
 	}
 	if _, err := s.exec(ctx, fmt.Appendf(nil, "SET innodb_lock_wait_timeout=%d", lockWait)); err != nil {
@@ -181,7 +188,7 @@ func (m *MySQL) claim(ctx context.Context, s *session) (dfs.Checkpoint, error) {
 	if err != nil {
 		return dfs.Checkpoint{}, err
 	}
-	if len(rows) == 0 || rows[0][2].text != m.owner {
+	if len(rows) == 0 || rows[0][2].text != inRow(m.owner, m.loads) {
 		return dfs.Checkpoint{}, m.conflict("another pipeline of this name has taken the checkpoint over")
 	}
 	return dfs.Checkpoint{Seq: rows[0][0].uint(), Pos: dfs.Position(rows[0][1].text), State: rows[0][3].text}, nil
@@ -268,10 +275,27 @@ func (m *MySQL) appendMove(b []byte, tx *dfs.Transaction) []byte {
 			b = appendQuoted(append(b, ",state=_binary"...), tx.State)
 		}
 		b = append(b, ",updated=UTC_TIMESTAMP(6)"...)
+		if m.copied && m.loads {
+			b = appendQuoted(append(b, ",owner="...), m.owner) // commit follows
+		}
 	}
-	b = appendQuoted(append(b, " WHERE name="...), m.name)
+	return m.appendFence(append(b, " WHERE"...))
+}
+
+// appendFence appends the condition for the checkpoint's row, if it is this sink's and
+// stands where the last commit has left it.
+func (m *MySQL) appendFence(b []byte) []byte {
+	b = appendQuoted(append(b, " name="...), m.name)
 	b = fmt.Appendf(b, " AND seq=%d AND owner=", m.base)
-	return appendQuoted(b, m.owner)
+	return appendQuoted(b, inRow(m.owner, m.loads))
+}
+
+// inRow returns what the checkpoint's row has for an owner.
+func inRow(owner string, loads bool) string {
+	if loads {
+		return owner + loadsMark
+	}
+	return owner
 }
 
 func limit(s string, n int) string {

@@ -125,6 +125,10 @@ func (m *MySQL) change(ctx context.Context, it item) error {
 					return e
 				}
 			}
+			if conflict := (*ConflictError)(nil); errors.As(err, &conflict) && isDuplicate(conflict.Err) {
+				conflict.Err = fmt.Errorf("%w: another row has a value of it that is unique, maybe one of old that the copy has yet to come to; "+
+					"the policy overwrite deletes that row, which comes again if it is to be copied", conflict.Err)
+			}
 			if err != nil {
 				return err
 			}

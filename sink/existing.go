@@ -15,18 +15,19 @@ func (m *MySQL) Fresh(ctx context.Context) (bool, error) {
 	if err := m.connected(ctx); err != nil {
 		return false, err
 	}
-	rows, err := m.sess.query(ctx, string(appendQuoted([]byte("SELECT seq FROM "+m.cpTable+" WHERE name="), m.name)))
+	rows, err := m.sess.query(ctx, string(appendQuoted([]byte("SELECT seq, owner LIKE '%"+loadsMark+"' FROM "+m.cpTable+" WHERE name="), m.name)))
 	if err != nil {
 		return false, fmt.Errorf("reading the checkpoint %q: %w", m.name, classify(err))
 	}
 	if len(rows) > 0 && rows[0][0].uint() > 0 {
 		return false, nil
 	}
+	loads := len(rows) > 0 && rows[0][1].text == "1"
 	// A start that was cut off in its first run has left pieces of it.
 	rows, err = m.sess.query(ctx, "SELECT 1 FROM "+m.loader.table+m.mine()+" LIMIT 1")
 	switch serverError(err) {
 	case erNoSuchTable, erBadDB, erDBAccess, erTableAccess, erColumnAccess:
-		return true, nil
+		return !loads, nil // else Checkpoint tells what is wrong
 	}
 	if err != nil {
 		return false, fmt.Errorf("reading the markers of rows that were being loaded: %w", classify(err))
@@ -34,9 +35,20 @@ func (m *MySQL) Fresh(ctx context.Context) (bool, error) {
 	return len(rows) == 0, nil
 }
 
+// CheckCopy implements dfs.CopyChecker: it is CheckEmpty, unless the options say
+// that rows may be copied into tables that have some. A pipeline without stages calls
+// it before anything is applied.
+func (m *MySQL) CheckCopy(ctx context.Context, tables []*dfs.Table) error {
+	if m.mixes {
+		return nil
+	}
+	return m.CheckEmpty(ctx, tables)
+}
+
 // CheckEmpty reports, as one error, the tables of the target that have rows, given
-// those of the source that are to be copied: their rows may be in the way. Ask it
-// before a copy begins, as with Fresh. A table that the target lacks is empty.
+// those of the source that are to be copied: their rows may be in the way. Where the
+// pipeline has stages, ask it before a copy begins (see Fresh), with the tables that
+// they make; else the pipeline does. A table that the target lacks is empty.
 func (m *MySQL) CheckEmpty(ctx context.Context, tables []*dfs.Table) error {
 	if err := m.connected(ctx); err != nil {
 		return err
@@ -54,8 +66,8 @@ func (m *MySQL) CheckEmpty(ctx context.Context, tables []*dfs.Table) error {
 			errs = append(errs, fmt.Errorf("looking for rows in the target's table %s.%s: %w", schema, name, err))
 		case len(rows) > 0:
 			errs = append(errs, fmt.Errorf("the target's table %s.%s has rows, and those of %s are to be copied into it: TRUNCATE TABLE %s, "+
-				"or leave the table out of the copy, or set existing to append, where a row with the same key is a conflict, "+
-				"or to replace, where the source's takes its place", schema, name, t, full))
+				"or leave the table out of the copy, or set existing to append (Append of MySQLOptions), where a row with the same key is a conflict, "+
+				"or to replace (Replace), where the source's takes its place", schema, name, t, full))
 		}
 	}
 	return errors.Join(errs...)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"github.com/dataflowsync/dfs"
@@ -26,6 +27,8 @@ import (
 //     committed by who may write, and by nobody once a later start owns the row.
 //  2. When all pieces are committed, the connection of the checkpoint moves it past
 //     the run and deletes the markers, in one transaction.
+//     Before the first piece of all, that there may be markers is noted in the
+//     checkpoint's row, so that a start which cannot read them does not go on.
 //  3. A marker that is there when a start has taken the row over, or when a piece
 //     has failed, says that its rows are on the target and not counted in. They are
 //     deleted by key, with the marker, in one transaction. All of them were inserted
@@ -144,7 +147,9 @@ func (m *MySQL) load(ctx context.Context, run []*dfs.Transaction) error {
 		m.stats.fallbacks.Add(1)
 		m.log.Debug("loading a run by one connection", "from", run[0].Seq, "to", run[len(run)-1].Seq, "cause", err)
 		m.forget()
-		if err := m.unload(ctx); err != nil {
+		if err := m.unload(ctx); errors.Is(err, errNoMarkers) && !slices.ContainsFunc(errs, mayHaveCommitted) {
+			m.loader.ready = false // nothing is lost: the table is made anew for the next run
+		} else if err != nil {
 			return m.fail(ctx, run, false, err)
 		}
 		return m.apply(ctx, run, true)
@@ -178,6 +183,9 @@ func mayRepeat(errs []error) bool {
 	return true
 }
 
+// mayHaveCommitted reports whether a piece that ended with err may be on the target.
+func mayHaveCommitted(err error) bool { return err == nil || serverError(err) == 0 }
+
 func (m *MySQL) deleteMarkers() string {
 	return string(appendQuoted([]byte("DELETE FROM "+m.loader.table+" WHERE name="), m.name))
 }
@@ -202,6 +210,18 @@ func (m *MySQL) prepareLoad(ctx context.Context) error {
 			return fmt.Errorf("preparing the table %s: %w", m.loader.table, err)
 		}
 		m.loader.ready = true
+	}
+	if !m.loads {
+		// Invariant I1: it is known that there may be markers before there are.
+		b := appendQuoted([]byte("UPDATE "+m.cpTable+" SET owner="), inRow(m.owner, true))
+		n, err := m.exec(ctx, m.appendFence(append(b, " WHERE"...)))
+		if err != nil {
+			return fmt.Errorf("noting in the checkpoint that rows are loaded: %w", err)
+		}
+		if n[0] != 1 {
+			return m.conflict("another pipeline of this name has moved the checkpoint, or taken it over")
+		}
+		m.loads = true
 	}
 	for i, h := range m.loader.helpers {
 		if h.sess == nil {
@@ -346,9 +366,7 @@ func (h *MySQL) piece(ctx context.Context, m *MySQL, i int, p piece) error {
 		b := append(append(h.writer.b, "INSERT INTO "...), m.loader.table...)
 		b = fmt.Appendf(b, " (name,piece,seq,gone) SELECT name,%d,seq,_binary", i)
 		b = appendQuoted(b, string(mark))
-		b = append(append(b, " FROM "...), m.cpTable...)
-		b = appendQuoted(append(b, " WHERE name="...), m.name)
-		b = appendQuoted(fmt.Appendf(b, " AND seq=%d AND owner=", m.base), m.owner)
+		b = m.appendFence(append(append(append(b, " FROM "...), m.cpTable...), " WHERE"...))
 		h.writer.b = append(b, " LOCK IN SHARE MODE"...)
 		h.writer.want = append(h.writer.want, fence)
 	})
@@ -358,28 +376,42 @@ func (h *MySQL) piece(ctx context.Context, m *MySQL, i int, p piece) error {
 	return err
 }
 
+// errNoMarkers says that the table of markers is gone.
+var errNoMarkers = errors.New("the table that names rows which were being loaded is gone")
+
 // unload deletes the rows of pieces that the checkpoint does not count in, and
 // their markers.
 func (m *MySQL) unload(ctx context.Context) error {
 	rows, err := m.sess.query(ctx, string(appendQuoted([]byte("SELECT gone FROM "+m.loader.table+" WHERE name="), m.name)))
-	switch serverError(err) {
+	switch n := serverError(err); n {
 	case erNoSuchTable, erBadDB, erDBAccess, erTableAccess, erColumnAccess:
-		// An account that may not read the table cannot have loaded rows.
-		return nil
+		if !m.loads {
+			return nil // nothing was loaded since the end of the last copy
+		}
+		if n == erNoSuchTable || n == erBadDB {
+			return fmt.Errorf("%w (%w). If a copy of rows was under way when it was dropped, rows may be on the target that the copy will bring again: "+
+				"empty the tables that were being copied and begin the copy anew. If not, create it again: %s", errNoMarkers, err, m.createLoadSQL())
+		}
+		return fmt.Errorf("reading which rows were being loaded when the pipeline was cut off: %w: GRANT SELECT, INSERT, DELETE ON %s TO the account of the DSN",
+			err, m.loader.table)
 	}
 	if err != nil {
 		return fmt.Errorf("reading the markers of rows that were being loaded: %w", classify(err))
 	}
 	var groups []group
+	count := 0
 	for _, r := range rows {
 		list, err := m.unmark(ctx, r[0].text)
 		if err != nil {
 			return fmt.Errorf("deleting rows that were being loaded: %w", err)
 		}
+		for i := range list {
+			count += len(list[i].rows)
+		}
 		groups = append(groups, list...)
 	}
 	if len(rows) > 0 {
-		m.log.Info("deleting rows that were being loaded when the pipeline was cut off; they come again", "pieces", len(rows))
+		m.log.Info("deleting rows that were being loaded when the pipeline was cut off; they come again", "pieces", len(rows), "rows", count)
 		m.open, m.copied = true, false
 		err = m.write(ctx, groups, func() {
 			m.begin(nil, false)
@@ -392,6 +424,7 @@ func (m *MySQL) unload(ctx context.Context) error {
 			return fmt.Errorf("deleting rows that were being loaded: %w", err)
 		}
 		m.open = false
+		m.stats.unloaded.Add(uint64(count))
 	}
 	return nil
 }

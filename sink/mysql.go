@@ -67,9 +67,17 @@ type MySQLOptions struct {
 	// or SUPER. Stats tells which it is, and why.
 	SQLOnly bool
 
-	// Replace lets rows that were there already (dfs.Transaction.Snapshot) take the
-	// place of the target's rows with the same primary key. Rows of tables without a
-	// key are then an error. Default: such a row is a conflict. See also CheckEmpty.
+	// Append lets rows that were there already (dfs.Transaction.Snapshot) be copied
+	// into tables that have rows of their own, as where several sources come together.
+	// A row with the same primary key is a conflict. Default: a pipeline that copies
+	// rows does not begin before such tables are empty. See CheckCopy.
+	Append bool
+
+	// Replace is Append, but rows that were there already take the place of the
+	// target's rows with the same primary key. Rows of tables without a key are then
+	// an error. A row that has one of their other unique values is a conflict: the
+	// policy overwrite deletes it, and it comes again if a later part of the copy has
+	// it. Default: see Append.
 	Replace bool
 
 	// Loaders is how many connections more load rows that were there already
@@ -101,10 +109,12 @@ type MySQL struct {
 	maxBytes  int
 	sqlOnly   bool
 	replace   bool
+	mixes     bool // rows may be copied into tables that have some
 	log       *slog.Logger
 
 	instance string // begins each owner token of this sink
 	owner    string // the token in the checkpoint's row; see checkpoint.go
+	loads    bool   // there the loadsMark follows it
 	claimed  bool   // Checkpoint has succeeded once
 	patience int    // seconds that a claim waits before it ends who holds the row
 
@@ -134,7 +144,10 @@ type conflictRule struct {
 	policy Policy
 }
 
-var _ dfs.Sink = (*MySQL)(nil)
+var (
+	_ dfs.Sink        = (*MySQL)(nil)
+	_ dfs.CopyChecker = (*MySQL)(nil)
+)
 
 // OpenMySQL connects to the server that dsn names, in the form of
 // github.com/go-sql-driver/mysql, "user:password@tcp(host:3306)/", and makes
@@ -180,7 +193,7 @@ func newMySQL(dsn string, opts *MySQLOptions) (*MySQL, error) {
 	loaders := cmp.Or(opts.Loaders, defaultLoaders)
 	m := &MySQL{
 		name: opts.Name, schema: opts.Schema, ddl: opts.DDL, ddlDone: opts.DDLDone,
-		maxRows: opts.MaxRows, maxBytes: opts.MaxBytes, sqlOnly: opts.SQLOnly, replace: opts.Replace, log: opts.Logger,
+		maxRows: opts.MaxRows, maxBytes: opts.MaxBytes, sqlOnly: opts.SQLOnly, replace: opts.Replace, mixes: opts.Append || opts.Replace, log: opts.Logger,
 		instance: token(12) + "-", patience: 1, merger: newMerger(), runs: make(map[string]*tableRun),
 		failed: make(map[*dfs.Change]bool), ddlWait: defaultDDLWait,
 	}

@@ -18,6 +18,7 @@ type Stats struct {
 	EventRows                 uint64 // rows sent as row events, after merging
 	IndexesLeft               int64  // indexes still to be added: see CreateTables
 	Loaded                    uint64 // of Inserts, those that several connections wrote at the same time
+	Unloaded                  uint64 // rows so written that a crash or error left without the checkpoint, and that were deleted to come again
 
 	// Fallbacks counts the runs, and pieces of runs, that the target refused
 	// when merged. If it grows as fast as Commits, merging does not pay: look
@@ -69,7 +70,7 @@ type stats struct {
 	commits, transactions, statements atomic.Uint64
 	inserts, updates, deletes         atomic.Uint64
 	fallbacks, serial, ignoredDDL     atomic.Uint64
-	eventRows, loaded                 atomic.Uint64
+	eventRows, loaded, unloaded       atomic.Uint64
 
 	lane    atomic.Pointer[string]
 	running atomic.Pointer[Running]
@@ -106,7 +107,7 @@ func (m *MySQL) Stats() Stats {
 	s := &m.stats
 	out := Stats{
 		Commits: s.commits.Load(), Transactions: s.transactions.Load(), Statements: s.statements.Load(),
-		Inserts: s.inserts.Load(), Updates: s.updates.Load(), Deletes: s.deletes.Load(), EventRows: s.eventRows.Load(), Loaded: s.loaded.Load(), IndexesLeft: m.adder.left.Load(),
+		Inserts: s.inserts.Load(), Updates: s.updates.Load(), Deletes: s.deletes.Load(), EventRows: s.eventRows.Load(), Loaded: s.loaded.Load(), Unloaded: s.unloaded.Load(), IndexesLeft: m.adder.left.Load(),
 		Fallbacks: s.fallbacks.Load(), Serial: s.serial.Load(), IgnoredDDL: s.ignoredDDL.Load(), Running: s.running.Load(),
 	}
 	if lane := s.lane.Load(); lane != nil {

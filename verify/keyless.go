@@ -2,9 +2,11 @@ package verify
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -75,7 +77,8 @@ func (j *job) lookAtBags(ctx context.Context, scan time.Duration) (bool, error) 
 	if len(a) == 0 && len(b) == 0 {
 		return true, nil
 	}
-	holds := false
+	holds, why := false, "rows of a table without a key are mended only while they are locked: let LockTime be more than twice the time of a scan, or add a primary key"
+	var list []bag
 	switch {
 	case j.Settle > 0:
 		x, _, y, err := j.bags(ctx, j.source.db, "")
@@ -96,7 +99,15 @@ func (j *job) lookAtBags(ctx context.Context, scan time.Duration) (bool, error) 
 		if err != nil {
 			return false, err
 		}
-		holds = alive(ctx, tx)
+		if holds = alive(ctx, tx); holds && j.Repair {
+			if list, err = j.differing(ctx, tx, a, b); err != nil {
+				return false, err
+			}
+			if holds, why, err = j.mendBags(ctx, tx, list); err != nil {
+				return false, err
+			}
+		}
+		tx.Rollback() // nobody need wait for what is told
 	case j.source.gtid && j.Passed == nil:
 		after, err := j.place(ctx)
 		if err != nil {
@@ -107,7 +118,13 @@ func (j *job) lookAtBags(ctx context.Context, scan time.Duration) (bool, error) 
 	if !holds {
 		return false, nil
 	}
-	return true, j.reportBags(ctx, at, a, b)
+	if list == nil {
+		if list, err = j.differing(ctx, j.source.db, a, b); err != nil {
+			return false, err
+		}
+	}
+	j.reportBags(list, at, why)
+	return true, nil
 }
 
 // bags returns how many rows the sides have of each hash of a whole row, of those
@@ -154,58 +171,211 @@ func (j *job) bags(ctx context.Context, q querier, lock string) (a map[string]in
 	return a, at, b, nil
 }
 
-// reportBags reports the hashes of which the sides have not the same number. The
-// rows are shown as far as one of their hash can still be found.
-func (j *job) reportBags(ctx context.Context, at string, a, b map[string]int) error {
-	add := func(kind, hash string, n int, s *side, q *sqlSide) error {
-		f := Finding{Kind: kind, Table: j.to.String(), Count: n, At: at}
-		rows, err := j.example(ctx, s, q, hash)
-		if err != nil {
-			return err
+// A bag is rows that are equal in all columns, of which the sides have not the same
+// number.
+type bag struct {
+	hash           string
+	source, target int
+	row            []cell // its forms; nil if there is no such row any more
+	values         []string
+}
+
+// differing returns the bags that differ, as many as are reported, with what their
+// rows are. q reads the source.
+func (j *job) differing(ctx context.Context, q querier, a, b map[string]int) ([]bag, error) {
+	list := make([]bag, 0, len(a))
+	for h, n := range a {
+		list = append(list, bag{hash: h, source: n, target: b[h]})
+	}
+	for h, n := range b {
+		if _, ok := a[h]; !ok && !j.keepsExtra(j.to) {
+			list = append(list, bag{hash: h, target: n})
+		}
+	}
+	slices.SortFunc(list, func(x, y bag) int { return strings.Compare(x.hash, y.hash) })
+	list = list[:min(len(list), j.most())]
+	at := make(map[string]*bag, len(list))
+	var from, to []string
+	for i := range list {
+		at[list[i].hash] = &list[i]
+		if list[i].source > 0 {
+			from = append(from, list[i].hash)
+		} else {
+			to = append(to, list[i].hash)
+		}
+	}
+	var written []string
+	for i := range j.pairs {
+		written = append(written, j.pairs[i].written())
+	}
+	err := j.examples(ctx, q, &j.fromSQL, from, written, func(hash string, r []cell) {
+		if x := at[hash]; x != nil && x.row == nil {
+			x.row = append([]cell(nil), r[:len(j.pairs)]...)
+			for i := range j.pairs {
+				x.values = append(x.values, j.pairs[i].stored(r[len(j.pairs)+i]))
+			}
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read rows of the source: %w", err)
+	}
+	err = j.examples(ctx, j.target.db, &j.toSQL, to, nil, func(hash string, r []cell) {
+		if x := at[hash]; x != nil && x.row == nil {
+			x.row = append([]cell(nil), r...)
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read rows of the target: %w", err)
+	}
+	return list, nil
+}
+
+// examples calls f with rows of the hashes, as forms with what more selects behind
+// them, in one scan.
+func (j *job) examples(ctx context.Context, q querier, s *sqlSide, hashes, more []string, f func(hash string, r []cell)) error {
+	if len(hashes) == 0 {
+		return nil
+	}
+	list := append(slices.Clone(s.forms), more...)
+	if j.inGo {
+		return each(ctx, q, "SELECT "+strings.Join(list, ",")+" FROM "+s.table, func(r []cell) error {
+			d := j.digest(r[:len(s.forms)])
+			f(string(d[:]), r)
+			return nil
+		})
+	}
+	return each(ctx, q, "SELECT "+s.row+","+strings.Join(list, ",")+" FROM "+s.table+" WHERE "+s.row+" IN ("+strings.Join(hashes, ",")+")", func(r []cell) error {
+		f(r[0].text, r[1:])
+		return nil
+	})
+}
+
+// reportBags reports the bags that differ. why says why they were not mended; it is
+// empty if they were.
+func (j *job) reportBags(list []bag, at, why string) {
+	for _, x := range list {
+		f := Finding{Kind: MissingRow, Table: j.to.String(), Count: x.source - x.target, At: at}
+		if x.target > x.source {
+			f.Kind, f.Count = ExtraRow, x.target-x.source
 		}
 		for i := range j.pairs {
 			switch {
-			case len(rows) == 0:
-			case kind == MissingRow:
-				f.Columns = append(f.Columns, j.cell(i, rows[0], nil))
+			case x.row == nil:
+			case f.Kind == MissingRow:
+				f.Columns = append(f.Columns, j.cell(i, x.row, nil))
 			default:
-				f.Columns = append(f.Columns, j.cell(i, nil, rows[0]))
+				f.Columns = append(f.Columns, j.cell(i, nil, x.row))
 			}
 		}
 		if j.Repair {
-			f.Why = "rows of a table without a key are not mended: add a primary key, or mend it by hand"
+			f.Mended, f.Why = why == "", why
 		}
-		j.add(f)
-		return nil
-	}
-	for h, n := range a {
-		if !j.t.More && n > b[h] {
-			if err := add(MissingRow, h, n-b[h], j.source, &j.fromSQL); err != nil {
-				return err
-			}
+		if j.add(f); j.t.More {
+			return
 		}
 	}
-	for h, n := range b {
-		if !j.t.More && n > a[h] {
-			if err := add(ExtraRow, h, n-a[h], j.target, &j.toSQL); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
-// example returns one row of a hash, if there is one still.
-func (j *job) example(ctx context.Context, s *side, q *sqlSide, hash string) (rows [][]cell, err error) {
-	text := "SELECT " + strings.Join(q.forms, ",") + " FROM " + q.table
-	if !j.inGo {
-		return query(ctx, s.db, text+" WHERE "+q.row+"="+hash+" LIMIT 1")
-	}
-	err = each(ctx, s.db, text, func(r []cell) error {
-		if d := j.digest(r); rows == nil && string(d[:]) == hash {
-			rows = append(rows, append([]cell(nil), r...))
+// mendMost is how many rows of a table without a key are inserted or deleted at most,
+// as the source's table is locked meanwhile.
+const mendMost = 10000
+
+// mendBags makes the target have as many rows of each bag as the source, in one
+// transaction of its own. src holds the lock on the source's table. It reports false
+// if the bags must be looked at again, and why nothing was mended.
+//
+// Invariant (exact beside a running pipeline): the argument is that of mend, for all
+// rows of the table at once.
+func (j *job) mendBags(ctx context.Context, src *sql.Tx, list []bag) (holds bool, why string, err error) {
+	limited, cancel := context.WithTimeout(ctx, 2*j.lockTime())
+	defer cancel()
+	n := 0
+	for _, x := range list {
+		if n += max(x.source-x.target, x.target-x.source); x.source > x.target && x.row == nil {
+			return false, "", nil
 		}
-		return nil
-	})
-	return rows, err
+	}
+	switch {
+	case len(list) == 0:
+		return true, "", nil
+	case j.inGo:
+		return true, "it has no key, and values that the two servers do not write alike, by which its rows are not found: add a primary key, or mend it by hand", nil
+	case n > mendMost:
+		return true, fmt.Sprintf("it has no key, and %d rows are too many to be mended while the source's table is locked: empty it and copy it again", n), nil
+	}
+	why, err = j.mendLocked(limited, src, list)
+	switch {
+	case ctx.Err() != nil:
+		return false, "", ctx.Err()
+	case limited.Err() != nil:
+		return true, "mending took longer than twice LockTime, for which the source's table was locked: let LockTime be more, or add a primary key", nil
+	case errors.Is(err, errAgain) || again(err):
+		return false, "", nil
+	case serverError(err) != 0:
+		return true, err.Error(), nil
+	}
+	return err == nil, why, err
+}
+
+// errAgain asks for another look.
+var errAgain = errors.New("the target is not what it was")
+
+func (j *job) mendLocked(ctx context.Context, src *sql.Tx, list []bag) (why string, err error) {
+	tx, err := j.target.db.BeginTx(ctx, nil)
+	if err != nil {
+		return "", err
+	}
+	defer tx.Rollback()
+	if copying, err := j.lockCheckpoint(ctx, tx); err != nil || copying {
+		if copying {
+			err = errAgain
+		}
+		return "", err
+	}
+	hashes := make([]string, len(list))
+	for i := range list {
+		hashes[i] = list[i].hash
+	}
+	count := func(want func(bag) int) (bool, error) {
+		got := make(map[string]int)
+		err := each(ctx, tx, "SELECT "+j.toSQL.row+", COUNT(*) FROM "+j.toSQL.table+" WHERE "+j.toSQL.row+" IN ("+strings.Join(hashes, ",")+") GROUP BY 1", func(r []cell) error {
+			n, err := strconv.Atoi(r[1].text)
+			got[r[0].text] = n
+			return err
+		})
+		return !slices.ContainsFunc(list, func(x bag) bool { return got[x.hash] != want(x) }), err
+	}
+	ok, err := count(func(x bag) int { return x.target })
+	if err != nil {
+		return "", err
+	}
+	if !ok || !alive(ctx, src) {
+		return "", errAgain
+	}
+	for _, x := range list {
+		if x.target > x.source {
+			stmt := fmt.Sprintf("DELETE FROM %s WHERE %s=%s LIMIT %d", j.toSQL.table, j.toSQL.row, x.hash, x.target-x.source)
+			if _, err := tx.ExecContext(ctx, stmt); err != nil {
+				return "", fmt.Errorf("delete: %w", err)
+			}
+			continue
+		}
+		stmt := j.statement(nil, x.values, 1, 0)
+		for range x.source - x.target {
+			if _, err := tx.ExecContext(ctx, stmt); err != nil {
+				return "", fmt.Errorf("insert: %w", err)
+			}
+		}
+	}
+	if ok, err = count(func(x bag) int { return x.source }); err != nil {
+		return "", err
+	}
+	if !ok {
+		return "the target stores something else than what it is given: compare the types of the columns", nil
+	}
+	if err := tx.Commit(); err != nil {
+		return "", errAgain // the next look tells what became of it
+	}
+	j.log.Info("mended a table without a key", "table", j.to.String(), "kinds of rows", len(list))
+	return "", nil
 }

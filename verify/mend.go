@@ -34,8 +34,10 @@ func (j *job) mend(ctx context.Context, src *sql.Tx, s suspect, was [][]cell, f 
 		return false, err
 	}
 	defer tx.Rollback()
-	name, schema := j.pipeline()
-	if _, err := query(ctx, tx, "SELECT pos FROM "+ident(schema)+".dfs_checkpoint WHERE name="+quote(name)+" FOR UPDATE"); err != nil {
+	if again, err := j.lockCheckpoint(ctx, tx); err != nil || again {
+		if again {
+			return true, nil
+		}
 		return j.refused("lock the checkpoint", err, f)
 	}
 	has, err := j.rows(ctx, tx, j.to, key, " FOR UPDATE")
@@ -76,6 +78,24 @@ func (j *job) mend(ctx context.Context, src *sql.Tx, s suspect, was [][]cell, f 
 	f.Mended = true
 	j.log.Info("mended a row of the target", "table", j.to.String(), "row", j.showKey(key), "how", strings.ToLower(stmt[:6]))
 	return false, nil
+}
+
+// lockCheckpoint locks the checkpoint's row, so that the pipeline commits nothing until
+// tx ends. It reports true if a copy of rows has begun since the target was looked at:
+// the copy brings what is missing by itself, and a row that was put there before would be
+// in its way. Pieces of a copy that the checkpoint does not count yet (package sink,
+// load.go) need a lock of that row too, and are there only while its position says so.
+func (r *run) lockCheckpoint(ctx context.Context, tx *sql.Tx) (copying bool, err error) {
+	name, schema := r.pipeline()
+	rows, err := query(ctx, tx, "SELECT pos FROM "+ident(schema)+".dfs_checkpoint WHERE name="+quote(name)+" FOR UPDATE")
+	if err != nil {
+		return false, err
+	}
+	if len(rows) == 0 {
+		return false, fmt.Errorf("the row of %q in %s.dfs_checkpoint is gone", name, schema)
+	}
+	at, err := parsePlace(rows[0][0].text)
+	return at.copying, err
 }
 
 // refused notes why a row was not mended, or asks for another try.

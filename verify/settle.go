@@ -191,6 +191,7 @@ func (j *job) look(ctx context.Context, list []suspect, end time.Time) ([]suspec
 				return append(differ, list...), err
 			}
 		}
+		j.seam("looked")
 		if _, err := j.pass(ctx, time.Until(end)); err != nil {
 			return append(differ, list...), err
 		}
@@ -223,9 +224,13 @@ func (j *job) settleLocked(ctx context.Context, list []suspect) (left []suspect,
 		return list, err
 	}
 	defer tx.Rollback()
+	lock := j.source.share
+	if j.broken == "lock" {
+		lock = ""
+	}
 	was := make([][][]cell, len(list))
 	for i := range list {
-		was[i], err = j.wanted(ctx, tx, list[i], j.source.share)
+		was[i], err = j.wanted(ctx, tx, list[i], lock)
 		switch {
 		case again(err):
 			return list, nil
@@ -235,6 +240,7 @@ func (j *job) settleLocked(ctx context.Context, list []suspect) (left []suspect,
 			return list, fmt.Errorf("lock a row of the source: %w", err)
 		}
 	}
+	j.seam("locked")
 	at, err := j.pass(ctx, j.lockTime())
 	if errors.Is(err, errStands) {
 		// Not while others wait for the rows.

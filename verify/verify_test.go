@@ -113,12 +113,15 @@ func TestEqualIsEqualAndEachFaultIsFoundWithKeyAndColumn(t *testing.T) {
 				x := table(t, r, l.schema+"."+s.name)
 				require.Equal(t, 3, x.Repaired, "%s\n%s", s.name, r)
 			}
+			x = table(t, r, l.schema+".bag")
+			require.Equal(t, []int{1, 1, 2}, []int{x.Missing, x.Extra, x.Repaired}, r)
 			v.Repair = false
 			r = l.verify(v)
 			for _, s := range shapes {
 				require.Equal(t, verify.Equal, table(t, r, l.schema+"."+s.name).Verdict, r)
 			}
-			l.exec(l.from, "UPDATE S.ints SET a=a+1", "UPDATE S.texts SET b='new'", "DELETE FROM S.enums WHERE a>20")
+			require.Equal(t, verify.Equal, r.Verdict(), r)
+			l.exec(l.from, "DELETE FROM S.bag WHERE a=1", "UPDATE S.ints SET a=a+1", "UPDATE S.texts SET b='new'", "DELETE FROM S.enums WHERE a>20")
 			l.passed() // what was mended does not stand in the way of the pipeline
 		})
 	}
