@@ -2,6 +2,7 @@ package dfs
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -93,11 +94,15 @@ func (a *applier) gate(ctx context.Context) bool {
 func (a *applier) apply(ctx context.Context, chunks []*chunk, n, size int) error {
 	batch := make([]*Transaction, 0, n)
 	rows := 0
+	var letters []*chunk
 	for _, c := range chunks {
 		if c.refused != nil {
 			if err := a.reject(ctx, c); err != nil {
 				return err
 			}
+		}
+		if len(c.letters) > 0 || c.ride != nil {
+			letters = append(letters, c)
 		}
 		batch = append(batch, c.txs...)
 		rows += c.rows
@@ -110,6 +115,15 @@ func (a *applier) apply(ctx context.Context, chunks []*chunk, n, size int) error
 		if !batch[i].More {
 			whole = batch[i].Checkpoint
 			break
+		}
+	}
+	if len(letters) > 0 {
+		// Invariant I1: what the sink steps over is stored before that.
+		switch err := a.post(ctx, letters); {
+		case errors.Is(err, ErrLettersFull) && !chunks[0].alone:
+			return &blame{err, suspect{until: last.Seq}} // those before it are applied
+		case err != nil:
+			return err
 		}
 	}
 	start := time.Now()
@@ -133,8 +147,15 @@ func (a *applier) apply(ctx context.Context, chunks []*chunk, n, size int) error
 		return nil
 	}
 	a.settle(whole)
+	for _, c := range letters {
+		if err := a.arrived(ctx, c); err != nil {
+			return err
+		}
+	}
 	if a.skips {
-		a.p.passed(whole.Seq)
+		if err := a.p.passed(ctx, whole.Seq); err != nil {
+			return &Error{Part: "letters", At: whole, Err: err}
+		}
 	}
 	if a.applied != nil {
 		a.applied(whole.Seq)
@@ -151,10 +172,12 @@ func (a *applier) apply(ctx context.Context, chunks []*chunk, n, size int) error
 // it, so that applying it steps over it.
 func (a *applier) reject(ctx context.Context, c *chunk) error {
 	tx := c.txs[0]
-	c.count(received)
-	c.count(rejected)
+	c.countAll(received)
+	c.countAll(rejected)
 	if c.refused == ErrSkipped {
 		a.p.logger().Warn("stepping over a transaction, as asked", "id", tx.ID, "seq", tx.Seq)
+	} else if a.p.Letters != nil {
+		// It is among the chunk's letters.
 	} else if err := a.p.Reject(ctx, tx, c.refused); err != nil {
 		return &Error{Part: "reject", At: a.at, ID: tx.ID, Err: err}
 	}

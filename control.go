@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -57,8 +58,11 @@ type control struct {
 	cancel      context.CancelFunc // ends Run; nil while it is not running
 	stopCapture context.CancelFunc // ends capture into the queue; nil without one
 	again       context.CancelFunc // ends the session of the leg to the sink, so that another begins
-	stop        *stopper           // nil unless StopAt was called
-	skip        map[string]uint64  // by name; Seq once it was met, so that it can be forgotten when applied
+	recapture   context.CancelFunc // ends that of the leg into the queue
+	add         int                // empty transactions to be put behind what was read from the source
+	letters     LetterStats
+	stop        *stopper          // nil unless StopAt was called
+	skip        map[string]uint64 // by name; Seq once it was met, so that it can be forgotten when applied
 }
 
 // A stopper is a StopPoint together with its place, as the source reads it.
@@ -123,10 +127,14 @@ func (p *Pipeline) StopAt(at StopPoint) error {
 // when it comes, also if that is in a later Run. The step is committed as that of
 // a rejected transaction, counted as such, and logged; Reject is not asked. A
 // transaction that was applied already stays so. What is to be skipped is
-// forgotten when the process ends.
+// forgotten when the process ends, unless there is a store of letters: that keeps
+// it, and also what was skipped.
 func (p *Pipeline) Skip(id string) error {
 	if id == "" {
 		return errors.New("skip: no transaction is named; give the source's name for it, such as its GTID")
+	}
+	if err := p.keepSkip(&LetterWrite{Skip: []string{id}}); err != nil {
+		return fmt.Errorf("skip %s: %w", id, err)
 	}
 	p.change(func(c *control) {
 		if c.skip == nil {
@@ -138,7 +146,103 @@ func (p *Pipeline) Skip(id string) error {
 }
 
 // Unskip takes back a Skip, unless the transaction has been stepped over.
-func (p *Pipeline) Unskip(id string) { p.change(func(c *control) { delete(c.skip, id) }) }
+func (p *Pipeline) Unskip(id string) error {
+	if err := p.keepSkip(&LetterWrite{Unskip: []string{id}}); err != nil {
+		return fmt.Errorf("skip no more %s: %w", id, err)
+	}
+	p.change(func(c *control) { delete(c.skip, id) })
+	return nil
+}
+
+// keepSkip writes to the store of letters, if there is one.
+func (p *Pipeline) keepSkip(w *LetterWrite) error {
+	if p.Letters == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return p.Letters.Write(ctx, w)
+}
+
+// Nudge puts an empty transaction behind what has been read from the source, on
+// which what waits for one can go on: a letter that is to be applied does so by
+// itself, but in a pipeline that reads from the queue of another, it is that one
+// which has to be nudged. It does nothing while Run is not at work, or if the
+// Source is not Unnumbered.
+func (p *Pipeline) Nudge() { p.nudge(1) }
+
+func (p *Pipeline) nudge(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	again := p.control.again
+	if p.Queue != nil {
+		again = p.control.recapture
+	}
+	if _, ok := p.Source.(Unnumbered); ok && again != nil {
+		p.control.add = n
+		again()
+	}
+}
+
+// empties returns how many empty transactions the session is to put before what
+// it reads.
+func (l *leg) empties(at Checkpoint, box *letterBox) int {
+	if l.from != "source" {
+		return 0
+	}
+	l.p.mu.Lock()
+	n := l.p.control.add
+	l.p.control.add = 0
+	l.p.mu.Unlock()
+	if box.wants() {
+		n = max(n, int(box.wanted.Load()))
+	}
+	if _, ok := l.p.Source.(Unnumbered); !ok || at.Pos == "" {
+		return 0
+	}
+	return n
+}
+
+// carriers sees to it that letters which are to be applied find transactions to
+// ride on, also if the source is idle.
+func (l *leg) carriers(box *letterBox) (stop func()) {
+	if !box.wants() || l.p.Queue == nil {
+		return func() {}
+	}
+	wait := time.Second
+	var t *time.Timer
+	var mu sync.Mutex
+	mu.Lock()
+	defer mu.Unlock()
+	t = time.AfterFunc(wait, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if n := box.wanted.Load(); n > 0 && t != nil {
+			l.p.nudge(int(n))
+			wait = min(2*wait, time.Minute)
+			t.Reset(wait)
+		}
+	})
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		t.Stop()
+		t = nil
+	}
+}
+
+// next returns what is read: first the empty transactions that are to be added.
+func (r *reader) next(ctx context.Context, buf []*Transaction) (int, error) {
+	if r.add == 0 {
+		return r.stream.Next(ctx, buf)
+	}
+	n := min(r.add, len(buf))
+	r.add -= n
+	for i := range n {
+		buf[i] = &Transaction{Checkpoint: Checkpoint{Seq: r.at.Seq + 1 + uint64(i), Pos: r.at.Pos}}
+	}
+	return n, nil
+}
 
 // change changes what is asked. A session that runs has read on by what was asked
 // before; so it ends, and another begins at the sink's checkpoint.
@@ -154,20 +258,28 @@ func (p *Pipeline) change(f func(*control)) {
 // asked returns what the session that now begins must know, and a context for it
 // that ends when something else is asked.
 func (l *leg) asked(ctx context.Context) (_ context.Context, done func(), stop *stopper, skip map[string]uint64) {
-	if !l.pausable {
-		return ctx, func() {}, nil, nil
-	}
 	p := l.p
 	ctx, again := context.WithCancel(ctx)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.control.again = again
+	mine := &p.control.recapture
+	if l.pausable {
+		mine, stop, skip = &p.control.again, p.control.stop, maps.Clone(p.control.skip)
+	}
+	*mine = again
 	return ctx, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.control.again = nil
+		*mine = nil
 		again()
-	}, p.control.stop, maps.Clone(p.control.skip)
+	}, stop, skip
+}
+
+// skips returns what is to be skipped, by now.
+func (p *Pipeline) skips() map[string]uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.control.skip)
 }
 
 // met notes the number of a transaction that is to be skipped.
@@ -180,10 +292,21 @@ func (p *Pipeline) met(id string, seq uint64) {
 }
 
 // passed forgets what was skipped up to the given checkpoint.
-func (p *Pipeline) passed(at uint64) {
+func (p *Pipeline) passed(ctx context.Context, at uint64) error {
+	var w LetterWrite
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	maps.DeleteFunc(p.control.skip, func(_ string, seq uint64) bool { return seq != 0 && seq <= at })
+	maps.DeleteFunc(p.control.skip, func(id string, seq uint64) bool {
+		gone := seq != 0 && seq <= at
+		if gone {
+			w.Unskip = append(w.Unskip, id)
+		}
+		return gone
+	})
+	p.mu.Unlock()
+	if p.Letters == nil || len(w.Unskip) == 0 {
+		return nil
+	}
+	return p.Letters.Write(ctx, &w)
 }
 
 // stopped forgets the place at which the pipeline has stopped, unless there is

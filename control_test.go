@@ -188,7 +188,7 @@ func TestSkipMendsAPipelineThatStopped(t *testing.T) {
 	require.ErrorAs(t, p.Run(t.Context()), &e)
 	require.NoError(t, p.Skip(e.ID))
 	require.Equal(t, []string{"t77"}, p.Stats().Skip)
-	p.Unskip(e.ID)
+	require.NoError(t, p.Unskip(e.ID))
 	require.ErrorAs(t, p.Run(t.Context()), &e)
 	require.NoError(t, p.Skip(e.ID))
 	require.NoError(t, p.Run(t.Context()))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 )
@@ -41,6 +42,8 @@ type suspect struct {
 	until   uint64 // up to this Seq, transactions go one by one
 	refused uint64 // Seq of the first part of the one to blame, or 0
 	err     error  // why it was refused
+
+	letter uint64 // the letter to blame instead, or 0
 }
 
 // A blame is an error that ends a session, together with what to suspect.
@@ -114,6 +117,13 @@ func (l *leg) session(run context.Context) (progress bool, err error) {
 		return false, &Error{Part: l.to, At: at, Err: err}
 	}
 	l.settle(at) // also for the name of the last transaction, which at has not
+	box, err := l.letters(ctx, at)
+	if err != nil {
+		return false, &Error{Part: "letters", At: at, Err: err}
+	}
+	if box != nil {
+		skip = l.p.skips()
+	}
 	there, err := stop.after(at, l.st.name(at.Seq))
 	if err != nil {
 		return false, &Error{Part: "stop", At: at, Err: err}
@@ -139,7 +149,9 @@ func (l *leg) session(run context.Context) (progress bool, err error) {
 		l.applied(at.Seq)
 	}
 	if len(skip) > 0 {
-		l.p.passed(at.Seq)
+		if err := l.p.passed(ctx, at.Seq); err != nil {
+			return false, &Error{Part: "letters", At: at, Err: err}
+		}
 	}
 
 	// Work in hand outlives ctx by StopTimeout, so that a stop does not cut a
@@ -161,7 +173,9 @@ func (l *leg) session(run context.Context) (progress bool, err error) {
 	stageWork, stopStage := context.WithCancel(work)
 	defer stopStage()
 	space := newRoom(l.p.readAhead())
-	r := &reader{leg: l, stream: stream, at: at, room: space, suspect: l.suspect, stop: stop, skip: skip}
+	r := &reader{leg: l, stream: stream, at: at, room: space, suspect: l.suspect, stop: stop, skip: skip, box: box}
+	r.add = l.empties(at, box)
+	defer l.carriers(box)()
 	a := &applier{leg: l, at: at, room: space, limit: min(firstBatch, l.p.maxBatch()), skips: len(skip) > 0}
 	read, ready := make(chan *chunk, 64), make(chan *chunk, 64)
 	var errs [3]error
@@ -173,7 +187,7 @@ func (l *leg) session(run context.Context) (progress bool, err error) {
 	wg.Go(func() {
 		defer stopReading()
 		defer close(ready)
-		errs[1] = l.process(processing, stageWork, at, read, ready)
+		errs[1] = l.process(processing, stageWork, at, box, read, ready)
 	})
 	wg.Go(func() {
 		defer stopReading()
@@ -236,9 +250,13 @@ type chunk struct {
 	first   uint64 // Seq of the first part of the transaction that txs[0] belongs to
 	size    int    // bytes as read
 	alone   bool   // it is one transaction, or part of one, and goes by itself
-	refused error  // not nil: it is to be offered to Reject
+	refused error  // not nil: it is to be offered to Reject, or to become a letter
+	suspect bool   // it may be to blame
+	ddl     bool   // it is alone, and a statement
 	rows    int    // after the stages
 	ledger  []entry
+	letters []*Letter // that were made of transactions in it
+	ride    *Letter   // whose changes were put before its own; nil for most
 }
 
 func (c *chunk) last() *Transaction { return c.txs[len(c.txs)-1] }
@@ -252,6 +270,8 @@ type reader struct {
 	room    *room
 	suspect suspect
 	eof     bool
+	box     *letterBox // nil without letters
+	add     int        // empty transactions to put before what is read
 
 	stop    *stopper
 	halted  bool              // the place to stop at is behind what was read
@@ -262,7 +282,7 @@ type reader struct {
 func (r *reader) run(ctx context.Context, to chan<- *chunk) error {
 	buf := make([]*Transaction, r.p.maxBatch())
 	for r.room.wait(ctx) {
-		n, err := r.stream.Next(ctx, buf)
+		n, err := r.next(ctx, buf)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -328,11 +348,12 @@ func (r *reader) run(ctx context.Context, to chan<- *chunk) error {
 func (r *reader) cut(txs *[]*Transaction) *chunk {
 	n := r.untilSkipped((*txs)[:min(len(*txs), firstBatch)])
 	refused := r.first != 0 && (r.first == r.suspect.refused || r.first == r.skipped)
-	alone := refused || (*txs)[0].Seq <= r.suspect.until || r.first == 0 && (*txs)[0].Seq == r.skipped
+	suspect := (*txs)[0].Seq <= r.suspect.until
+	alone := refused || suspect || r.first == 0 && (*txs)[0].Seq == r.skipped || r.box.wants()
 	if alone {
 		n = 1
 	}
-	c := &chunk{txs: (*txs)[:n:n], first: r.first, alone: alone, ledger: make([]entry, 0, 3*n)}
+	c := &chunk{txs: (*txs)[:n:n], first: r.first, alone: alone, suspect: suspect, ledger: make([]entry, 0, 3*n)}
 	*txs = (*txs)[n:]
 	for _, tx := range c.txs {
 		n := tx.Size()
@@ -389,7 +410,7 @@ func (r *reader) untilSkipped(txs []*Transaction) int {
 
 // process decodes the chunks and runs them through the stages, those together that
 // are ready: a stage that writes to a disk, or asks a server, does so once for many.
-func (l *leg) process(ctx, work context.Context, at Checkpoint, from <-chan *chunk, to chan<- *chunk) error {
+func (l *leg) process(ctx, work context.Context, at Checkpoint, box *letterBox, from <-chan *chunk, to chan<- *chunk) error {
 	var held *chunk // received, but not to go with those before it
 	for open := true; ; {
 		c := held
@@ -424,7 +445,10 @@ func (l *leg) process(ctx, work context.Context, at Checkpoint, from <-chan *chu
 			group = append(group, next)
 			n, size = n+len(next.txs), size+next.size
 		}
-		if err := l.processGroup(work, group, n); err != nil {
+		if err := l.processGroup(work, box, group, n); err != nil {
+			if b := (*blame)(nil); errors.As(err.Err, &b) {
+				return b
+			}
 			err := &Error{err.Part, at, c.id(), err.Err}
 			if c.refused != nil {
 				return err // of a Pass, and not about the transaction
@@ -448,7 +472,7 @@ const mostStaged = 4096
 
 // processGroup decodes n transactions and runs them through the stages. A chunk that
 // goes alone is a group.
-func (l *leg) processGroup(ctx context.Context, group []*chunk, n int) *Error {
+func (l *leg) processGroup(ctx context.Context, box *letterBox, group []*chunk, n int) *Error {
 	batch := group[0].txs
 	if len(group) > 1 {
 		batch = make([]*Transaction, 0, n)
@@ -457,8 +481,24 @@ func (l *leg) processGroup(ctx context.Context, group []*chunk, n int) *Error {
 		}
 	}
 	err := l.decode(ctx, batch)
+	if refused := group[0].refused; refused != nil && (box == nil || refused == ErrSkipped) {
+		err = nil // Reject is given it as far as it could be decoded
+	}
+	if err != nil {
+		return &Error{Part: "decode", Err: err}
+	}
+	if box != nil {
+		for _, c := range group {
+			first, err := box.take(ctx, c)
+			switch {
+			case err == errDepends:
+				return &Error{Part: "letters", Err: &blame{err, suspect{until: first, refused: first, err: err}}}
+			case err != nil:
+				return &Error{Part: "letters", Err: err}
+			}
+		}
+	}
 	if group[0].refused != nil {
-		// Reject is given it as far as it could be decoded.
 		for i, s := range l.stages {
 			if p, ok := s.(Passer); ok {
 				if err := p.Pass(ctx, batch[0].Checkpoint); err != nil {
@@ -468,11 +508,9 @@ func (l *leg) processGroup(ctx context.Context, group []*chunk, n int) *Error {
 		}
 		return nil
 	}
-	if err != nil {
-		return &Error{Part: "decode", Err: err}
-	}
 	for _, c := range group {
-		c.count(received)
+		c.ddl = c.alone && slices.ContainsFunc(c.txs[0].Changes, func(c Change) bool { return c.Op == DDL })
+		c.countAll(received)
 	}
 	for i, s := range l.stages {
 		if err := s.Process(ctx, batch); err != nil {
@@ -484,7 +522,7 @@ func (l *leg) processGroup(ctx context.Context, group []*chunk, n int) *Error {
 			copy(c.txs, batch)
 			batch = batch[len(c.txs):]
 		}
-		c.rows = c.count(applied)
+		c.rows = c.countAll(applied)
 	}
 	return nil
 }
@@ -495,6 +533,13 @@ func (c *chunk) id() string {
 		return ""
 	}
 	return c.txs[0].ID
+}
+
+// parks reports whether a transaction that is refused with err can become a letter.
+// What cannot be read touches nobody knows what, and what follows a statement
+// depends on it for the whole table.
+func (l *leg) parks(c *chunk, err *Error) bool {
+	return l.pausable && err.Part != "decode" && err.Part != "letters" && !c.ddl
 }
 
 // decode decodes a batch, in parallel if it is large.
@@ -528,9 +573,13 @@ func (l *leg) blame(c *chunk, last uint64, err *Error) error {
 	case errors.Is(err, ErrTransient), errors.Is(err, ErrConflict), errors.Is(err, ErrGap),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
+	case c.ride != nil:
+		// Whatever else the transaction holds, the letter is tried first for it.
+		l.p.logger().Error("a dead letter could not be applied", "number", c.ride.Number, "id", c.ride.ID, "err", err)
+		return &blame{err, suspect{letter: c.ride.Number, err: err}}
 	case !c.alone:
 		return &blame{err, suspect{until: last}}
-	case l.p.Reject != nil:
+	case l.p.Reject != nil, l.p.Letters != nil && l.parks(c, err):
 		return &blame{err, suspect{until: last, refused: c.first, err: err}}
 	}
 	return err

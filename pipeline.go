@@ -62,6 +62,13 @@ type Pipeline struct {
 	// Default: Run stops, with all transactions before the refused one applied.
 	Reject func(ctx context.Context, tx *Transaction, err error) error
 
+	// Letters, if set, keeps what Reject would be asked about, whole, and what later
+	// touches the same rows, until a person settles it: see RetryLetters. A
+	// transaction that cannot be decoded, or that is a statement which the Sink
+	// refuses, stops Run all the same, since all that follows may depend on it.
+	// Default: none. Reject and Letters exclude each other.
+	Letters LetterStore
+
 	// Observe, if set, is told of each batch once it is stored or has failed. It
 	// is called on the path of the data and should return at once.
 	Observe func(Batch)
@@ -222,6 +229,7 @@ func (p *Pipeline) check() error {
 	fault(p.Source == nil, "Source is nil; set where transactions come from")
 	fault(p.Sink == nil, "Sink is nil; set where transactions go to")
 	fault(p.Queue != nil && same(p.Queue, p.Sink), "Queue and Sink are the same; leave Queue nil to fill the queue only")
+	fault(p.Reject != nil && p.Letters != nil, "Reject and Letters are both set; choose one of them to take what is refused")
 	fault(p.MaxBatch < 0, "MaxBatch is %d; use 0 for the default", p.MaxBatch)
 	fault(p.ReadAhead < 0, "ReadAhead is %d; use 0 for the default", p.ReadAhead)
 	fault(p.RetryWait < 0, "RetryWait is %v; use 0 for the default", p.RetryWait)

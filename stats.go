@@ -63,6 +63,8 @@ type Stats struct {
 
 	StopAt *StopPoint // where the pipeline is to stop; nil if StopAt has set nothing
 	Skip   []string   // names of transactions that are to be skipped and have not come yet
+
+	Letters LetterStats // zero without a store of letters
 }
 
 // A Leg is one side of a pipeline.
@@ -81,7 +83,9 @@ type Leg struct {
 
 	// Received counts rows after decoding and before the Stages, Applied those
 	// that the Stages made of them, and Rejected those of transactions that
-	// Reject took. They are zero while transactions travel encoded.
+	// Reject took, that were skipped, or that became letters. Rows of a letter that
+	// is applied are received once more. They are zero while transactions travel
+	// encoded.
 	// Invariant I5: without Stages, Received is Applied and Rejected together.
 	Received, Applied, Rejected uint64
 
@@ -109,6 +113,7 @@ func (p *Pipeline) Stats() Stats {
 	running, paused := p.running, p.gate != nil
 	s := Stats{Tables: make(map[string]TableStats), ClockOffset: p.clockOffset()}
 	s.StopAt, s.Skip = p.control.pending()
+	s.Letters = p.control.letters
 	p.mu.Unlock()
 	s.Capture = p.capture.snapshot(nil)
 	s.Apply = p.apply.snapshot(s.Tables)
@@ -226,22 +231,28 @@ const (
 
 func (c counted) isRows() bool { return c == received || c == applied || c == rejected }
 
-// count enters the rows of the chunk into its ledger, and returns their number.
-func (c *chunk) count(what counted) (rows int) {
+// countAll enters the rows of the chunk into its ledger, and returns their number.
+func (c *chunk) countAll(what counted) (rows int) {
 	for _, tx := range c.txs {
-		open := -1 // the entry that the last row of tx went to
-		for i := range tx.Changes {
-			if tx.Changes[i].Op == DDL {
-				continue
-			}
-			table := tx.Changes[i].Table
-			if open < 0 || c.ledger[open].table != table {
-				open = len(c.ledger)
-				c.ledger = append(c.ledger, entry{seq: tx.Seq, table: table, what: what})
-			}
-			c.ledger[open].n++
-			rows++
+		rows += c.count(tx, what)
+	}
+	return rows
+}
+
+// count enters the rows of one transaction.
+func (c *chunk) count(tx *Transaction, what counted) (rows int) {
+	open := -1 // the entry that the last row went to
+	for i := range tx.Changes {
+		if tx.Changes[i].Op == DDL {
+			continue
 		}
+		table := tx.Changes[i].Table
+		if open < 0 || c.ledger[open].table != table {
+			open = len(c.ledger)
+			c.ledger = append(c.ledger, entry{seq: tx.Seq, table: table, what: what})
+		}
+		c.ledger[open].n++
+		rows++
 	}
 	return rows
 }

@@ -465,7 +465,9 @@ func (w *watched) act(action string, in order) (status int, err error) {
 			return http.StatusBadRequest, err
 		}
 	case "unskip":
-		w.p.Unskip(in.ID)
+		if err := w.p.Unskip(in.ID); err != nil {
+			return http.StatusInternalServerError, err
+		}
 	case "start":
 		started := false
 		w.set(func(r *runner) {

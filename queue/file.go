@@ -111,13 +111,23 @@ func create(path string) error {
 // by a transaction without end: SQLite's locks are right on every system, they
 // hold within one process too, and end with it, also by kill -9.
 func lock(path string) (*sql.DB, error) {
+	db, pid, err := tryLock(path)
+	if db == nil && err == nil {
+		err = fmt.Errorf("queue %s: process %d is writing it; a queue has one writer: "+
+			"stop that process, or open the queue with ReadOnly", path, pid)
+	}
+	return db, err
+}
+
+// tryLock returns no database but the holder's process id if another has the lock.
+func tryLock(path string) (_ *sql.DB, pid int, err error) {
 	name := path + ".lock"
 	if err := create(name); err != nil {
-		return nil, fmt.Errorf("queue %s: %w", path, err)
+		return nil, 0, fmt.Errorf("queue %s: %w", path, err)
 	}
 	db, err := sql.Open("sqlite", dataSource(name, "?_pragma=busy_timeout(0)&_pragma=synchronous(0)"))
 	if err != nil {
-		return nil, fmt.Errorf("queue %s: %w", path, err)
+		return nil, 0, fmt.Errorf("queue %s: %w", path, err)
 	}
 	db.SetMaxOpenConns(1)
 	_, err = db.Exec(fmt.Sprintf("PRAGMA user_version = %d", os.Getpid()))
@@ -125,19 +135,17 @@ func lock(path string) (*sql.DB, error) {
 		_, err = db.Exec("BEGIN IMMEDIATE")
 	}
 	if err == nil {
-		return db, nil
+		return db, 0, nil
 	}
 	defer db.Close()
 	var e *sqlite.Error
 	if !errors.As(err, &e) || e.Code()&0xff != sqlite3.SQLITE_BUSY {
-		return nil, wrap(path, "lock "+name, err)
+		return nil, 0, wrap(path, "lock "+name, err)
 	}
-	var pid int
 	if err := db.QueryRow("PRAGMA user_version").Scan(&pid); err != nil {
-		return nil, wrap(path, "lock "+name, err)
+		return nil, 0, wrap(path, "lock "+name, err)
 	}
-	return nil, fmt.Errorf("queue %s: process %d is writing it; a queue has one writer: "+
-		"stop that process, or open the queue with ReadOnly", path, pid)
+	return nil, pid, nil
 }
 
 // openWriter opens the file for writing, and creates what is missing. There is
