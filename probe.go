@@ -53,9 +53,11 @@ type Clocked interface {
 // clockOffset returns how far the source's clock is ahead, or 0 if that is not
 // known.
 func (p *Pipeline) clockOffset() time.Duration {
-	if c, ok := p.Source.(Clocked); ok {
-		ahead, _ := c.ClockOffset()
-		return ahead
+	for _, part := range [...]any{p.Source, p.Decoder} {
+		if c, ok := part.(Clocked); ok {
+			ahead, _ := c.ClockOffset()
+			return ahead
+		}
 	}
 	return 0
 }

@@ -49,6 +49,10 @@ commands:
             over the transaction with this name, or do not
   forget READER  end what a target that was taken out of the file holds back in the
             queue, which must not be in use; check names such readers
+  trace TABLE KEY...
+            say what became of a row, from its place in the source's log to the target's
+            statement, which needs the section journal: by its table, "shop.orders", and
+            the values of its primary key; or, with -seq, -id or -failed, of transactions
   config    print an example file in which every key is explained
   version   print the version
 
@@ -56,13 +60,15 @@ flags:
   -c file   configuration file (default: dfs.yaml)
   -log fmt  run: log as text or json, over what the file says
   -plain    run: no live line, even on a terminal
-  -target name  verify, run -dry-run, pause and so on: which of several targets; for
+  -target name  verify, trace, run -dry-run, pause and so on: which of several targets; for
             pause and so on, "capture" is what fills the queue
-  -json     check, status, verify, run -dry-run, pause and so on: print JSON
+  -json     check, status, verify, trace, run -dry-run, pause and so on: print JSON
   -why text pause and so on: the reason, for the log
   -dry-run  run: print the statements that the target would get, a transaction
             after the other, and write nothing there nor anywhere else
-  -count n  run -dry-run: end after so many transactions
+  -count n  run -dry-run: end after so many transactions; trace: show so many
+  -seq n, -id text, -failed  trace: the transaction with this number, or with this name
+            at the source; or those that were refused
   -for d    run -dry-run: end after so long, such as 30s
   -repair   verify: make each row of the target that differs what it must be
   -continuous  verify: again and again, until told to stop
@@ -103,6 +109,10 @@ type flags struct {
 	rows       int
 	tables     []string
 	target     string // one of several
+
+	seq    uint64 // trace
+	id     string
+	failed bool
 }
 
 // command runs the command line and returns the exit code.
@@ -119,6 +129,10 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 	if needs != "" && len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		f.arg, args = args[0], args[1:]
 	}
+	var words []string // of trace, in front of the flags
+	for name == "trace" && len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		words, args = append(words, args[0]), args[1:]
+	}
 	set := flag.NewFlagSet("basic "+name, flag.ContinueOnError)
 	set.SetOutput(io.Discard)
 	set.StringVar(&f.file, "c", "dfs.yaml", "")
@@ -133,6 +147,9 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 	set.IntVar(&f.rows, "rows", 0, "")
 	set.StringVar(&f.why, "why", "", "")
 	set.StringVar(&f.target, "target", "", "")
+	set.Uint64Var(&f.seq, "seq", 0, "")
+	set.StringVar(&f.id, "id", "", "")
+	set.BoolVar(&f.failed, "failed", false, "")
 	switch err := set.Parse(args); {
 	case errors.Is(err, flag.ErrHelp), name == "help":
 		fmt.Fprint(stdout, usage)
@@ -143,14 +160,18 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 		f.arg = set.Arg(0)
 	case needs != "" && f.arg == "":
 		return misuse(stderr, fmt.Sprintf("%s needs %s", name, needs))
-	case set.NArg() > 0 && name != "verify":
+	case set.NArg() > 0 && name != "verify" && name != "trace":
 		return misuse(stderr, fmt.Sprintf("unexpected argument %q", set.Arg(0)))
 	case f.format != "" && f.format != "text" && f.format != "json":
 		return misuse(stderr, fmt.Sprintf("-log is %q; want text or json", f.format))
 	case f.dry && name != "run":
 		return misuse(stderr, "-dry-run is for run")
-	case !f.dry && (f.count != 0 || f.period != 0):
+	case !f.dry && (f.count != 0 && name != "trace" || f.period != 0):
 		return misuse(stderr, "-count and -for are for run -dry-run")
+	case (f.seq != 0 || f.id != "" || f.failed) && name != "trace":
+		return misuse(stderr, "-seq, -id and -failed are for trace")
+	case name == "trace" && len(words)+set.NArg() == 0 && f.seq == 0 && f.id == "" && !f.failed:
+		return misuse(stderr, "trace needs a table and a key, or -seq, -id or -failed")
 	case f.count < 0 || f.period < 0:
 		return misuse(stderr, "-count and -for must not be negative")
 	case (f.repair || f.continuous || f.rows != 0) && name != "verify":
@@ -160,8 +181,12 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 	case f.rows < 0:
 		return misuse(stderr, "-rows must not be negative")
 	}
-	f.tables = set.Args()
-	for _, table := range f.tables {
+	f.tables = append(words, set.Args()...)
+	names := f.tables
+	if name == "trace" {
+		names = names[:min(len(names), 1)] // then comes the key
+	}
+	for _, table := range names {
 		if _, _, err := match.ParseFollowed(table); err != nil {
 			return misuse(stderr, err.Error()+"; flags come before tables")
 		}
@@ -174,7 +199,7 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 	case "version":
 		fmt.Fprintln(stdout, version())
 		return exitOK
-	case "run", "check", "status", "verify", "forget":
+	case "run", "check", "status", "verify", "trace", "forget":
 	default:
 		if _, ok := orders[name]; ok {
 			break
@@ -196,6 +221,8 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 		return status(ctx, cfg, f, stdout, stderr)
 	case "verify":
 		return verifyEach(ctx, cfg, f, stdout, stderr)
+	case "trace":
+		return traceRow(ctx, cfg, f, stdout, stderr)
 	case "forget":
 		return forget(ctx, cfg, f, stdout, stderr)
 	}

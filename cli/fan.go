@@ -77,6 +77,10 @@ func runFan(ctx context.Context, c *config.Config, p *parts, shown *monitor.Log,
 	all := map[string]*dfs.Pipeline{captureName(c): capture}
 	for i, l := range c.Lines() {
 		line := p.lines[i].pipeline(l, plain.With("pipeline", l.Name))
+		if err := p.journal.watch(l.Name, line); err != nil {
+			report(stderr, "the journal cannot be used", errors.Join(err, p.close()))
+			return exitSetup
+		}
 		fan.Pipelines[l.Reader], names[l.Reader], all[l.Name] = line, l.Name, line
 		log.Info("running", "source", c.Source.Address(), "queue", c.Queue.Path, "target", l.Target.Address(), "reader", l.Reader)
 	}

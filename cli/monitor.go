@@ -31,7 +31,7 @@ type page struct {
 // monitor serves the monitor that the file asks for.
 func (p *parts) monitor(c *config.Config, lines map[string]*dfs.Pipeline, shown *monitor.Log, log *slog.Logger, stderr io.Writer) (*page, error) {
 	o := &monitor.Options{
-		Log: shown, Logger: log, Announce: stderr,
+		Log: shown, Logger: log, Journal: p.journal.shown(), Announce: stderr,
 		Listen: c.Monitor.Listen, TLS: c.Monitor.TLS.Config(), Hosts: c.Monitor.Hosts, MaxLag: c.Monitor.MaxLag,
 		Settings: make(map[string][]monitor.Setting),
 		Secrets:  c.Secrets(),

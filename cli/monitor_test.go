@@ -32,7 +32,8 @@ func (e *env) testMonitor(t *testing.T) {
 	e.both(t, "CREATE DATABASE shop_m", fmt.Sprintf(people, "shop_m"))
 	db := e.target.DB(t)
 	address := freeAddress(t)
-	file := e.config(t, "shop_m", [2]string{"", fmt.Sprintf("monitor:\n  listen: %s\n  users:\n    - {name: ann, password: %q}", address, monitorPassword)})
+	file := e.config(t, "shop_m", [2]string{"", fmt.Sprintf("monitor:\n  listen: %s\n  users:\n    - {name: ann, password: %q}", address, monitorPassword)},
+		[2]string{"", "journal: {path: shop_m.journal, level: all, mask: [\"*.people.n\"]}"})
 	var said strings.Builder
 	get := func(path string) (int, string) {
 		r, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+address+path, nil)
@@ -112,9 +113,29 @@ func (e *env) testMonitor(t *testing.T) {
 	require.Contains(t, body, `{"name":"target","value":"127.0.0.1:`)
 	get("/api/log")
 
+	// The journal tells what became of a row, also of one that was refused.
+	_, body = get("/api/pipelines/shop_m/trace?table=shop_m.people&key=4")
+	require.Contains(t, body, "INSERT INTO `shop_m`.`people`")
+	told := func() {
+		t.Helper()
+		out := ask(exitOK, "trace", "shop_m.people", "3")
+		require.Contains(t, out, "REFUSED")
+		require.Contains(t, out, "insert of shop_m.people (id=3)")
+		require.Contains(t, out, `name="Cy"`)
+		require.NotContains(t, out, "n=\"1\"")
+		require.Contains(t, out, "INSERT INTO `shop_m`.`people`")
+		out = ask(exitOK, "trace", "-failed")
+		require.Equal(t, 1, strings.Count(out, "REFUSED"))
+		require.NotContains(t, out, "It lacks")
+	}
+	told()
+	require.Contains(t, ask(exitOK, "trace", "shop_m.people", "99"), "The journal has nothing of it.")
+	require.Contains(t, ask(exitUsage, "trace"), "trace needs a table and a key")
+
 	p.signal(t, syscall.SIGTERM)
 	code, out := p.wait(t)
 	require.Zero(t, code, out)
+	told()
 	require.Contains(t, out, "the monitor shows this pipeline")
 	require.Contains(t, out, `msg="asked of the pipeline" pipeline=shop_m action=skip by=ann`)
 	// Invariant I9.

@@ -45,10 +45,18 @@ func run(ctx context.Context, c *config.Config, f flags, stderr io.Writer) int {
 		reportParts(stderr, err)
 		return exitSetup
 	}
+	if p.journal, err = openJournal(c, false, plain); err != nil {
+		report(stderr, "the journal cannot be used", errors.Join(err, p.close()))
+		return exitSetup
+	}
 	if c.Several() {
 		return runFan(ctx, c, p, shown, plain, stderr)
 	}
 	line := p.pipeline(c, log)
+	if err := p.journal.watch(c.Name, line); err != nil {
+		report(stderr, "the journal cannot be used", errors.Join(err, p.close()))
+		return exitSetup
+	}
 	carry := line.Run
 	if c.Monitor.On() {
 		page, err := p.monitor(c, map[string]*dfs.Pipeline{c.Name: line}, shown, plain, stderr)

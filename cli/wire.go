@@ -150,7 +150,9 @@ type parts struct {
 	finds  databases    // what units look up in
 	queue  *queue.Queue // nil if the file has none
 	target *sink.MySQL
-	only   *only // nil unless it is one of several targets
+
+	journal *journal // nil if the file has none
+	only    *only    // nil unless it is one of several targets
 
 	// lines are the parts of each of several targets, which share source and queue
 	// with these; else these themselves.
@@ -409,7 +411,7 @@ func (p *parts) foreignKeys(ctx context.Context) (notes []string, err error) {
 
 // close frees what is open, target first.
 func (p *parts) close() error {
-	var errs []error
+	errs := []error{p.journal.close()}
 	for _, l := range p.lines {
 		if l != p {
 			l.source, l.queue = nil, nil // they are closed once

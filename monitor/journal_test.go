@@ -248,6 +248,13 @@ func TestWhatIsRefusedIsKeptWhateverTheLevel(t *testing.T) {
 	}
 }
 
+func TestShortValuesAreMaskedAsWords(t *testing.T) {
+	require.Equal(t, "error 1062: '•••' for key 'a1', •••", maskText("error 1062: '1' for key 'a1', 1", "1"))
+	require.Equal(t, "x•••y •••", maskText("x555-1y 555-1", "555-1"))
+	require.Equal(t, "", maskText("", "1"))
+	require.Equal(t, "a", maskText("a", ""))
+}
+
 func TestSamplesAreOneInSoMany(t *testing.T) {
 	tab := people(t)
 	src := new(dfstest.Source)
@@ -344,7 +351,6 @@ func TestAJournalThatIsFullStopsNothing(t *testing.T) {
 	s := j.Stats()
 	drops = s.Dropped
 	require.Positive(t, drops)
-	require.Error(t, s.Err)
 	require.EqualValues(t, 5000, s.Written+s.Dropped)
 	lines, _, _ := log.ring.after(0, 100)
 	require.NotEmpty(t, lines)

@@ -51,12 +51,33 @@ type step struct {
 func (e *entry) fail(err error) {
 	e.err, e.at = err.Error(), time.Now()
 	for _, s := range e.secrets {
-		if s != "" {
-			e.err = strings.ReplaceAll(e.err, s, maskedText)
-		}
+		e.err = maskText(e.err, s)
 	}
 	if e.err == "" {
 		e.err = "refused"
+	}
+}
+
+// maskText puts dots in the place of a value. A short one counts as a word of its own
+// only, as it is a part of many others by chance.
+func maskText(text, secret string) string {
+	if secret == "" {
+		return text
+	}
+	word := func(c byte) bool { return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' || c >= 0x80 }
+	for from := 0; ; {
+		i := strings.Index(text[from:], secret)
+		if i < 0 {
+			return text
+		}
+		i += from
+		end := i + len(secret)
+		if len(secret) < 4 && (i > 0 && word(text[i-1]) || end < len(text) && word(text[end])) {
+			from = i + 1
+			continue
+		}
+		text = text[:i] + maskedText + text[end:]
+		from = i + len(maskedText)
 	}
 }
 

@@ -115,6 +115,10 @@ type tapped struct {
 	// one by one. They are kept, whatever the level.
 	suspect atomic.Uint64
 
+	// kept is the Seq of the last that was refused and kept, or 0. It comes at least
+	// twice, with others and alone, and again after each start.
+	kept atomic.Uint64
+
 	// These belong to the goroutine that runs the stages.
 	now    *entry // being filled; nil if nothing of the batch is kept
 	pick   []int  // which transactions of the batch it holds
@@ -222,12 +226,23 @@ func (w *tapped) refused(batch []*dfs.Transaction, n int, err error) {
 	w.now = nil
 	switch {
 	case passes(err):
-	case len(batch) > 1 || e == nil:
+	case len(batch) > 1 || e == nil || !w.alone(batch[0].Seq):
 		w.suspect.Store(max(w.suspect.Load(), batch[len(batch)-1].Seq)) // they come again, one by one
 	default:
 		e.fail(fmt.Errorf("stage %d: %w", n+1, err))
 		w.j.add([]*entry{e})
 	}
+}
+
+// alone reports whether a transaction that was refused by itself will not come again
+// before somebody does something about it. The engine repeats alone what has failed,
+// also if that was one transaction only.
+func (w *tapped) alone(seq uint64) bool {
+	if seq > w.suspect.Load() || w.kept.CompareAndSwap(seq, 0) {
+		return false
+	}
+	w.kept.Store(seq)
+	return true
 }
 
 // passes reports whether an error is not that of a transaction.
@@ -238,7 +253,7 @@ func passes(err error) bool {
 
 // observe is told what the sink has made of a batch.
 func (w *tapped) observe(b dfs.Batch) {
-	alone := b.Err != nil && !passes(b.Err) && b.Transactions == 1
+	alone := b.Err != nil && !passes(b.Err) && b.Transactions == 1 && w.alone(b.To.Seq)
 	upTo := b.To.Seq
 	if b.Err != nil {
 		if upTo = b.From.Seq; !passes(b.Err) && !alone {

@@ -44,7 +44,8 @@ type Trace struct {
 }
 
 // A Gap is a run of transactions that a Journal lacks although it kept those before
-// and after it: the process was killed, the journal was full, or it was off.
+// and after it: the process was killed, the journal was full or off, or a transaction
+// was skipped as somebody had asked.
 type Gap struct {
 	Pipeline string `json:"pipeline"`
 	First    uint64 `json:"first"` // Seq
@@ -172,7 +173,7 @@ func (f *finder) find(ctx context.Context) error {
 		s.level, s.first, s.last = JournalLevel(level), uint64(first), uint64(last)
 		oldest := time.UnixMicro(at).UTC()
 		f.out.Since = &oldest
-		if s.level == JournalAll && s.failed == 0 {
+		if s.level == JournalAll {
 			if next, ok := later[s.pipeline]; ok && next > s.last+1 && len(f.out.Gaps) < mostGaps {
 				f.out.Gaps = append(f.out.Gaps, Gap{s.pipeline, s.last + 1, next - 1})
 			}

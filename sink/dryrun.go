@@ -172,6 +172,26 @@ func (d *DryRun) Apply(ctx context.Context, batch []*dfs.Transaction) error {
 	return nil
 }
 
+// Plan returns what would be done for one transaction by itself, wherever the
+// target stands, and as its tables are now. It is for those who look into what was
+// done: it moves nothing, and may not be mixed with Apply.
+func (d *DryRun) Plan(ctx context.Context, tx *dfs.Transaction) (Planned, error) {
+	if d.m.sess != nil {
+		if _, err := d.m.sess.query(ctx, "SELECT 1"); err != nil {
+			d.m.drop()
+		}
+	}
+	if d.m.sess == nil {
+		if err := d.connect(ctx); err != nil {
+			return Planned{}, err
+		}
+	}
+	d.m.forget()
+	clear(d.altered)
+	d.fkOff, d.loose = false, false
+	return d.plan(ctx, tx)
+}
+
 // plan finds the statements for one transaction. The error is one that may pass.
 func (d *DryRun) plan(ctx context.Context, tx *dfs.Transaction) (Planned, error) {
 	p := Planned{Seq: tx.Seq, ID: tx.ID, Committed: tx.Committed, More: tx.More}

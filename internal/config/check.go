@@ -78,6 +78,7 @@ func (c *Config) check(d *decoder) {
 	c.checkUnits(d, dir)
 
 	c.Monitor.check(d, dir)
+	c.Journal.check(d, dir)
 
 	d.oneOf("log.format", c.Log.Format, "", "text", "json")
 	d.oneOf("log.level", c.Log.Level, "", "debug", "info", "warn", "error")

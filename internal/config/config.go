@@ -33,6 +33,7 @@ type Config struct {
 	HashKey   Secret `yaml:"hash_key"`
 
 	Monitor Monitor `yaml:"monitor"`
+	Journal Journal `yaml:"journal"`
 	Log     Log     `yaml:"log"`
 
 	// Reader is the name under which this target reads the queue. It is empty unless

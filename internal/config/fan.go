@@ -108,7 +108,7 @@ func (c *Config) checkFan(d *decoder) {
 	if first != nil {
 		// What is checked has defaults, and paths that are whole.
 		tables := c.Source.Tables
-		c.Source, c.Queue, c.Monitor = first.Source, first.Queue, first.Monitor
+		c.Source, c.Queue, c.Monitor, c.Journal = first.Source, first.Queue, first.Monitor, first.Journal
 		c.Source.Tables = tables
 	}
 	c.Name = cmp.Or(c.Name, "dfs")

@@ -3,9 +3,10 @@
 import { el, say, attr, reuse, count, rate, span, bytes, clock, api, toast, ask } from "./dom.js";
 import { chart, spark } from "./chart.js";
 import { logView } from "./log.js";
+import { traceView } from "./trace.js";
 
 const words = { good: "Healthy", behind: "Behind", waiting: "Waiting", held: "Held", failed: "Failed" };
-const tabs = [["tables", "Tables"], ["log", "Log"], ["positions", "Positions"], ["settings", "Settings"], ["actions", "Actions"]];
+const tabs = [["tables", "Tables"], ["log", "Log"], ["trace", "Trace"], ["positions", "Positions"], ["settings", "Settings"], ["actions", "Actions"]];
 
 export const pipelineLink = (name, tab) => "#/p/" + encodeURIComponent(name) + (tab ? "/" + tab : "");
 
@@ -148,13 +149,13 @@ export function pipeline(name, session) {
   const tabBar = el("nav", { class: "tabs", "aria-label": "Details" }), body = el("div");
   let tab = null, view = null;
   function show(which) {
-    if (!tabs.some((t) => t[0] === which)) which = "tables";
+    if (!tabs.some((t) => t[0] === which) || which === "trace" && !session.journal) which = "tables";
     if (which === tab) return;
     tab = which;
-    tabBar.replaceChildren(...tabs.filter((t) => t[0] !== "log" || session.log).map(([k, t]) =>
+    tabBar.replaceChildren(...tabs.filter((t) => (t[0] !== "log" || session.log) && (t[0] !== "trace" || session.journal)).map(([k, t]) =>
       el("a", { href: pipelineLink(name, k), text: t, "aria-current": k === tab ? "page" : null })));
     view?.close();
-    view = { tables: tablesView, positions: positionsView, settings: settingsView, actions: actionsView, log: () => logView(name) }[tab](path, name);
+    view = { tables: tablesView, positions: positionsView, settings: settingsView, actions: actionsView, log: () => logView(name), trace: traceView }[tab](path, name);
     body.replaceChildren(view.root);
     if (now) view.update(now);
   }
