@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/dataflowsync/dfs"
+	text "github.com/dataflowsync/dfs/internal/charset"
 )
 
 // Types of columns, of MySQL's include/field_types.h.
@@ -416,4 +417,20 @@ func (c *column) isText() bool {
 		return c.collation != binaryCollation
 	}
 	return false
+}
+
+// memberText returns the name of a member of an ENUM or SET as UTF-8, in memory of
+// its own. Table maps have it in the character set of the column. It reports
+// whether the name can be told.
+func memberText(set, name string) (string, bool) {
+	member, ok := text.Text(set, name)
+	return strings.Clone(member), ok
+}
+
+// nameOr returns name or, if it is empty, other.
+func nameOr(name, other string) string {
+	if name == "" {
+		return other
+	}
+	return name
 }

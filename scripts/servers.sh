@@ -8,13 +8,14 @@
 #   mysql-9.7      Debian's packages, from the sid suite
 #   mysql-5.6      an npm package; stands in for the logs of 5.6 and 5.7
 #   mariadb-10.11  Debian's packages, from the bookworm suite
+#   postgresql-15  Debian's packages, from the bookworm suite
 #   chromium       Debian's packages, from the bookworm suite
 #
 # and, if it is named, what make bench measures against:
 #
 #   mydumper       Debian's package, from the sid suite: mydumper and myloader
 #
-# Without arguments, and with all, it gets the first four. Those it already has it
+# Without arguments, and with all, it gets the first five. Those it already has it
 # leaves alone, so it may be run before every test.
 #
 # Nothing is installed: on Debian the packages are unpacked into a folder,
@@ -22,14 +23,15 @@
 #   ${DFS_SERVERS:-${XDG_CACHE_HOME:-$HOME/.cache}/dfs-servers}
 #
 # with every library they need, from the mirror that the machine's own apt
-# uses. Elsewhere mysqld, mariadbd and chromium are taken from the PATH. Removing the
+# uses. Elsewhere mysqld, mariadbd, postgres and chromium are taken from the PATH. Removing the
 # folder undoes everything. Each server SERVER then has there
 #
 #   SERVER/bin/   mysqld, mysql, mysqladmin, mysqlbinlog, mysqldump: each runs
 #                 from where it lies, without option files. mysql-5.6 has no
-#                 programs but mysqld.
+#                 programs but mysqld. postgresql-15 has postgres, initdb and psql.
 #   SERVER/data/  the data folder of a server that was never started, for
-#                 copying: root without a password, no other users.
+#                 copying: root (of PostgreSQL, postgres) without a password, no
+#                 other users.
 
 # shellcheck disable=SC1091,SC2016 # /etc/os-release; options that wrap expands
 
@@ -45,11 +47,11 @@ main() {
 	local kinds=("$@") kind missing=()
 	case ${1-all} in
 	-h | --help) sed -n '3,/^$/s/^# \{0,1\}//p' "$0"; return ;;
-	all) kinds=(mysql-9.7 mysql-5.6 mariadb-10.11 chromium) ;;
+	all) kinds=(mysql-9.7 mysql-5.6 mariadb-10.11 postgresql-15 chromium) ;;
 	esac
 	for kind in "${kinds[@]}"; do
 		case $kind in
-		mysql-9.7 | mysql-5.6 | mariadb-10.11 | chromium | mydumper) ready || missing+=("$kind") ;;
+		mysql-9.7 | mysql-5.6 | mariadb-10.11 | postgresql-15 | chromium | mydumper) ready || missing+=("$kind") ;;
 		*) die "no server is called $kind: try --help" ;;
 		esac
 	done
@@ -154,6 +156,46 @@ make_mariadb-10.11() {
 		echo "DELETE FROM mysql.global_priv WHERE Host <> 'localhost';"
 	} | quietly "$new/bin/mysqld" --bootstrap --datadir="$new/data" --default-storage-engine=Aria \
 		--enforce-storage-engine= --max-allowed-packet=8M
+}
+
+# PostgreSQL finds its files by where its program lies. initdb starts the program
+# postgres beside itself, so that one is what wrap makes, and the real one has
+# another name.
+make_postgresql-15() {
+	local name dir
+	if on_debian; then
+		unpack_debian bookworm postgresql-15 postgresql-client-15
+		dir=usr/lib/postgresql/15/bin
+		mv "$new/root/$dir/postgres" "$new/root/$dir/postgres.bin"
+		wrap postgres "$dir/postgres.bin"
+		wrap initdb "$dir/initdb"
+		wrap psql "$dir/psql"
+		sed -i 's/ --no-defaults//' "$new"/bin/{postgres,initdb,psql}
+		printf '#!/bin/sh\nexec "${0%%/*}/../../../../../../bin/postgres" "$@"\n' >"$new/root/$dir/postgres"
+		chmod +x "$new/root/$dir/postgres"
+	else
+		for name in postgres initdb psql; do
+			dir=$(PATH=$PATH:/usr/lib/postgresql/15/bin:/usr/pgsql-15/bin command -v "$name") ||
+				die "$name is not on the PATH: install PostgreSQL 13 or later, server and client programs"
+			printf '#!/bin/sh\nexec "%s" "$@"\n' "$dir" >"$new/bin/$name"
+			chmod +x "$new/bin/$name"
+		done
+	fi
+	unprivileged postgres
+	unprivileged initdb
+	step "initialise an empty data folder"
+	mkdir -m 700 "$new/data"
+	[[ $(id -u) != 0 ]] || chown 65534:65534 "$new/data"
+	quietly "$new/bin/initdb" --pgdata="$new/data" --username=postgres --auth=trust --encoding=UTF8 --locale=C --no-sync
+	[[ $(id -u) != 0 ]] || chown -R 0:0 "$new/data"
+}
+
+# unprivileged NAME makes bin/NAME run as another user when root starts it, for the
+# program refuses root. So that it gets to where our files lie, it keeps root's right
+# to pass by the modes of folders, also where it only asks (access(2), for which
+# no_setuid_fixup is). It still ends with the process that started it.
+unprivileged() {
+	sed -i '1a if [ "$(id -u)" = 0 ]; then exec setpriv --reuid=65534 --regid=65534 --clear-groups --securebits=+no_setuid_fixup --inh-caps=+dac_override --ambient-caps=+dac_override --pdeathsig=KILL -- "$0" "$@"; fi' "$new/bin/$1"
 }
 
 # It knows no --no-defaults, and its library finds plugins by a path that is not

@@ -76,7 +76,7 @@ func (r *ddlRule) covers(kind ddl.Kind) bool {
 }
 
 // ddlOptions reads what the options say of DDL.
-func (m *MySQL) ddlOptions(opts *MySQLOptions) (errs []error) {
+func (m *rules) ddlOptions(ddlRules []DDLRule, tables []string) (errs []error) {
 	policy := func(p Policy, what string) {
 		switch p {
 		case PolicyError, PolicyIgnore, PolicyApply, PolicyTry:
@@ -88,7 +88,7 @@ func (m *MySQL) ddlOptions(opts *MySQLOptions) (errs []error) {
 		m.ddl = PolicyError
 	}
 	policy(m.ddl, "DDL policy")
-	for _, r := range opts.DDLRules {
+	for _, r := range ddlRules {
 		rule := ddlRule{kinds: r.Kinds, policy: r.Policy}
 		policy(r.Policy, "DDL rule: policy")
 		if r.Tables != "" {
@@ -106,14 +106,14 @@ func (m *MySQL) ddlOptions(opts *MySQLOptions) (errs []error) {
 		m.ddlRules = append(m.ddlRules, rule)
 	}
 	var err error
-	if m.followed, err = match.ParseList(opts.Tables); err != nil {
+	if m.followed, err = match.ParseList(tables); err != nil {
 		errs = append(errs, err)
 	}
 	return errs
 }
 
 // appliesDDL reports whether there are statements that would be applied.
-func (m *MySQL) appliesDDL() bool {
+func (m *rules) appliesDDL() bool {
 	runs := func(p Policy) bool { return p == PolicyApply || p == PolicyTry }
 	return runs(m.ddl) || slices.ContainsFunc(m.ddlRules, func(r ddlRule) bool { return runs(r.policy) })
 }
@@ -130,7 +130,7 @@ func aside(kind ddl.Kind) bool {
 
 // ddlPolicy returns the policy for a kind of statement about a table, or about
 // all of a schema if table is empty.
-func (m *MySQL) ddlPolicy(kind ddl.Kind, schema, table string) Policy {
+func (m *rules) ddlPolicy(kind ddl.Kind, schema, table string) Policy {
 	p, named := m.ddlRule(kind, schema, table)
 	if p == PolicyError && !named && aside(kind) {
 		return PolicyIgnore
@@ -140,7 +140,7 @@ func (m *MySQL) ddlPolicy(kind ddl.Kind, schema, table string) Policy {
 
 // ddlRule is ddlPolicy by the rules alone, and reports whether the rule names
 // kinds.
-func (m *MySQL) ddlRule(kind ddl.Kind, schema, table string) (p Policy, named bool) {
+func (m *rules) ddlRule(kind ddl.Kind, schema, table string) (p Policy, named bool) {
 	for _, r := range m.ddlRules {
 		if !r.covers(kind) {
 			continue
@@ -167,6 +167,10 @@ func (m *MySQL) ddlRule(kind ddl.Kind, schema, table string) (p Policy, named bo
 // DDLPolicies returns the policy for each of DDLKinds, as it is for a table of the
 // source, or for a schema if name is empty.
 func (m *MySQL) DDLPolicies(schema, name string) map[string]Policy {
+	return m.ddlPolicies(schema, name)
+}
+
+func (m *rules) ddlPolicies(schema, name string) map[string]Policy {
 	out := make(map[string]Policy)
 	for _, k := range appliedKinds {
 		out[k.String()] = m.ddlPolicy(k, schema, name)
@@ -215,7 +219,7 @@ func (v *verdict) runs() bool { return v.policy == PolicyApply || v.policy == Po
 var errUnsettled = errors.New("it is not understood well enough to tell which tables it alters")
 
 // judge decides about a statement.
-func (m *MySQL) judge(tx *dfs.Transaction, c *dfs.Change) verdict {
+func (m *rules) judge(tx *dfs.Transaction, c *dfs.Change) verdict {
 	if slices.Contains(m.ddlDone, tx.ID) {
 		return verdict{policy: PolicyIgnore}
 	}

@@ -99,7 +99,7 @@ func (m *MySQL) routeRef(kind ddl.Kind, ref ddl.Ref) (ddl.Table, error) {
 }
 
 // takes reports whether a statement of the kind is applied to the table.
-func (m *MySQL) takes(kind ddl.Kind, t ddl.Table) bool {
+func (m *rules) takes(kind ddl.Kind, t ddl.Table) bool {
 	return m.followed.Follows(t.Schema, t.Name) && m.ddlPolicy(kind, t.Schema, t.Name) != PolicyIgnore
 }
 
@@ -107,7 +107,7 @@ func (m *MySQL) takes(kind ddl.Kind, t ddl.Table) bool {
 // target: a DROP without those that are not followed, a RENAME without the
 // tables that were not followed before it. It refuses a statement that puts into
 // a followed table what was not followed.
-func (m *MySQL) cut(c *dfs.Change, s *ddl.Statement) (*ddl.Statement, error) {
+func (m *rules) cut(c *dfs.Change, s *ddl.Statement) (*ddl.Statement, error) {
 	var targets []ddl.Table
 	for _, ref := range s.Refs {
 		if (ref.Role == ddl.Target || ref.Role == ddl.NewName) && ref.Table.Name != "" {

@@ -14,7 +14,7 @@ func statement(query string, vars ...dfs.Var) dfs.Change {
 
 // plain returns a sink with options but no server.
 func plain(t *testing.T, opts *MySQLOptions) *MySQL {
-	m := &MySQL{failed: make(map[*dfs.Change]bool), ddl: opts.DDL, ddlDone: opts.DDLDone}
+	m := &MySQL{failed: make(map[*dfs.Change]bool), rules: rules{ddl: opts.DDL, ddlDone: opts.DDLDone}}
 	require.Empty(t, m.options(opts))
 	return m
 }

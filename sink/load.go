@@ -481,8 +481,8 @@ func (m *MySQL) unmark(ctx context.Context, text string) ([]group, error) {
 
 // newHelper returns a sink that writes groups for m.
 func (m *MySQL) newHelper() *MySQL {
-	h := &MySQL{connector: m.connector, name: m.name, schema: m.schema, cpTable: m.cpTable, routes: m.routes,
-		maxRows: m.maxRows, maxBytes: m.maxBytes, sqlOnly: m.sqlOnly, log: slog.New(slog.DiscardHandler),
+	h := &MySQL{rules: rules{name: m.name, schema: m.schema, routes: m.routes, log: slog.New(slog.DiscardHandler)},
+		connector: m.connector, cpTable: m.cpTable, maxRows: m.maxRows, maxBytes: m.maxBytes, sqlOnly: m.sqlOnly,
 		merger: newMerger(), runs: make(map[string]*tableRun)}
 	h.writer.minEvents, h.writer.eventRows = m.writer.minEvents, &m.stats.eventRows
 	h.forget()

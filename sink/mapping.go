@@ -45,6 +45,13 @@ type mapping struct {
 	others []*mapping
 	of     []int // the source's column by the target's, or -1
 
+	// For targets that are not MySQL, by the source's column: what makes of a value
+	// its text for PostgreSQL, nil standing for NULL, or the argument for SQLite, and
+	// whether different values stay different. exact is nil for MySQL.
+	text  []func(b []byte, v dfs.Value) ([]byte, error)
+	bind  []func(v dfs.Value) (any, error)
+	exact []bool
+
 	notes      []string // how values may change in silence
 	insertHead string   // "INSERT INTO `s`.`t` (`a`,`b`) VALUES "
 }
@@ -320,7 +327,9 @@ func (m *mapping) findKeys(has colset) {
 		// Invariant: unless ordered, two keys that the target finds equal are
 		// two images of one row of the source, or one of them was gone before
 		// the other came; see merge.go.
-		if class != keyClass(&dfs.Column{Type: tc.typ, Collation: tc.collation}) {
+		if m.exact != nil {
+			m.ordered = m.ordered || !m.exact[i]
+		} else if class != keyClass(&dfs.Column{Type: tc.typ, Collation: tc.collation}) {
 			m.ordered = true
 		}
 	}

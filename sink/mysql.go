@@ -8,7 +8,6 @@ import (
 	"log/slog"
 
 	"github.com/dataflowsync/dfs"
-	"github.com/dataflowsync/dfs/internal/match"
 )
 
 // MySQLOptions refine a MySQL sink. The zero value of each field is the default.
@@ -93,24 +92,16 @@ type MySQLOptions struct {
 // MySQL applies transactions to a MySQL or MariaDB server. It is a dfs.Sink.
 // But for Stats, its methods must be called by one goroutine at a time.
 type MySQL struct {
+	rules
 	connector dialer
-	name      string
-	schema    string
 	cpTable   string // quoted
-	routes    []match.Route
-	conflicts []conflictRule
-	ddl       Policy
-	ddlRules  []ddlRule
-	ddlDone   []string
 	ddlTable  string // quoted
 	ddlWait   int    // seconds that a statement waits for locks of its tables
-	followed  match.List
 	maxRows   int
 	maxBytes  int
 	sqlOnly   bool
 	replace   bool
 	mixes     bool // rows may be copied into tables that have some
-	log       *slog.Logger
 
 	instance string // begins each owner token of this sink
 	owner    string // the token in the checkpoint's row; see checkpoint.go
@@ -137,11 +128,6 @@ type MySQL struct {
 	adder  adder
 	copied bool // the run at hand ends the copy of rows
 	stats  stats
-}
-
-type conflictRule struct {
-	tables match.Pattern
-	policy Policy
 }
 
 var (
@@ -192,8 +178,8 @@ func newMySQL(dsn string, opts *MySQLOptions) (*MySQL, error) {
 	}
 	loaders := cmp.Or(opts.Loaders, defaultLoaders)
 	m := &MySQL{
-		name: opts.Name, schema: opts.Schema, ddl: opts.DDL, ddlDone: opts.DDLDone,
-		maxRows: opts.MaxRows, maxBytes: opts.MaxBytes, sqlOnly: opts.SQLOnly, replace: opts.Replace, mixes: opts.Append || opts.Replace, log: opts.Logger,
+		rules:   rules{name: opts.Name, schema: opts.Schema, ddl: opts.DDL, ddlDone: opts.DDLDone, log: opts.Logger},
+		maxRows: opts.MaxRows, maxBytes: opts.MaxBytes, sqlOnly: opts.SQLOnly, replace: opts.Replace, mixes: opts.Append || opts.Replace,
 		instance: token(12) + "-", patience: 1, merger: newMerger(), runs: make(map[string]*tableRun),
 		failed: make(map[*dfs.Change]bool), ddlWait: defaultDDLWait,
 	}
@@ -219,38 +205,7 @@ func newMySQL(dsn string, opts *MySQLOptions) (*MySQL, error) {
 }
 
 func (m *MySQL) options(opts *MySQLOptions) (errs []error) {
-	if m.name == "" {
-		m.name = "dfs"
-	}
-	if m.schema == "" {
-		m.schema = "dfs"
-	}
-	if m.log == nil {
-		m.log = slog.Default()
-	}
-	if len([]rune(m.name)) > 64 {
-		errs = append(errs, fmt.Errorf("name %q: use at most 64 characters", m.name))
-	}
-	for _, r := range opts.Routes {
-		parsed, err := match.ParseRoute(r.From, r.To)
-		if err != nil {
-			errs = append(errs, err)
-		}
-		m.routes = append(m.routes, parsed)
-	}
-	for _, c := range opts.Conflicts {
-		p, err := match.Parse(c.Tables)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("conflict policy: %w", err))
-		}
-		switch c.Policy {
-		case PolicyError, PolicyOverwrite, PolicyIgnore:
-		default:
-			errs = append(errs, fmt.Errorf("conflict policy %q of %s: use error, overwrite or ignore", c.Policy, c.Tables))
-		}
-		m.conflicts = append(m.conflicts, conflictRule{p, c.Policy})
-	}
-	errs = append(errs, m.ddlOptions(opts)...)
+	errs = m.set(opts.Routes, opts.Conflicts, opts.DDLRules, opts.Tables)
 	if m.maxRows == 0 {
 		m.maxRows = 1000
 	}

@@ -36,6 +36,13 @@ type table struct {
 	madeRefs bool
 
 	run *tableRun // what the present run did to the table, for merge.go
+
+	// Of PostgreSQL.
+	overriding  string // what an INSERT says so that it may write identity columns
+	partitioned bool
+	userTrigger string // a trigger that does not run where foreign keys are off; empty if none
+
+	rowid string // of SQLite: what its rowid is called; empty if it has none
 }
 
 type targetColumn struct {
@@ -49,6 +56,11 @@ type targetColumn struct {
 	implicit           string   // what an INSERT writes that has no value for it; empty to leave it out
 	octets             int      // the most bytes of text
 	members            []string // of an ENUM or SET
+
+	base      string // of PostgreSQL: the name of the type, of an array "_" and that, of a domain that of what it is made of
+	collates  bool   // of PostgreSQL: texts of different bytes may be equal
+	precision int    // of PostgreSQL: characters, digits or digits after the second; -1 if there is no bound
+	scale     int    // of PostgreSQL: of numeric
 }
 
 type index struct {

@@ -104,10 +104,16 @@ func (s *stats) conflict(table string, p Policy) {
 // Stats returns the counts so far. It may be called at any time, from any
 // goroutine.
 func (m *MySQL) Stats() Stats {
-	s := &m.stats
+	out := m.stats.all()
+	out.IndexesLeft = m.adder.left.Load()
+	return out
+}
+
+// all returns the counts so far.
+func (s *stats) all() Stats {
 	out := Stats{
 		Commits: s.commits.Load(), Transactions: s.transactions.Load(), Statements: s.statements.Load(),
-		Inserts: s.inserts.Load(), Updates: s.updates.Load(), Deletes: s.deletes.Load(), EventRows: s.eventRows.Load(), Loaded: s.loaded.Load(), Unloaded: s.unloaded.Load(), IndexesLeft: m.adder.left.Load(),
+		Inserts: s.inserts.Load(), Updates: s.updates.Load(), Deletes: s.deletes.Load(), EventRows: s.eventRows.Load(), Loaded: s.loaded.Load(), Unloaded: s.unloaded.Load(),
 		Fallbacks: s.fallbacks.Load(), Serial: s.serial.Load(), IgnoredDDL: s.ignoredDDL.Load(), Running: s.running.Load(),
 	}
 	if lane := s.lane.Load(); lane != nil {

@@ -93,15 +93,6 @@ func (m *MySQL) tableRun(key string) *tableRun {
 	return r
 }
 
-func (m *MySQL) policy(t *table) Policy {
-	for _, c := range m.conflicts {
-		if c.tables.Match(t.schema, t.name) {
-			return c.policy
-		}
-	}
-	return PolicyError
-}
-
 // Notes tells how values of a table of the source may change in silence as the
 // target takes them: times and numbers that its columns round, and columns that
 // it generates itself. The same is logged when the table is first written.

@@ -250,3 +250,12 @@ func ended(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err == nil && strings.Contains(string(stat), ") Z ")
 }
+
+func TestPostgresSurvivesItsOwnDeath(t *testing.T) {
+	s := StartPostgres(t)
+	s.Exec(t, "CREATE TABLE t (n int)", "INSERT INTO t VALUES (1)")
+	require.NoError(t, s.Kill())
+	require.NoError(t, s.Restart(t.Context()))
+	require.Equal(t, [][]string{{"1"}}, s.Query(t, "SELECT n FROM t"))
+	require.NoError(t, s.Stop())
+}

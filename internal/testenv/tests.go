@@ -77,7 +77,8 @@ var sweep = sync.OnceFunc(func() {
 
 var shared struct {
 	sync.Mutex
-	servers map[Kind]*Server // nil while Main does not run
+	servers  map[Kind]*Server // nil while Main does not run
+	postgres *Postgres
 }
 
 // Main runs the tests of a package that uses [Shared], and then stops the
@@ -95,6 +96,12 @@ func Main(m *testing.M) {
 			}
 		}
 		shared.servers = nil
+		if shared.postgres != nil {
+			if err := shared.postgres.discard(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
+			shared.postgres = nil
+		}
 	}()
 	m.Run() // its result becomes the exit code when TestMain returns
 }

@@ -1,4 +1,6 @@
-package cdc
+// Package charset turns text of the servers' character sets into UTF-8, as MySQL
+// does. Its table is compared with that of a server, code by code.
+package charset
 
 import (
 	_ "embed"
@@ -64,13 +66,12 @@ var multiByte = map[string]encoding.Encoding{
 	"ujis":    japanese.EUCJP,
 }
 
-// memberText returns the name of a member of an ENUM or SET as UTF-8, in memory of
-// its own. Table maps have it in the character set of the column. It reports
-// whether the name can be told.
-func memberText(charset, name string) (string, bool) {
+// Text returns text in a character set as UTF-8, and reports whether it is all text.
+// What is none has U+FFFD in its place, but text in UTF-8 is returned as it is.
+func Text(charset, name string) (string, bool) {
 	switch charset {
 	case "utf8mb4", "utf8mb3", "utf8":
-		return strings.Clone(name), utf8.ValidString(name)
+		return name, utf8.ValidString(name)
 	case "ucs2", "utf16", "utf16le", "utf32":
 		return unicodeText(charset, name)
 	}
@@ -133,7 +134,7 @@ func codeLen(charset, s string) int {
 	return 2
 }
 
-// unicodeText is memberText for the encodings of Unicode other than UTF-8. Those
+// unicodeText is Text for the encodings of Unicode other than UTF-8. Those
 // of more than one byte have the high one first, but for utf16le.
 func unicodeText(charset, name string) (string, bool) {
 	size := 2
@@ -163,12 +164,4 @@ func unicodeText(charset, name string) (string, bool) {
 		ok = ok && utf8.ValidRune(r) && r != utf8.RuneError
 	}
 	return string(list), ok
-}
-
-// nameOr returns name or, if it is empty, other.
-func nameOr(name, other string) string {
-	if name == "" {
-		return other
-	}
-	return name
 }

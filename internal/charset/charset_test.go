@@ -1,4 +1,4 @@
-package cdc
+package charset
 
 import (
 	"database/sql"
@@ -15,6 +15,8 @@ import (
 
 	"github.com/dataflowsync/dfs/internal/testenv"
 )
+
+func TestMain(m *testing.M) { testenv.Main(m) }
 
 var rewrite = flag.Bool("rewrite", false, "write characters.txt as the server has the characters")
 
@@ -143,7 +145,7 @@ func TestMembersAreTurnedIntoUTF8AsTheServerDoes(t *testing.T) {
 				run = nil
 			}
 			for _, ch := range list {
-				got, ok := memberText(charset, ch.code)
+				got, ok := Text(charset, ch.code)
 				if !ok {
 					got = string(utf8.RuneError)
 				}
@@ -178,5 +180,5 @@ func TestMembersAreTurnedIntoUTF8AsTheServerDoes(t *testing.T) {
 
 const characterHead = `# Characters of MySQL's character sets by their codes: set, code in hexadecimal
 # digits, and the characters of it and of the codes that follow. U+FFFD stands for
-# none. Made by go test -run TestMembersAreTurned -rewrite ./cdc from MySQL 9.7.
+# none. Made by go test -run TestMembersAreTurned -rewrite ./internal/charset from MySQL 9.7.
 `
