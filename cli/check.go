@@ -92,8 +92,11 @@ func check(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Wri
 	if c.Queue.Path != "" {
 		sections = append(sections, checkQueue(c))
 	}
-	sections = append(sections, rest...)
+	return conclude(append(sections, rest...), f, stdout, stderr)
+}
 
+// conclude prints what was found, and returns the exit code.
+func conclude(sections []section, f flags, stdout, stderr io.Writer) int {
 	faults, notes := 0, 0
 	for _, s := range sections {
 		for _, f := range s.Findings {

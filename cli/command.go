@@ -53,6 +53,7 @@ commands:
             say what became of a row, from its place in the source's log to the target's
             statement, which needs the section journal: by its table, "shop.orders", and
             the values of its primary key; or, with -seq, -id or -failed, of transactions
+  archive   list, verify, show, restore, undo: see "basic archive -h"
   config    print an example file in which every key is explained
   version   print the version
 
@@ -120,6 +121,9 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 	name := "run"
 	if len(args) > 0 && (args[0] == "" || args[0][0] != '-') {
 		name, args = args[0], args[1:]
+	}
+	if name == "archive" {
+		return archiveCommand(args, funcs, stdout, stderr)
 	}
 	var f flags
 	needs := orders[name].arg // what the command is about
@@ -214,6 +218,9 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := untilSignal(stderr)
 	defer stop()
+	if cfg.Source.Archive.On() || cfg.Target.Archive.On() {
+		return withArchive(ctx, cfg, f, name, stdout, stderr)
+	}
 	switch name {
 	case "check":
 		return check(ctx, cfg, f, stdout, stderr)

@@ -157,6 +157,8 @@ type parts struct {
 	// lines are the parts of each of several targets, which share source and queue
 	// with these; else these themselves.
 	lines []*parts
+
+	archive *sink.Archive // instead of source or target; else nil
 }
 
 // A partError says which part of the set-up err is about.
@@ -422,6 +424,9 @@ func (p *parts) close() error {
 		errs = append(errs, p.target.Close())
 	}
 	errs = append(errs, p.ids.close())
+	if p.archive != nil {
+		errs = append(errs, p.archive.Close())
+	}
 	if p.queue != nil {
 		errs = append(errs, p.queue.Close())
 	}

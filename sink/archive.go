@@ -123,7 +123,10 @@ type Archive struct {
 	count   ArchiveStats
 }
 
-var _ dfs.Queue = (*Archive)(nil)
+var (
+	_ dfs.Queue   = (*Archive)(nil)
+	_ dfs.Trimmer = (*Archive)(nil)
+)
 
 // ErrArchiveClosed is returned by the methods of a closed Archive, and of its streams.
 var ErrArchiveClosed = errors.New("sink: archive closed")
@@ -328,6 +331,9 @@ func (a *Archive) Apply(ctx context.Context, batch []*dfs.Transaction) error {
 	}
 	return a.store(ctx, batch)
 }
+
+// Trim does nothing: what an archive keeps is said by KeepFor and KeepBytes.
+func (a *Archive) Trim(ctx context.Context, _ dfs.Checkpoint) error { return ctx.Err() }
 
 // Reset makes the archive stand at the given checkpoint, as if the transactions up to
 // it had been applied. Nothing is deleted: the segments so far are moved to a folder

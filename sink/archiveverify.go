@@ -91,7 +91,12 @@ func VerifyArchive(ctx context.Context, dir string, opts *VerifyArchiveOptions) 
 		return nil, err
 	}
 	defer c.close()
-	a := &Archive{dir: dir, opts: o, codec: c}
+	return (&Archive{dir: dir, opts: o, codec: c}).verify(ctx, opts)
+}
+
+// verify is VerifyArchive, for an Archive that has its folder, key and codec.
+func (a *Archive) verify(ctx context.Context, opts *VerifyArchiveOptions) (*ArchiveReport, error) {
+	dir := a.dir
 	names, err := a.files()
 	if err != nil {
 		return nil, fmt.Errorf("verify archive %s: %w", dir, err)

@@ -17,14 +17,15 @@ func (c *Config) check(d *decoder) {
 	if c.Name == "" {
 		c.Name = "dfs"
 	}
+	fromArchive, toArchive := c.checkArchives(d, dir)
 	if d.lines["source"] == 0 {
 		d.fault(0, "source is missing; say which server to read from")
-	} else {
+	} else if !fromArchive {
 		c.Source.check(d, dir)
 	}
 	if d.lines["target"] == 0 {
 		d.fault(0, "target is missing; say which server to write to (a queue alone, without a target, cannot be run by this program)")
-	} else {
+	} else if !toArchive {
 		c.Target.check(d, "target", dir)
 	}
 

@@ -75,8 +75,9 @@ type TLS struct {
 // Source is where transactions come from.
 type Source struct {
 	Server      `yaml:",inline"`
-	Files       []string      `yaml:"files"`  // instead of a server
-	Follow      bool          `yaml:"follow"` // wait for more of them
+	Files       []string      `yaml:"files"`   // instead of a server
+	Archive     Archive       `yaml:"archive"` // instead of a server: its transactions are restored
+	Follow      bool          `yaml:"follow"`  // wait for more of them
 	Tables      []string      `yaml:"tables"`
 	Start       string        `yaml:"start"`
 	ServerID    uint32        `yaml:"server_id"`
@@ -137,6 +138,7 @@ type Queue struct {
 // Target is where transactions go to.
 type Target struct {
 	Server    `yaml:",inline"`
+	Archive   Archive          `yaml:"archive"` // instead of a server
 	Schema    string           `yaml:"checkpoint_schema"`
 	Routes    []Route          `yaml:"routes"`
 	Conflicts []ConflictPolicy `yaml:"conflicts"`

@@ -38,8 +38,11 @@ func (s *Server) String() string {
 // Address returns "host:port", or the path of the socket.
 func (s *Server) Address() string { return s.info.address }
 
-// String returns what Server.String does, or the files.
+// String returns what Server.String does, or the files, or the archive.
 func (s *Source) String() string {
+	if s.Archive.On() {
+		return "archive " + s.Archive.Dir
+	}
 	if len(s.Files) > 0 {
 		return "files of " + s.Address()
 	}
@@ -52,6 +55,14 @@ func (s *Source) Address() string {
 		return strings.Join(s.Files, ", ")
 	}
 	return s.Server.Address()
+}
+
+// String returns what Server.String does, or the archive.
+func (t *Target) String() string {
+	if t.Archive.On() {
+		return "archive " + t.Archive.Dir
+	}
+	return t.Server.String()
 }
 
 // check finds what is wrong with the source, which is a server or files.

@@ -1,0 +1,213 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dataflowsync/dfs"
+)
+
+// One changed byte, anywhere in a sealed segment, is found, and the segment named.
+func TestOneChangedByteOfASegmentIsFound(t *testing.T) {
+	for name, key := range map[string][]byte{"plain": nil, "encrypted": []byte("01234567890123456789012345678901")} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			a := openArchive(t, dir, ArchiveOptions{SegmentBytes: 600, Key: key})
+			rng := rand.New(rand.NewPCG(1, 2))
+			for seq := uint64(1); seq < 60; seq += 4 {
+				batch := loggedRun(seq, 4, 20)
+				batch[3].State = "a state"
+				for _, tx := range batch { // that does not compress to nothing
+					for i := range tx.Encoded {
+						tx.Encoded[i] = byte(rng.Uint32())
+					}
+				}
+				require.NoError(t, a.Apply(t.Context(), batch))
+			}
+			require.NoError(t, a.sealSegment())
+			require.NoError(t, a.Close())
+			r, err := VerifyArchive(t.Context(), dir, &VerifyArchiveOptions{Key: key})
+			require.NoError(t, err)
+			require.Empty(t, r.Faults)
+			c, err := newCodec() // which takes longer to make than a small archive to verify
+			require.NoError(t, err)
+			defer c.close()
+			check := func() *ArchiveReport {
+				a := &Archive{dir: dir, opts: ArchiveOptions{Key: key, ReadOnly: true}, codec: c}
+				r, err := a.verify(t.Context(), &VerifyArchiveOptions{})
+				if errors.Is(err, ErrArchiveKey) {
+					return &ArchiveReport{Faults: []error{err}} // the byte was one of the head that tells about the key
+				}
+				require.NoError(t, err)
+				return r
+			}
+			require.Equal(t, uint64(60), r.Transactions)
+			names, err := filepath.Glob(filepath.Join(dir, "segment-*"))
+			require.NoError(t, err)
+			require.Greater(t, len(names), 2)
+			file := names[1]
+			whole, err := os.ReadFile(file)
+			require.NoError(t, err)
+			for i := range whole {
+				flipped := append([]byte(nil), whole...)
+				flipped[i] ^= 1 << rng.IntN(8)
+				require.NoError(t, os.WriteFile(file, flipped, 0o600))
+				faults := check().Faults
+				require.NotEmpty(t, faults, "byte %d", i)
+				require.ErrorContains(t, faults[0], filepath.Base(file), "byte %d", i)
+			}
+			require.NoError(t, os.WriteFile(file, whole[:len(whole)-1], 0o600))
+			require.ErrorContains(t, check().Faults[0], "cut short")
+			require.NoError(t, os.WriteFile(file, whole, 0o600))
+			require.Empty(t, check().Faults)
+		})
+	}
+}
+
+// A restore across damage stops there, and says where.
+func TestRestoreRefusesDamage(t *testing.T) {
+	dir := t.TempDir()
+	a := openArchive(t, dir, ArchiveOptions{SegmentBytes: 1})
+	for seq := uint64(1); seq < 60; seq += 20 {
+		batch := loggedRun(seq, 20, 100)
+		batch[0].Copied = seq == 1
+		require.NoError(t, a.Apply(t.Context(), batch))
+	}
+	require.NoError(t, a.Close())
+	name := filepath.Join(dir, sealName(2))
+	b, err := os.ReadFile(name)
+	require.NoError(t, err)
+	b[a.segs[1].records[0].off+recordLen+3] ^= 1
+	require.NoError(t, os.WriteFile(name, b, 0o600))
+	a = openArchive(t, dir, ArchiveOptions{ReadOnly: true})
+	r, err := a.Restore(t.Context(), nil)
+	require.NoError(t, err)
+	s, err := r.Open(t.Context(), dfs.Checkpoint{})
+	require.NoError(t, err)
+	defer s.Close()
+	got, batch := 0, make([]*dfs.Transaction, 100)
+	for err == nil {
+		var n int
+		n, err = s.Next(context.Background(), batch)
+		got += n
+	}
+	require.Equal(t, 20, got)
+	var damage *ArchiveError
+	require.ErrorAs(t, err, &damage)
+	require.Equal(t, filepath.Base(name), damage.File)
+	require.Equal(t, uint64(21), damage.First)
+}
+
+// What is not to be kept is deleted, but never what the last whole copy of rows needs.
+func TestArchiveKeepsWholeChains(t *testing.T) {
+	day := 24 * time.Hour
+	for name, c := range map[string]struct {
+		o    ArchiveOptions
+		want []uint64 // where the copies begin that are left, after 1, 3 and 5 days
+	}{
+		"all":                            {ArchiveOptions{}, []uint64{0, 20, 40}},
+		"by age":                         {ArchiveOptions{KeepFor: 3 * day}, []uint64{20, 40}},
+		"by size":                        {ArchiveOptions{KeepBytes: 1}, []uint64{40}},
+		"by both, of which age lets go":  {ArchiveOptions{KeepFor: 3 * day, KeepBytes: 1 << 30}, []uint64{0, 20, 40}},
+		"by both, of which size lets go": {ArchiveOptions{KeepFor: 30 * day, KeepBytes: 1}, []uint64{0, 20, 40}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, now := t.TempDir(), time.Unix(1_800_000_000, 0)
+			c.o.now, c.o.SegmentBytes = func() time.Time { return now }, 1
+			a := openArchive(t, dir, c.o)
+			for seq := uint64(1); seq < 60; seq += 10 {
+				if seq%20 == 1 {
+					require.NoError(t, a.Baseline(t.Context(), nil))
+				}
+				batch := loggedRun(seq, 10, 100)
+				batch[4].Copied = seq%20 == 1
+				require.NoError(t, a.Apply(t.Context(), batch))
+				now = now.Add(day)
+			}
+			// A copy that is under way lets nothing go.
+			require.NoError(t, a.Baseline(t.Context(), nil))
+			require.NoError(t, a.Apply(t.Context(), loggedRun(61, 3, 100)))
+			_, bases := a.List()
+			var got []uint64
+			for _, b := range bases[:len(bases)-1] {
+				got = append(got, b.After)
+			}
+			require.Equal(t, c.want, got)
+			require.NoError(t, a.Close())
+			a = openArchive(t, dir, c.o)
+			require.Equal(t, c.want[0]+1, a.Stats().First)
+			r, err := a.Restore(t.Context(), &RestoreOptions{To: dfs.StopPoint{Seq: 58}})
+			require.NoError(t, err)
+			s, err := r.Open(t.Context(), dfs.Checkpoint{})
+			require.NoError(t, err)
+			defer s.Close()
+			batch := make([]*dfs.Transaction, 100)
+			n, err := s.Next(t.Context(), batch)
+			require.NoError(t, err)
+			require.Equal(t, 18, n) // from the last copy on
+			require.Equal(t, uint64(1), batch[0].Seq)
+			require.Equal(t, logged(41, 0).Pos, batch[0].Pos)
+			// It goes on from where a target stands, also one of an earlier copy.
+			at := dfs.Checkpoint{Seq: 7, Pos: logged(47, 0).Pos}
+			s, err = r.Open(t.Context(), at)
+			require.NoError(t, err)
+			defer s.Close()
+			n, err = s.Next(t.Context(), batch)
+			require.NoError(t, err)
+			require.Equal(t, 11, n)
+			require.Equal(t, uint64(8), batch[0].Seq)
+			_, err = r.Open(t.Context(), dfs.Checkpoint{Seq: 7, Pos: "elsewhere"})
+			require.ErrorIs(t, err, dfs.ErrGap)
+			_, err = r.Open(t.Context(), dfs.Checkpoint{Seq: 60, Pos: logged(60, 0).Pos})
+			require.ErrorContains(t, err, "restore into an empty target")
+		})
+	}
+}
+
+func TestRestoreSaysWhatCanBeRestoredInstead(t *testing.T) {
+	dir := t.TempDir()
+	a := openArchive(t, dir, ArchiveOptions{})
+	_, err := a.Restore(t.Context(), nil)
+	require.ErrorContains(t, err, "it is empty")
+	require.NoError(t, a.Apply(t.Context(), loggedRun(1, 10, 10)))
+	_, err = a.Restore(t.Context(), &RestoreOptions{Before: true})
+	require.ErrorContains(t, err, "Before needs a transaction")
+	_, err = a.Restore(t.Context(), nil)
+	require.ErrorContains(t, err, "restore with LogOnly")
+	r, err := a.Restore(t.Context(), &RestoreOptions{LogOnly: true, To: dfs.StopPoint{Time: logged(4, 0).Committed}})
+	require.NoError(t, err)
+	end, err := r.End(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, logged(4, 0).Checkpoint, end)
+	batch := loggedRun(11, 10, 10)
+	batch[5].Copied, batch[7].More = true, true
+	require.NoError(t, a.Apply(t.Context(), batch))
+	_, err = a.Restore(t.Context(), &RestoreOptions{To: dfs.StopPoint{Seq: 15}})
+	require.ErrorContains(t, err, "whole with transaction 16 only")
+	_, err = a.Restore(t.Context(), &RestoreOptions{To: dfs.StopPoint{Seq: 21}})
+	require.ErrorContains(t, err, "holds transactions 1 to 20")
+	_, err = a.Restore(t.Context(), &RestoreOptions{To: dfs.StopPoint{ID: "nobody"}, Tables: []string{"users"}})
+	require.ErrorContains(t, err, `"users"`)
+	// A place within a transaction is its end, or its beginning.
+	for _, c := range []struct {
+		to     dfs.StopPoint
+		before bool
+		want   uint64
+	}{
+		{dfs.StopPoint{Seq: 18}, false, 19}, {dfs.StopPoint{Seq: 19}, true, 17}, {dfs.StopPoint{Seq: 17}, false, 17},
+		{dfs.StopPoint{ID: logged(19, 0).ID}, true, 17}, {dfs.StopPoint{ID: logged(20, 0).ID}, false, 20},
+		{dfs.StopPoint{Time: logged(17, 0).Committed}, false, 17}, {dfs.StopPoint{Time: logged(99, 0).Committed}, false, 20},
+	} {
+		r, err := a.Restore(t.Context(), &RestoreOptions{To: c.to, Before: c.before})
+		require.NoError(t, err)
+		require.Equal(t, c.want, r.end, "%v %v", c.to, c.before)
+	}
+	require.ErrorContains(t, (&Restore{}).Decode(t.Context(), loggedRun(1, 1, 1)), "set Decode")
+}
