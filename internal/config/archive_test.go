@@ -16,9 +16,10 @@ func TestArchives(t *testing.T) {
 		"source: {host: db, user: dfs, snapshot: true}\ntarget:\n  archive:\n    dir: x\n    keep_for: 1d\n    segment_bytes: -1": {"no baseline", "target.archive.segment_bytes is negative"},
 		"source:\n  archive:\n    dir: x\n    baseline: 1d\n  start: now\nqueue: {path: q}\ntarget: " + server: {
 			"source.archive.baseline is for an archive that is written", "source has both archive and start", "needs no queue"},
-		"source: {archive: x}\ntarget: {archive: y}":                                        {"both archives"},
-		"source:\n  archive:\n    dir: x\n    key: abc\n    key_file: y\ntarget: " + server: {"both key and key_file", "not 64 hexadecimal digits"},
-		"source: {archive: {}}\ntarget: " + server:                                          {"names no folder"},
+		"source: {archive: x}\ntarget: {archive: y}":                                                             {"both archives"},
+		"source:\n  archive:\n    dir: x\n    key: abc\n    key_file: y\ntarget: " + server:                      {"both key and key_file", "not 64 hexadecimal digits"},
+		"source: {host: db, user: dfs, snapshot: true}\nqueue: {path: q}\ntargets:\n  - name: a\n    archive: x": {"targets[0] is an archive, which cannot be one of several targets"},
+		"source: {archive: {}}\ntarget: " + server:                                                               {"names no folder"},
 	} {
 		_, err := Parse("dir/f.yaml", []byte(text), func(string) (string, bool) { return "", false })
 		for _, part := range want {

@@ -77,6 +77,8 @@ func (c *Config) checkFan(d *decoder) {
 	for i, t := range c.Targets {
 		path := fmt.Sprintf("targets[%d]", i)
 		switch at := d.line(path); {
+		case d.lines[path+".archive"] > 0:
+			d.fault(d.lines[path+".archive"], "%s is an archive, which cannot be one of several targets of this program; write a file of its own for it, with the same source", path)
 		case t.Name == "" && !d.faulty(at):
 			d.fault(at, "%s has no name; give it one, under which it reads the queue", path)
 		case slices.ContainsFunc(c.Targets[:i], func(o Line) bool { return o.Name == t.Name }):
