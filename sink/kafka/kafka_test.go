@@ -1,0 +1,148 @@
+package kafka
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/sink/sinktest"
+	"github.com/dataflowsync/dfs/sink/stream"
+)
+
+// The broker of these tests is kfake, franz-go's own fake of one, in this process: it
+// has transactions, epochs and isolation levels, but no disk, replicas or compaction.
+func broker(t testing.TB) []string {
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.DefaultNumPartitions(3))
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return c.ListenAddrs()
+}
+
+// consume returns what a reader of committed records sees of a topic, up to its end.
+func consume(t testing.TB, brokers []string, topic string) (list []*kgo.Record) {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
+	require.NoError(t, err)
+	defer cl.Close()
+	for p := range int32(3) {
+		end, err := offsets(t.Context(), cl, topic, p, -1)
+		if err != nil {
+			require.ErrorIs(t, err, kerr.UnknownTopicOrPartition)
+			continue
+		}
+		r, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
+			kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {p: kgo.NewOffset().At(0)}}))
+		require.NoError(t, err)
+		for next := int64(0); next < end; {
+			r.PollFetches(t.Context()).EachRecord(func(r *kgo.Record) {
+				if next = r.Offset + 1; r.Offset < end && !r.Attrs.IsControl() {
+					list = append(list, r)
+				}
+			})
+		}
+		r.Close()
+	}
+	return list
+}
+
+func TestKafkaKeepsTheContractOfASink(t *testing.T) {
+	sinktest.Run(t, "shop", func(t *testing.T) sinktest.Target {
+		brokers := broker(t)
+		return sinktest.Target{
+			Open: func(tb testing.TB) dfs.Sink {
+				s, err := Open(tb.Context(), brokers, nil)
+				require.NoError(tb, err)
+				return s
+			},
+			Rows: func(tb testing.TB) []sinktest.Row { return rows(tb, consume(tb, brokers, "dfs.shop.items")) },
+		}
+	})
+}
+
+func rows(t testing.TB, list []*kgo.Record) (out []sinktest.Row) {
+	type item struct {
+		ID   int64  `json:"id"`
+		Name string `json:"name"`
+		N    int64  `json:"n"`
+	}
+	table := make(map[int64]sinktest.Row)
+	for _, r := range list {
+		var m struct{ Before, After *item }
+		require.NoError(t, json.Unmarshal(r.Value, &m))
+		if m.Before != nil {
+			require.Equal(t, sinktest.Row(*m.Before), table[m.Before.ID])
+			delete(table, m.Before.ID)
+		}
+		if m.After != nil {
+			require.NotContains(t, table, m.After.ID)
+			table[m.After.ID] = sinktest.Row(*m.After)
+		}
+	}
+	for _, r := range table {
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b sinktest.Row) int { return int(a.ID - b.ID) })
+	return out
+}
+
+var items = sinktest.Table("shop")
+
+func insert(seq uint64) *dfs.Transaction {
+	return &dfs.Transaction{Checkpoint: dfs.Checkpoint{Seq: seq, Pos: dfs.Position(fmt.Sprint("at ", seq))}, ID: fmt.Sprint("t", seq),
+		Committed: time.Unix(1.8e9, 0), Changes: []dfs.Change{
+			{Op: dfs.Insert, Table: items, After: dfs.Row{dfs.IntValue(int64(seq)), dfs.StringValue("x"), dfs.IntValue(1)}}}}
+}
+
+func TestDebeziumsTopicsKeysAndTombstones(t *testing.T) {
+	brokers := broker(t)
+	s, err := Open(t.Context(), brokers, &Options{Options: stream.Options{Format: stream.Debezium, Name: "inventory"}, ID: "shop"})
+	require.NoError(t, err)
+	defer s.Close()
+	_, err = s.Checkpoint(t.Context())
+	require.NoError(t, err)
+	gone := insert(2)
+	gone.Changes[0] = dfs.Change{Op: dfs.Delete, Table: items, Before: insert(1).Changes[0].After}
+	require.NoError(t, s.Apply(t.Context(), []*dfs.Transaction{insert(1), gone}))
+	list := consume(t, brokers, "inventory.shop.items")
+	require.Len(t, list, 3)
+	for _, r := range list {
+		require.Equal(t, `{"id":1}`, string(r.Key))
+	}
+	require.Contains(t, string(list[0].Value), `"op":"c"`)
+	require.Contains(t, string(list[1].Value), `"op":"d"`)
+	require.Nil(t, list[2].Value)
+	require.Equal(t, stream.ExactlyOnce, s.Stats().Guarantee)
+}
+
+func TestALostCheckpointIsNoticed(t *testing.T) {
+	brokers := broker(t)
+	s, err := Open(t.Context(), brokers, nil)
+	require.NoError(t, err)
+	_, err = s.Checkpoint(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, s.Apply(t.Context(), []*dfs.Transaction{insert(1)}))
+	require.NoError(t, s.Close())
+	other, err := Open(t.Context(), brokers, &Options{ID: "another"})
+	require.NoError(t, err)
+	defer other.Close()
+	_, err = other.Checkpoint(t.Context())
+	require.ErrorContains(t, err, `no checkpoint of "another"`)
+}
+
+func TestABrokerThatIsAwayMayComeBack(t *testing.T) {
+	_, err := Open(t.Context(), []string{"127.0.0.1:1"}, &Options{Timeout: 300 * time.Millisecond})
+	require.ErrorIs(t, err, dfs.ErrTransient)
+	require.ErrorContains(t, err, "127.0.0.1:1")
+	_, err = Open(t.Context(), nil, &Options{Timeout: -1, Options: stream.Options{Format: "xml"}})
+	for _, want := range []string{"no broker", "must not be negative", `Format is "xml"`} {
+		require.True(t, strings.Contains(err.Error(), want), err)
+	}
+}
