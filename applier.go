@@ -3,6 +3,7 @@ package dfs
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -111,6 +112,10 @@ func (a *applier) apply(ctx context.Context, chunks []*chunk, n, size int) error
 	// After Apply the batch is no longer ours to read.
 	last, from, name := *batch[n-1], a.at, chunks[0].id()
 	whole := from // the last transaction without More
+	copied := 0   // bytes, if there are rows that were there already
+	if slices.ContainsFunc(batch, func(tx *Transaction) bool { return tx.Snapshot }) {
+		copied = size
+	}
 	for i := n - 1; i >= 0; i-- {
 		if !batch[i].More {
 			whole = batch[i].Checkpoint
@@ -128,7 +133,8 @@ func (a *applier) apply(ctx context.Context, chunks []*chunk, n, size int) error
 	}
 	start := time.Now()
 	err := a.dst.Apply(ctx, batch)
-	switch took := time.Since(start); {
+	took := time.Since(start)
+	switch {
 	case took > longApply:
 		a.limit = max(min(a.limit, n)/2, 1)
 	case took < longApply/4 && n > a.limit/2:
@@ -136,7 +142,7 @@ func (a *applier) apply(ctx context.Context, chunks []*chunk, n, size int) error
 	}
 	if a.p.Observe != nil {
 		a.p.Observe(Batch{Leg: a.name, From: from, To: last.Checkpoint, Transactions: n, Rows: rows, Bytes: size,
-			Committed: last.Committed, Took: time.Since(start), Err: err})
+			Committed: last.Committed, Took: took, Err: err})
 	}
 	if err != nil {
 		return a.blame(chunks[0], last.Seq, &Error{a.to, from, name, err})
@@ -152,6 +158,7 @@ func (a *applier) apply(ctx context.Context, chunks []*chunk, n, size int) error
 			return err
 		}
 	}
+	a.taken.applied(whole.Seq, copied, took)
 	if a.skips {
 		if err := a.p.passed(ctx, whole.Seq); err != nil {
 			return &Error{Part: "letters", At: whole, Err: err}

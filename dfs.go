@@ -267,6 +267,16 @@ type CopyChecker interface {
 	CheckCopy(ctx context.Context, tables []*Table) error
 }
 
+// A Holder is a Source that can wait with rows that were there before, while what its
+// log has goes on. A pipeline asks for that where rows come faster than the sink takes
+// them: else a commit of the source would wait behind all that have piled up. It is a
+// wish; a Source may give rows where its log could not go on otherwise.
+type Holder interface {
+	// Hold says whether to wait from now on. It may be called at any time, from any
+	// goroutine, and returns at once.
+	Hold(on bool)
+}
+
 // A CopyState is what has become of the copy of a table.
 type CopyState uint8
 

@@ -27,6 +27,8 @@ type leg struct {
 	applied  func(at uint64)             // told of progress; may be nil
 	ended    func(at uint64)             // told of the end of src; may be nil
 	halted   func()                      // told that the place to stop at was reached; may be nil
+	given    *holdback                   // told of what src gives; may be nil
+	taken    *holdback                   // told of what dst has taken; may be nil
 	first    func(context.Context) error // asked before anything is applied; may be nil
 	suspect  suspect                     // written between sessions only
 
@@ -148,6 +150,8 @@ func (l *leg) session(run context.Context) (progress bool, err error) {
 	if l.applied != nil {
 		l.applied(at.Seq)
 	}
+	l.given.begin(at.Seq)
+	l.taken.applied(at.Seq, 0, 0)
 	if len(skip) > 0 {
 		if err := l.p.passed(ctx, at.Seq); err != nil {
 			return false, &Error{Part: "letters", At: at, Err: err}
@@ -327,6 +331,7 @@ func (r *reader) run(ctx context.Context, to chan<- *chunk) error {
 		if len(txs) == 0 {
 			return nil
 		}
+		r.given.read(txs)
 		r.st.read(r.at.Seq, txs[0].Committed)
 		for len(txs) > 0 {
 			c := r.cut(&txs)

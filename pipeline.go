@@ -110,7 +110,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	defer p.stop()
 
 	out := &leg{p: p, name: "apply", from: "source", to: "sink", src: p.Source, dst: p.Sink,
-		stages: p.Stages, st: &p.apply, pausable: true, first: p.checkCopy}
+		stages: p.Stages, st: &p.apply, pausable: true, first: p.checkCopy, taken: p.newHoldback()}
 	d := p.Decoder
 	if own, ok := p.Source.(Decoder); ok && d == nil {
 		d = own
@@ -121,10 +121,11 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		}
 	}
 	if p.Queue == nil {
+		out.given = out.taken
 		return out.run(ctx)
 	}
 	out.from, out.src = "queue", p.Queue
-	in := &leg{p: p, name: "capture", from: "source", to: "queue", src: p.Source, dst: p.Queue, st: &p.capture}
+	in := &leg{p: p, name: "capture", from: "source", to: "queue", src: p.Source, dst: p.Queue, st: &p.capture, given: out.taken}
 
 	if err := p.align(ctx); err != nil || ctx.Err() != nil {
 		in.stopped(err)

@@ -452,7 +452,7 @@ func (c *copier) until() bool {
 	c.seen = at
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return first || slices.ContainsFunc(c.pending, func(p *piece) bool { return p.f.known && !at.before(p.f.end) }) ||
+	return first || !c.holds() && slices.ContainsFunc(c.pending, func(p *piece) bool { return p.f.known && !at.before(p.f.end) }) ||
 		slices.ContainsFunc(c.watched, func(p place) bool { return !at.before(p) })
 }
 
@@ -629,7 +629,7 @@ func (c *copier) right(p *piece) bool {
 
 // ready reports whether something can be handed on.
 func (c *copier) ready() bool {
-	return !c.inside && (c.over() || slices.ContainsFunc(c.pending, c.right))
+	return !c.inside && (c.over() || !c.holds() && slices.ContainsFunc(c.pending, c.right))
 }
 
 // over reports whether nothing is left to be copied, and that is yet to be told.
@@ -652,7 +652,7 @@ func (c *copier) handOut(batch []*dfs.Transaction) (n int, err error) {
 	}
 	c.takeWord()
 	size := 0
-	for i := 0; i < len(c.pending) && n < len(batch) && size < 4*pieceSize; {
+	for i := 0; i < len(c.pending) && n < len(batch) && size < 4*pieceSize && !c.holds(); {
 		p := c.pending[i]
 		if !c.right(p) {
 			i++

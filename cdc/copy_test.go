@@ -275,6 +275,19 @@ func copyHistory(t *testing.T, srv *testenv.Server, cases []copyCase, reopen int
 			}
 		})
 	}
+	wg.Go(func() {
+		// A pipeline wishes that rows wait, now and then.
+		defer src.Hold(false)
+		rnd := rand.New(rand.NewPCG(seed, 7))
+		for on := true; ; on = !on {
+			src.Hold(on)
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Duration(rnd.IntN(4)) * time.Millisecond):
+			}
+		}
+	})
 	var at dfs.Checkpoint
 	m := newMirror(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)

@@ -8,6 +8,30 @@ import (
 	"time"
 )
 
+// Hold implements dfs.Holder: chunks that are read are not handed on. What is read
+// ahead of that is bounded, so that readers soon wait too.
+func (s *Source) Hold(on bool) {
+	if s.held.Swap(on) == on || on {
+		return
+	}
+	s.mu.Lock()
+	c := s.copier
+	s.mu.Unlock()
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.wake != nil {
+		c.wake()
+	}
+	c.cond.Broadcast()
+}
+
+// holds reports whether no chunk is to be handed on. Where the log waits for one it
+// is, as what the log has must not wait. mu is held.
+func (c *copier) holds() bool { return c.src.held.Load() && c.frozen == nil && c.window < windowSize }
+
 // A pace keeps readers to the bounds of a Snapshot. It is safe for concurrent use.
 type pace struct {
 	opts *Snapshot

@@ -88,3 +88,48 @@ func TestAChunkWaitsForTheLogThatItsRowsShow(t *testing.T) {
 		m.equals(srv.DB(t), schema, cases)
 	})
 }
+
+func TestTheLogGoesOnWhileRowsAreHeld(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MySQL97)
+	schema := srv.Schema(t)
+	srv.Exec(t, "CREATE TABLE "+schema+".t (id int PRIMARY KEY)", "INSERT INTO "+schema+".t VALUES (1), (2)", "CREATE TABLE "+schema+".logged (id int)")
+	src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".*"}, Snapshot: &cdc.Snapshot{Tables: []string{schema + ".t"}}})
+	src.Hold(true)
+	st := stream(t, src, "")
+	batch := make([]*dfs.Transaction, 64)
+	rows, logged, copied := 0, 0, false
+	next := func() {
+		n, err := st.Next(limit(t), batch)
+		require.NoError(t, err)
+		require.NoError(t, src.Decode(t.Context(), batch[:n]))
+		for _, tx := range batch[:n] {
+			copied = copied || tx.Copied
+			for _, c := range tx.Changes {
+				if tx.Snapshot {
+					rows++
+				} else {
+					logged += len(c.After)
+				}
+			}
+		}
+	}
+	for i := range 20 {
+		srv.Exec(t, "INSERT INTO "+schema+".logged VALUES (1)")
+		for logged <= i {
+			next()
+		}
+	}
+	require.Zero(t, rows)
+
+	// Whoever waits for the log is told.
+	got := make(chan struct{})
+	go func() {
+		defer close(got)
+		for !copied {
+			next()
+		}
+	}()
+	src.Hold(false)
+	<-got
+	require.Equal(t, 2, rows)
+}

@@ -213,4 +213,5 @@ func (e *CopyError) Unwrap() error { return e.Err }
 var (
 	_ dfs.Progresser = (*Source)(nil)
 	_ dfs.Copier     = (*Source)(nil)
+	_ dfs.Holder     = (*Source)(nil)
 )

@@ -59,6 +59,7 @@ type Source struct {
 	bytes   uint64
 	at      dfs.Position
 	asked   atomic.Int32 // how many are in again
+	held    atomic.Bool  // rows are to wait; see Hold
 	last    atomic.Int64 // Unix time of the last commit event
 }
 

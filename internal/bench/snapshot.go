@@ -17,6 +17,7 @@ import (
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/cdc"
+	"github.com/dataflowsync/dfs/queue"
 	"github.com/dataflowsync/dfs/sink"
 )
 
@@ -84,7 +85,8 @@ func (l *lab) measureSnapshot(ctx context.Context, r *report) error {
 	}
 	slices.Sort(t.took)
 	r.Copy = &copyResult{Writes: t.rate, Lag: t.took, Wall: t.Wall}
-	say("%s: dfs under %.0f writes/s: equal, lag p99 %v", snapshotPart, t.rate, quantile(t.took, 0.99).Round(time.Millisecond))
+	say("%s: dfs under %.0f writes/s: equal in %.1f s, lag p50 %v, p99 %v, at most %v", snapshotPart, t.rate, t.Wall.Seconds(),
+		quantile(t.took, 0.5).Round(time.Millisecond), quantile(t.took, 0.99).Round(time.Millisecond), t.took[len(t.took)-1].Round(time.Millisecond))
 	return nil
 }
 
@@ -325,15 +327,16 @@ func copyDFS(ctx context.Context, x *trial) (s sample, err error) {
 // copyCommand returns the command that copies the schema, and then ends or goes on
 // with what follows.
 func (x *trial) copyCommand(only bool) (*exec.Cmd, error) {
-	do := "follow"
+	do, queue := "follow", x.path("queue")
 	if only {
-		do = "copy"
+		do, queue = "copy", ""
 	}
-	return childCommand(&job{Do: do, Source: x.source.DSN(""), Target: x.target.DSN(""), Tables: []string{x.schema + ".*"}, Profile: x.profile})
+	return childCommand(&job{Do: do, Queue: queue, Source: x.source.DSN(""), Target: x.target.DSN(""), Tables: []string{x.schema + ".*"}, Profile: x.profile})
 }
 
 // copy copies the tables that are followed and creates them before. If only, it
-// ends with the copy, when all indexes are there; else it goes on.
+// ends with the copy, when all indexes are there; else it goes on, and has a queue as
+// those have that run for long.
 func (j *job) copy(ctx context.Context, only bool) error {
 	stop, err := j.startProfile()
 	if err != nil {
@@ -359,6 +362,14 @@ func (j *job) copy(ctx context.Context, only bool) error {
 		return err
 	}
 	p := &dfs.Pipeline{Source: src, Sink: dst}
+	if j.Queue != "" {
+		q, err := queue.Open(j.Queue, nil)
+		if err != nil {
+			return err
+		}
+		defer q.Close()
+		p.Queue = q
+	}
 	err = p.Run(ctx)
 	if err == nil && only {
 		err = dst.AddIndexes(ctx)
