@@ -10,7 +10,7 @@ export CGO_ENABLED ?= 0
 GOTEST  = go test -json -count=1 -timeout 20m
 REPORT  = go run ./internal/testreport
 
-.PHONY: help build demo test check bench soak tablefuzz relfuzz copykill archive noalarm servers fuzz clean
+.PHONY: help build demo test check bench soak tablefuzz relfuzz copykill archive noalarm monitorbench servers fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +65,10 @@ archive: ## restore an archive to random transactions, and kill -9 its writer an
 	@scripts/servers.sh
 	go test ./internal/restore -v -count=1 -timeout 2h -points $(or $(POINTS),100) -kills $(or $(KILLS),50) $(ARGS)
 	go test ./sink -v -count=1 -timeout 1h -run TestArchiveSurvivesKill -archivekills $(or $(KILLS),50)
+
+monitorbench: ## what the journal and 500 browsers cost, first paint, long tasks, page weight, memory (ROUNDS=7, FLOOD=10m)
+	@scripts/servers.sh
+	go test ./monitor -v -count=1 -timeout 2h -run 'TestCosts|TestThePageIsSmall|TestTheLogFilters' -measure $(or $(ROUNDS),7) -flood $(or $(FLOOD),10m) | grep -v '^=== '
 
 servers: ## fetch the servers and the browser that the tests need, and mydumper
 	@scripts/servers.sh

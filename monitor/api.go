@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"mime"
 	"net/http"
@@ -45,7 +44,7 @@ func (h *Handler) api() []route {
 	}
 }
 
-func (h *Handler) routes() {
+func (h *Handler) routes(page http.Handler) {
 	h.mux = http.NewServeMux()
 	for _, r := range h.api() {
 		h.mux.HandleFunc(r.method+" "+r.path, h.guarded(r.act, r.serve))
@@ -61,11 +60,7 @@ func (h *Handler) routes() {
 	h.mux.HandleFunc("GET /healthz", h.probe(func(s *State) bool { return s.Health != Failed }))
 	h.mux.HandleFunc("GET /readyz", h.probe((*State).ready))
 	h.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, files, "openapi.json") })
-	page, err := fs.Sub(files, "page")
-	if err != nil {
-		panic(err) // it is embedded
-	}
-	h.mux.Handle("/", h.knownHost(http.FileServerFS(page)))
+	h.mux.Handle("/", h.knownHost(page))
 }
 
 // guarded lets in who may come in, and for what acts only who may act, from this

@@ -52,6 +52,7 @@ var (
 	rowsDesc     = desc("rows_total", "Rows by table, since Run began; \"(others)\" are the tables beyond the limit.", "table", "what")
 	warningsDesc = desc("warnings", "What people should look at although the pipeline runs.")
 	purgeDesc    = desc("source_purge_seconds", "Time until the source may delete what has not been read; negative if it may at any moment, +Inf if never.")
+	keepsDesc    = desc("source_keeps_seconds", "How long the source keeps a file of its log that has ended; +Inf if for ever.")
 	purgedDesc   = desc("source_purged", "1 if the source has deleted a part of its log that was not read.")
 	unreadDesc   = desc("source_unread_transactions", "Transactions of the source's log that have not been read, followed or not.")
 	unreadBytes  = desc("source_unread_bytes", "Bytes of the source's log that have not been read.")
@@ -67,7 +68,7 @@ type engineMetrics struct{ h *Handler }
 // Describe names all metrics.
 func (m engineMetrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{healthDesc, readyDesc, lagDesc, heardDesc, waitingDesc, catchUpDesc, seqDesc, committedAt,
-		latencyDesc, runningDesc, txDesc, bytesDesc, retriesDesc, rowsDesc, rejectedDesc, warningsDesc, purgeDesc, purgedDesc, unreadDesc,
+		latencyDesc, runningDesc, txDesc, bytesDesc, retriesDesc, rowsDesc, rejectedDesc, warningsDesc, purgeDesc, keepsDesc, purgedDesc, unreadDesc,
 		unreadBytes, clockDesc, clockError, probedDesc} {
 		out <- d
 	}
@@ -113,8 +114,12 @@ func (w *watched) collect(out chan<- prometheus.Metric) {
 		switch {
 		case s.PurgeIn != nil:
 			gauge(purgeDesc, *s.PurgeIn)
+			if s.Keeps != nil {
+				gauge(keepsDesc, *s.Keeps)
+			}
 		case s.PurgeKnown:
 			gauge(purgeDesc, inf)
+			gauge(keepsDesc, inf)
 		}
 		if s.Unread != nil {
 			gauge(unreadDesc, float64(*s.Unread))

@@ -162,13 +162,17 @@ func Open(pipelines map[string]*dfs.Pipeline, opts *Options) (*Handler, error) {
 	for name, p := range pipelines {
 		h.lines[name] = watch(name, p, h)
 	}
-	if err := h.register(); err != nil {
+	page, err := h.page()
+	if err == nil {
+		err = h.register()
+	}
+	if err != nil {
 		if h.listener != nil {
 			err = errors.Join(err, h.listener.Close())
 		}
 		return nil, err
 	}
-	h.routes()
+	h.routes(page)
 	h.look()
 	h.done.Go(h.watch)
 	for _, l := range h.lines {

@@ -84,9 +84,12 @@ function takeLink(up, since) {
   lostTimer = setInterval(tell, 1000);
 }
 
+// What the server has put into the page spares a round trip before the first view.
+let first = JSON.parse(document.getElementById("first")?.textContent ?? "null");
+
 async function start() {
   try {
-    session = await api("session");
+    session = first ? first.session : await api("session");
   } catch (e) {
     if (e.status === 401 || e.status === 429) return login();
     main.replaceChildren(el("p", { class: "empty", role: "alert", text: e.message }));
@@ -94,6 +97,8 @@ async function start() {
     return;
   }
   document.getElementById("logout").hidden = !session.login;
+  if (first) takeState(first.state);
+  first = null;
   disconnect?.();
   disconnect = connect({
     state: takeState, link: takeLink,

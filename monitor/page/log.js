@@ -3,6 +3,7 @@ import { el, say, clock } from "./dom.js";
 
 const keep = 2000; // lines in memory
 const show = 600;  // lines in the document
+const step = 25;   // lines that are drawn in one frame, so that none takes long
 const order = { debug: 0, info: 1, warn: 2, error: 3 };
 
 let lines = [], listeners = new Set();
@@ -39,10 +40,18 @@ export function logView(pipeline) {
   const filter = el("input", { type: "search", placeholder: "Filter by text", "aria-label": "Filter the log by text", input: again });
   const level = el("select", { "aria-label": "Least level", change: again },
     ...["debug", "info", "warn", "error"].map((v) => el("option", { value: v, text: v === "error" ? "errors" : v + " and up", selected: v === "info" })));
-  const pause = el("button", { type: "button", "aria-pressed": "false", text: "Pause", click: () => { held = !held; if (!held) again(); mark(); } });
+  const pause = el("button", { type: "button", "aria-pressed": "false", text: "Pause", click: () => {
+    held = !held;
+    if (held) {
+      cancelAnimationFrame(frame);
+      frame = 0;
+      waiting = [];
+    } else again();
+    mark();
+  } });
   const state = el("span", { class: "dim small" });
   const empty = el("p", { class: "empty" });
-  let held = false, unseen = 0;
+  let held = false, unseen = 0, follow = true, waiting = [], frame = 0;
 
   function match(l) {
     if (l.gap) return true;
@@ -64,8 +73,10 @@ export function logView(pipeline) {
   }
   function again() {
     unseen = 0;
-    box.replaceChildren(...lines.filter(match).slice(-show).map(row));
-    box.scrollTop = box.scrollHeight;
+    follow = true;
+    box.replaceChildren();
+    waiting = lines.filter(match).slice(-show);
+    draw();
     mark();
   }
   function come(add) {
@@ -75,15 +86,29 @@ export function logView(pipeline) {
       return mark();
     }
     if (some.length === 0) return;
-    const follow = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
-    empty.remove();
-    box.append(...some.slice(-show).map(row));
-    for (let over = box.childElementCount - show; over > 0 && follow; over--) box.firstElementChild.remove();
-    if (box.childElementCount > 3 * show) again(); // whoever reads far above cannot hold everything
-    if (follow) box.scrollTop = box.scrollHeight;
+    waiting.push(...some);
+    // Whoever reads far above keeps what is there, within bounds.
+    if (waiting.length > show) waiting = waiting.slice(-show);
+    frame ||= requestAnimationFrame(draw);
   }
+  // draw draws some of the lines that wait, and asks for another frame if there are more.
+  function draw() {
+    cancelAnimationFrame(frame);
+    frame = 0;
+    const some = waiting.splice(0, step);
+    if (some.length === 0) return;
+    empty.remove();
+    box.append(...some.map(row));
+    const most = follow ? show : 3 * show;
+    while (box.childElementCount > most) box.firstElementChild.remove();
+    if (follow) box.scrollTop = 1e9;
+    if (waiting.length) frame = requestAnimationFrame(draw);
+  }
+  // Where the reader is, is known from the events: asking the box would make the
+  // browser lay it out each time.
+  box.addEventListener("scroll", () => { follow = box.scrollHeight - box.scrollTop - box.clientHeight < 40; }, { passive: true });
   listeners.add(come);
   const root = el("section", { class: "card", "aria-label": "Log" }, el("div", { class: "bar" }, filter, level, pause, state), box);
   requestAnimationFrame(again);
-  return { root, update() {}, close() { listeners.delete(come); } };
+  return { root, update() {}, close() { listeners.delete(come); cancelAnimationFrame(frame); } };
 }

@@ -9,7 +9,7 @@ export function traceView(path) {
     field("Table", { name: "table", placeholder: "shop.orders" }),
     field("Key", { name: "key", placeholder: "42, or several with commas" }),
     field("or transaction", { name: "tx", placeholder: "its number, or its name at the source" }),
-    el("button", { class: "main", text: "Trace" }), el("button", { type: "button", text: "What was refused", click: () => load("failed=true", "Nothing was refused.") }));
+    el("button", { class: "main", text: "Find" }), el("button", { type: "button", text: "What was refused", click: () => load("failed=true", "Nothing was refused.") }));
   const note = el("p", { class: "dim small", role: "status" }), list = el("div", { class: "list" });
   const root = el("section", { class: "card list", "aria-label": "Trace" }, form, note, list);
   let asked = 0;

@@ -1,0 +1,166 @@
+package monitor
+
+import (
+	"context"
+	"database/sql"
+	"flag"
+	"fmt"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/testenv"
+	"github.com/dataflowsync/dfs/sink"
+	_ "github.com/go-sql-driver/mysql" // to count the rows
+	"github.com/stretchr/testify/require"
+)
+
+var measure = flag.Int("measure", 0, "rounds in which costs are measured; 0: once, with few rows, for no more than to see that it works")
+
+// A stock is a source that has so many transactions of some rows each.
+type stock struct {
+	table   *dfs.Table
+	n, rows int
+}
+
+func (s *stock) Open(_ context.Context, from dfs.Checkpoint) (dfs.Stream, error) {
+	return &stockStream{s, int(from.Seq)}, nil
+}
+
+type stockStream struct {
+	s  *stock
+	at int
+}
+
+func (r *stockStream) Close() error { return nil }
+
+func (r *stockStream) Next(ctx context.Context, batch []*dfs.Transaction) (int, error) {
+	n := 0
+	for ; n < min(len(batch), 1000) && r.at < r.s.n; n++ {
+		r.at++
+		tx := &dfs.Transaction{ID: fmt.Sprint("3e11fa47-71ca-11e1-9e33-c80aa9429562:", r.at), Committed: time.Now(), Changes: make([]dfs.Change, r.s.rows)}
+		tx.Pos = dfs.Position("gtid 3e11fa47-71ca-11e1-9e33-c80aa9429562:1-" + fmt.Sprint(r.at))
+		for i := range tx.Changes {
+			id := r.at*r.s.rows + i
+			tx.Changes[i] = dfs.Change{Op: dfs.Insert, Table: r.s.table, After: dfs.Row{dfs.IntValue(int64(id)), dfs.StringValue("name of " + fmt.Sprint(id)), dfs.StringValue(fmt.Sprint("+49 30 ", id*7919))}}
+		}
+		batch[n] = tx
+	}
+	if n == 0 {
+		<-ctx.Done()
+		return 0, ctx.Err()
+	}
+	return n, ctx.Err()
+}
+
+// A setting is what a pipeline is carried under.
+type setting struct {
+	name    string
+	level   JournalLevel // empty: no journal
+	sockets int
+}
+
+// carry returns how many transactions a second a pipeline carries.
+func carry(t *testing.T, s setting, src *stock, dst dfs.Sink) float64 {
+	p := &dfs.Pipeline{Source: src, Sink: dst, Logger: discardLog}
+	if s.level != "" {
+		j, err := OpenJournal(filepath.Join(t.TempDir(), "journal"), &JournalOptions{Level: s.level, Logger: discardLog})
+		require.NoError(t, err)
+		defer func() { // not counted: it is written beside the pipeline
+			require.NoError(t, j.Close())
+			require.Zero(t, j.Stats().Dropped)
+			if s.level == JournalAll {
+				require.EqualValues(t, src.n, j.Stats().Written)
+			}
+		}()
+		require.NoError(t, j.Watch("shop", p))
+	}
+	h, err := Open(map[string]*dfs.Pipeline{"shop": p}, &Options{Log: NewLog(discardLog.Handler(), nil), Logger: discardLog})
+	require.NoError(t, err)
+	srv := httptest.NewServer(h)
+	ctx, cancel := context.WithCancel(context.Background())
+	var readers sync.WaitGroup
+	for range s.sockets {
+		c, _, err := websocket.Dial(ctx, srv.URL+"/api/live", nil)
+		require.NoError(t, err)
+		c.SetReadLimit(-1)
+		readers.Go(func() {
+			for err := error(nil); err == nil; {
+				_, _, err = c.Read(ctx)
+			}
+		})
+	}
+	require.NoError(t, p.StopAt(dfs.StopPoint{Seq: uint64(src.n)}))
+	began := time.Now()
+	require.NoError(t, p.Run(ctx))
+	took := time.Since(began)
+	require.EqualValues(t, src.n, p.Stats().Apply.At.Seq)
+	cancel()
+	readers.Wait()
+	srv.Close()
+	require.NoError(t, h.Close())
+	return float64(src.n) / took.Seconds()
+}
+
+// compare carries the same under each setting in turn, so that what else the machine
+// does falls on all, and tells the ratios to the first.
+func compare(t *testing.T, what string, rounds int, settings []setting, run func(setting) float64) {
+	got := make([][]float64, len(settings))
+	for range rounds {
+		for i, s := range settings {
+			got[i] = append(got[i], run(s))
+		}
+	}
+	middle := func(list []float64) float64 { list = slices.Sorted(slices.Values(list)); return list[len(list)/2] }
+	for i, s := range settings {
+		ratios := make([]float64, rounds)
+		for r := range ratios {
+			ratios[r] = got[i][r] / got[0][r]
+		}
+		t.Logf("%-22s %-16s %9.0f transactions/s, %5.1f %% of the first (%.1f to %.1f in %d rounds)", what, s.name, middle(got[i]),
+			100*middle(ratios), 100*slices.Min(ratios), 100*slices.Max(ratios), rounds)
+	}
+}
+
+// TestCosts tells what a journal and open browsers cost a pipeline. It is no more
+// than a check that they work unless -measure is set: see "make monitorbench".
+func TestCosts(t *testing.T) {
+	rounds, n, m, sockets := 1, 3000, 1, 20
+	if *measure > 0 {
+		rounds, n, m, sockets = *measure, 400_000, 20, 500
+	}
+	table := people(t)
+	journals := []setting{{name: "no journal"}, {name: "errors", level: JournalErrors}, {name: "sampled", level: JournalSampled}, {name: "all", level: JournalAll}}
+	src := &stock{table, n, 1}
+	compare(t, "memory, 1 row", rounds, journals, func(s setting) float64 { return carry(t, s, src, new(drain)) })
+	src = &stock{table, n / 10, 20}
+	compare(t, "memory, 20 rows", rounds, journals, func(s setting) float64 { return carry(t, s, src, new(drain)) })
+	src = &stock{table, n * m / 2, 1}
+	compare(t, "browsers", rounds, []setting{{name: "none"}, {name: fmt.Sprint(sockets), sockets: sockets}}, func(s setting) float64 { return carry(t, s, src, new(drain)) })
+	if *measure == 0 {
+		return
+	}
+	srv := testenv.Start(t, testenv.MySQL97)
+	srv.Exec(t, "CREATE DATABASE shop")
+	db, err := sql.Open("mysql", srv.DSN(""))
+	require.NoError(t, err)
+	defer db.Close()
+	src = &stock{table, n / 2, 1}
+	name := 0
+	compare(t, "MySQL 9.7, 1 row", rounds, journals, func(s setting) float64 {
+		name++
+		srv.Exec(t, "DROP TABLE IF EXISTS shop.people", "CREATE TABLE shop.people (id bigint PRIMARY KEY, name varchar(40), phone varchar(40))")
+		dst, err := sink.OpenMySQL(t.Context(), srv.DSN(""), &sink.MySQLOptions{Name: fmt.Sprint("p", name), Logger: discardLog})
+		require.NoError(t, err)
+		defer dst.Close()
+		return carry(t, s, src, dst)
+	})
+	var rows int
+	require.NoError(t, db.QueryRow("SELECT COUNT(*) FROM shop.people").Scan(&rows))
+	require.Equal(t, src.n, rows)
+}
