@@ -9,6 +9,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/dfstest"
+	"github.com/dataflowsync/dfs/dpu"
 	"github.com/stretchr/testify/require"
 )
 
@@ -150,4 +152,58 @@ func TestPictureOfManyPipelines(t *testing.T) {
 	b.do(chromedp.Evaluate[chromedp.Void]("[...document.querySelectorAll('a.row')].find((a) => a.innerText.includes('billing')).click()"))
 	b.see("Stopped by an error")
 	b.see("Start again")
+}
+
+// TestPictureOfATrace draws a row's way through a unit, one that was refused, and
+// what the monitor warns of.
+func TestPictureOfATrace(t *testing.T) {
+	tab := people(t)
+	units, err := dpu.New([]dpu.Unit{{From: "shop.people", Into: "crm.person", Rename: map[string]string{"name": "full_name"}, Mask: map[string]dpu.Mask{"phone": "truncate 2"}}},
+		&dpu.Options{Tables: []*dfs.Table{tab}, Logger: discardLog})
+	require.NoError(t, err)
+	now := time.Now().Add(-time.Minute)
+	src := &dfstest.Source{Transactions: []dfs.Transaction{
+		{ID: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1041", Committed: now, Changes: []dfs.Change{dfstest.Insert(t, tab, 42, "Åsa <b>", "070-1234567"), dfstest.Insert(t, tab, 43, "Bo", nil)}},
+		{ID: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1042", Committed: now, Changes: []dfs.Change{dfstest.Update(t, tab, 42, "Åsa <b>", "070-1234567", 42, "Åsa Öberg", nil)}},
+		{ID: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1043", Committed: now, Changes: []dfs.Change{dfstest.Insert(t, tab, 42, "Cy", "070-7654321")}},
+	}}
+	j := openJournal(t, "", &JournalOptions{Level: JournalAll, Explain: func(_ context.Context, _ string, tx *dfs.Transaction) ([]string, error) {
+		return []string{fmt.Sprintf("INSERT INTO `crm`.`person` (`id`,`full_name`,`phone`) VALUES (%s,_utf8mb4'%s',_utf8mb4'07')", tx.Changes[0].After[0], tx.Changes[0].After[1])}, nil
+	}})
+	p := &dfs.Pipeline{Source: &probing{Source: src}, Stages: []dfs.Stage{units}, Sink: new(dfstest.Target).Open(), Logger: discardLog}
+	require.NoError(t, j.Watch("shop", p))
+	h, err := Open(map[string]*dfs.Pipeline{"shop": p}, &Options{Listen: "127.0.0.1:0", Logger: discardLog, Journal: j, every: 50 * time.Millisecond})
+	require.NoError(t, err)
+	url, stop := (&lab{h: h}).serve(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- h.Run(ctx, "shop") }()
+	t.Cleanup(func() {
+		stop()
+		cancel()
+		<-done
+		require.NoError(t, h.Close())
+	})
+	b := newTab(t)
+	b.do(chromedp.Navigate(url + "/#/p/shop/trace"))
+	b.see("Stopped by an error")
+	b.see("may delete what has not been read in 20 hours")
+	b.fill("input[name=table]", "shop.people")
+	b.fill("input[name=key]", "42")
+	b.press("Find")
+	b.see("3, newest first.")
+	b.see("INSERT INTO `crm`.`person`")
+	b.see("Åsa Öberg")
+	for _, dark := range []bool{false, true} {
+		b.picture("trace", 1280, 1900, dark)
+		b.picture("trace", 390, 2600, dark)
+	}
+	b.picture("trace", 1920, 1900, false)
+}
+
+// A probing source tells that it will not keep its log for long.
+type probing struct{ *dfstest.Source }
+
+func (*probing) Probe(context.Context, dfs.Position) (dfs.Probe, error) {
+	return dfs.Probe{At: time.Now(), Unread: 120_345, UnreadBytes: 1 << 30, PurgeKnown: true, PurgeIn: 20 * time.Hour, Keeps: 96 * time.Hour, ClockOffset: 9 * time.Second}, nil
 }

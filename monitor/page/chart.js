@@ -53,18 +53,19 @@ export function spark(canvas, points, seconds) {
 /** chart makes a figure whose header tells the value under the pointer, or else
  * the latest. */
 export function chart(header, canvas, write) {
-  let points = [], seconds = 900, at = null;
+  let points = [], seconds = 900, at = null, left = 56;
   const value = header.querySelector("b");
 
   function draw() {
     const { g, w, h } = prepare(canvas);
     if (w === 0) return;
-    const left = 56, bottom = 20, right = 4, high = h - bottom, now = Date.now() / 1000;
+    const bottom = 20, right = 4, high = h - bottom, now = Date.now() / 1000;
     const end = Math.max(now, points.length ? points[points.length - 1][0] : 0);
     const top = level(Math.max(0, ...points.map((p) => p[1])));
+    g.font = "11px " + getComputedStyle(document.body).fontFamily;
+    left = Math.max(56, ...[0, 0.5, 1].map((part) => Math.ceil(g.measureText(write(top * part)).width) + 12));
     const x = (t) => w - right - ((end - t) / seconds) * (w - left - right);
     const y = (v) => high - (v / top) * (high - 8);
-    g.font = "11px " + getComputedStyle(document.body).fontFamily;
     g.textBaseline = "middle";
     g.lineWidth = 1;
     g.strokeStyle = colour("--line");
@@ -130,7 +131,7 @@ export function chart(header, canvas, write) {
     const by = { ArrowLeft: -8, ArrowRight: 8 }[e.key];
     if (!by) return;
     e.preventDefault();
-    at = Math.min(canvas.clientWidth - 4, Math.max(56, (at ?? canvas.clientWidth - 4) + by));
+    at = Math.min(canvas.clientWidth - 4, Math.max(left, (at ?? canvas.clientWidth - 4) + by));
     draw();
   });
   canvas.addEventListener("blur", () => { at = null; draw(); });

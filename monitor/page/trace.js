@@ -56,7 +56,7 @@ function transaction(t) {
   const facts = [["Committed", t.committed ? new Date(t.committed).toISOString() : "not known"], ["Position", t.position],
     ["Read", clock(t.read)], [t.error ? "Refused" : "Applied", clock(t.at) + (t.committed ? ", " + span(Math.max(0, (Date.parse(t.at) - Date.parse(t.committed)) / 1000)) + " after the commit" : "")]];
   const steps = t.steps.map((s, i) => el("li", {},
-    el("h3", {}, (i === 0 ? "Received" : i === t.steps.length - 1 && !t.error ? "To the target" : "Behind the stage") + (i ? " · " : ""), i ? el("code", { text: s.name }) : null),
+    el("h3", {}, (i === 0 ? "Received" : i === t.steps.length - 1 && !t.error.startsWith("stage ") ? "To the target" : "Behind the stage") + (i ? " · " : ""), i ? el("code", { text: s.name }) : null),
     s.same ? el("p", { class: "dim", text: "as before" }) : null,
     ...s.changes.map(change),
     s.others > 0 ? el("p", { class: "dim small", text: "and " + count(s.others) + " other " + (s.others > 1 ? "changes" : "change") + " of the transaction" }) : null,
