@@ -94,6 +94,14 @@ func (t *tap) Process(ctx context.Context, batch []*dfs.Transaction) error {
 	return nil
 }
 
+// Pass does what the stage does, if it wants to know of what is stepped over.
+func (t *tap) Pass(ctx context.Context, at dfs.Checkpoint) error {
+	if p, ok := t.stage.(dfs.Passer); ok {
+		return p.Pass(ctx, at)
+	}
+	return nil
+}
+
 // untapped returns the stage that a pipeline was given, or nil if it was given
 // none.
 func untapped(s dfs.Stage) dfs.Stage {

@@ -31,8 +31,8 @@ var chainCreate = []string{
 	`CREATE TABLE customers (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, tok BIGINT NOT NULL, name VARCHAR(60) NOT NULL, email VARCHAR(80), created DATETIME(6) NOT NULL)`,
 	`CREATE TABLE orders (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, customer BIGINT NOT NULL, tok BIGINT NOT NULL, status ENUM('new', 'paid', 'sent', 'done') NOT NULL,
 		amount DECIMAL(12,2) NOT NULL, note VARCHAR(255), updated TIMESTAMP(3) NOT NULL, FOREIGN KEY (customer) REFERENCES customers (id))`,
-	`CREATE TABLE items (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, of BIGINT NOT NULL, tok BIGINT NOT NULL, product INT NOT NULL, quantity INT NOT NULL,
-		price DECIMAL(12,2) NOT NULL, note VARCHAR(100), FOREIGN KEY (of) REFERENCES orders (id))`,
+	`CREATE TABLE items (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, ord BIGINT NOT NULL, tok BIGINT NOT NULL, product INT NOT NULL, quantity INT NOT NULL,
+		price DECIMAL(12,2) NOT NULL, note VARCHAR(100), FOREIGN KEY (ord) REFERENCES orders (id))`,
 }
 
 // A chain is a workload over tables that refer to each other. Their rows so far are
@@ -84,7 +84,7 @@ func chainOrder(r *rand.Rand, customer int64) string {
 const (
 	intoCustomers = "INSERT INTO customers (tok, name, email, created) VALUES "
 	intoOrders    = "INSERT INTO orders (customer, tok, status, amount, note, updated) VALUES "
-	intoItems     = "INSERT INTO items (of, tok, product, quantity, price, note) VALUES "
+	intoItems     = "INSERT INTO items (ord, tok, product, quantity, price, note) VALUES "
 )
 
 func chainCustomer(r *rand.Rand) string {
@@ -176,7 +176,7 @@ func (c *chain) shape(ctx context.Context, d *database) (string, error) {
 	for _, q := range []string{
 		"SELECT COUNT(*), COALESCE(BIT_XOR(CRC32(CONCAT_WS('|', tok, name, email, created))), 0) FROM $customers",
 		"SELECT COUNT(*), COALESCE(BIT_XOR(CRC32(CONCAT_WS('|', o.tok, o.status, o.amount, o.note, o.updated, c.tok, c.name))), 0) FROM $orders o JOIN $customers c ON c.id = o.customer",
-		"SELECT COUNT(*), COALESCE(BIT_XOR(CRC32(CONCAT_WS('|', i.tok, i.product, i.quantity, i.price, i.note, o.tok))), 0) FROM $items i JOIN $orders o ON o.id = i.of",
+		"SELECT COUNT(*), COALESCE(BIT_XOR(CRC32(CONCAT_WS('|', i.tok, i.product, i.quantity, i.price, i.note, o.tok))), 0) FROM $items i JOIN $orders o ON o.id = i.ord",
 	} {
 		var n, sum string
 		if err := d.QueryRowContext(ctx, strings.ReplaceAll(q, "$", c.schema+".")).Scan(&n, &sum); err != nil {
