@@ -3,7 +3,6 @@ package dpu
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/ddl"
@@ -15,7 +14,7 @@ import (
 // its own, is translated. What else a unit makes of a table cannot be altered by the
 // source's statement, so that must not reach the target.
 func (s *Units) statement(tx *dfs.Transaction, c *dfs.Change) (keep bool, err error) {
-	stmt := parseStatement(c)
+	stmt, _ := ddl.ParseChange(c)
 	by, about, why := s.concerned(c, stmt)
 	switch {
 	case by == nil:
@@ -31,36 +30,12 @@ func (s *Units) statement(tx *dfs.Transaction, c *dfs.Change) (keep bool, err er
 		why = err.Error()
 	}
 	if s.opts.DDL == PolicyIgnore {
-		s.opts.Logger.Warn("statement skipped", "seq", tx.Seq, "id", tx.ID, "unit", by.name, "query", shorten(c.Query))
+		s.opts.Logger.Warn("statement skipped", "seq", tx.Seq, "id", tx.ID, "unit", by.name, "query", ddl.Short(c.Query))
 		return false, nil
 	}
 	return false, &Error{Unit: by.name, Table: about, Err: fmt.Errorf("transaction %s alters it by %q, which cannot be "+
 		"translated for the target (%s): run what the target needs there, then name the transaction as done, "+
-		"%q in DDLDone or ddl_done, and start again", tx.ID, shorten(c.Query), why, tx.ID)}
-}
-
-// parseStatement reads a statement as the source's session did.
-func parseStatement(c *dfs.Change) *ddl.Statement {
-	var mode ddl.Mode
-	schema := ""
-	if c.Table != nil {
-		schema = c.Table.Schema
-	}
-	if c.Session != nil {
-		schema = c.Session.Schema
-		for _, v := range c.Session.Vars {
-			switch strings.ToLower(v.Name) {
-			case "sql_mode":
-				modes := strings.Split(strings.ToUpper(strings.Trim(v.Value, "'")), ",")
-				mode.ANSIQuotes = slices.Contains(modes, "ANSI_QUOTES")
-				mode.NoBackslashEscapes = slices.Contains(modes, "NO_BACKSLASH_ESCAPES")
-			case "character_set_client":
-				mode.Charset = strings.Trim(v.Value, "'")
-			}
-		}
-	}
-	s := ddl.Parse(c.Query, schema, mode)
-	return &s
+		"%q in DDLDone or ddl_done, and start again", tx.ID, ddl.Short(c.Query), why, tx.ID)}
 }
 
 // concerned returns the first unit that has to do with a statement, the table by
@@ -204,11 +179,4 @@ func (s *Units) translate(c *dfs.Change, stmt *ddl.Statement) error {
 		}
 	}
 	return nil
-}
-
-func shorten(query string) string {
-	if len(query) > 400 {
-		return query[:400] + "..."
-	}
-	return query
 }

@@ -2,9 +2,6 @@ package dpu
 
 import (
 	"fmt"
-	"strings"
-
-	"github.com/dataflowsync/dfs"
 )
 
 // A Fault is one mistake in the units that New was given.
@@ -62,31 +59,6 @@ type PanicError struct {
 }
 
 func (e *PanicError) Error() string { return fmt.Sprintf("the function panicked: %v", e.Value) }
-
-// describeKey names a row by its primary key, or by its first columns.
-func describeKey(t *dfs.Table, row dfs.Row) string {
-	if len(row) != len(t.Columns) {
-		return ""
-	}
-	key := t.Key
-	if key == nil {
-		for i := range min(len(row), 3) {
-			key = append(key, i)
-		}
-	}
-	var parts []string
-	for _, i := range key {
-		text := row[i].String()
-		if len(text) > 40 {
-			text = text[:40] + "..."
-		}
-		parts = append(parts, fmt.Sprintf("%s=%q", t.Columns[i].Name, text))
-		if k := row[i].Kind(); k != dfs.String && k != dfs.Bytes {
-			parts[len(parts)-1] = t.Columns[i].Name + "=" + text
-		}
-	}
-	return strings.Join(parts, ",")
-}
 
 // errImage is the error for a column that a row image leaves out and a unit
 // needs.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/rowkey"
 )
 
 // exec is the state of Process. What it makes lives in slabs: memory for many
@@ -124,7 +125,7 @@ func (s *Units) fail(err error) error {
 		if row == nil || s.change.Before != nil {
 			row = s.change.Before
 		}
-		e.Key = describeKey(s.at.src, row)
+		e.Key = rowkey.Describe(s.at.src, row)
 	}
 	return e
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/convert"
+	"github.com/dataflowsync/dfs/internal/rowkey"
 )
 
 // A RowFunc makes rows by a function over Go structs: see MapRows.
@@ -193,7 +194,7 @@ func (p *rowPlan) run(ctx context.Context, s *Units, o *output, view []dfs.Value
 				count.bytes += len(v.Text())
 			}
 			if o.table.Key != nil && o.find(rows, row) >= 0 && wrong == nil {
-				wrong = fmt.Errorf("the function made two rows with the key %s", describeKey(o.table, row))
+				wrong = fmt.Errorf("the function made two rows with the key %s", rowkey.Describe(o.table, row))
 			}
 			rows = append(rows, row)
 		})

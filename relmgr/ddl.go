@@ -15,10 +15,10 @@ func (m *Manager) statement(tx *dfs.Transaction, c *dfs.Change) error {
 	if slices.Contains(m.opts.DDLDone, tx.ID) {
 		return nil
 	}
-	stmt, mode := parseStatement(c)
+	stmt, mode := ddl.ParseChange(c)
 	refuse := func(format string, args ...any) error {
 		return fmt.Errorf("transaction %s runs %q: %s. Or let it pass by naming the transaction, %q, in DDLDone",
-			tx.ID, shorten(c.Query), fmt.Sprintf(format, args...), tx.ID)
+			tx.ID, ddl.Short(c.Query), fmt.Sprintf(format, args...), tx.ID)
 	}
 	switch stmt.Kind {
 	case ddl.DropTable, ddl.TruncateTable:
@@ -154,36 +154,4 @@ func (m *Manager) uses(table, column string) string {
 		}
 	}
 	return ""
-}
-
-// parseStatement reads a statement as the source's session did.
-func parseStatement(c *dfs.Change) (*ddl.Statement, ddl.Mode) {
-	var mode ddl.Mode
-	schema := ""
-	if c.Table != nil {
-		schema = c.Table.Schema
-	}
-	if c.Session != nil {
-		schema = c.Session.Schema
-		for _, v := range c.Session.Vars {
-			switch strings.ToLower(v.Name) {
-			case "sql_mode":
-				modes := strings.Split(strings.ToUpper(strings.Trim(v.Value, "'")), ",")
-				mode.ANSIQuotes = slices.Contains(modes, "ANSI_QUOTES")
-				mode.NoBackslashEscapes = slices.Contains(modes, "NO_BACKSLASH_ESCAPES")
-			case "character_set_client":
-				mode.Charset = strings.Trim(v.Value, "'")
-			}
-		}
-	}
-	s := ddl.Parse(c.Query, schema, mode)
-	return &s, mode
-}
-
-func shorten(query string) string {
-	query = strings.Join(strings.Fields(query), " ")
-	if r := []rune(query); len(r) > 120 {
-		return string(r[:120]) + "..."
-	}
-	return query
 }

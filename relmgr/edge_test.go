@@ -142,3 +142,96 @@ func TestOldKeysAreShownAsTheyWere(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []relmgr.Promise{{"s.u", "id", "-5", "1"}, {"s.v", "id", "18446744073709551615", "1"}}, list)
 }
+
+// advancing is an allocator of a target that may have forgotten blocks.
+type advancing struct {
+	counter
+	told map[string]uint64
+}
+
+func (a *advancing) Advance(_ context.Context, table, column string, next uint64) (bool, error) {
+	a.told[table+"."+column] = next
+	behind := a.next < next
+	a.next = max(a.next, next)
+	return behind, nil
+}
+
+// What another source's map would be given, if the target has forgotten blocks, does
+// not meet what this map has given.
+func TestATargetThatForgotBlocksIsTold(t *testing.T) {
+	table := dfstest.Table(t, "s.t (id bigint, key id)")
+	path := filepath.Join(t.TempDir(), "map")
+	a := &advancing{told: make(map[string]uint64)}
+	opts := &relmgr.Options{Tables: []*dfs.Table{table}, Allocator: a}
+	m, err := relmgr.Open(path, opts)
+	require.NoError(t, err)
+	require.Empty(t, a.told)
+	_, err = dfstest.Run(t.Context(), []dfs.Stage{m}, dfs.Transaction{Changes: []dfs.Change{dfstest.Insert(t, table, 1)}})
+	require.NoError(t, err)
+	require.NoError(t, m.Close())
+	end := a.next
+	a.next = 0 // put back
+	m, err = relmgr.Open(path, opts)
+	require.NoError(t, err)
+	require.NoError(t, m.Close())
+	require.Equal(t, map[string]uint64{"s.t.id": end}, a.told)
+	first, _, err := a.Reserve(t.Context(), "s.t", "id", 1, 10)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, first, end)
+}
+
+func TestATextThatIsNoDocumentNamesItsCure(t *testing.T) {
+	opts := &relmgr.Options{References: []relmgr.Reference{{Table: "s.c", Columns: []string{"doc"}, Path: "$.u", Parent: "s.u", None: []string{"a:0:{}"}}}}
+	script := "table s.u (id int, key id)\ntable s.c (id int, doc text null, key id)\n"
+	require.Equal(t, `insert s.c id=1, doc=""
+insert s.c id=2, doc=" \n"
+insert s.c id=3, doc="a:0:{}"
+insert s.c id=4, doc="{\"u\": 1}"
+commit
+`, run(t, opts, script+`
+insert s.c 1, ""
+insert s.c 2, " \n"
+insert s.c 3, "a:0:{}"
+insert s.c 4, "{\"u\": 7}"
+commit
+`))
+	m, s := open(t, opts, script+"insert s.c 1, \"a:1:{}\"\ncommit\n")
+	_, err := dfstest.Run(t.Context(), []dfs.Stage{m}, s.Transactions...)
+	require.ErrorContains(t, err, `it is no JSON: "a:1:{}"; if such a text is to stay as it is, list it under None of References[0]`)
+}
+
+// Within a transaction of many parts blocks grow, so that few have to be asked for.
+func TestBlocksGrowWithinALargeTransaction(t *testing.T) {
+	table := dfstest.Table(t, "s.t (id bigint, key id)")
+	asked := &asking{}
+	m, err := relmgr.Open("", &relmgr.Options{Tables: []*dfs.Table{table}, Allocator: asked})
+	require.NoError(t, err)
+	defer m.Close()
+	for part := range 100 {
+		tx := dfs.Transaction{Checkpoint: dfs.Checkpoint{Seq: uint64(part + 1)}, More: part < 99}
+		for k := range 2000 {
+			tx.Changes = append(tx.Changes, dfstest.Insert(t, table, 2000*part+k))
+		}
+		require.NoError(t, m.Process(t.Context(), []*dfs.Transaction{&tx}))
+	}
+	require.Less(t, asked.times, 15)
+	asked.times, asked.most = 0, 0
+	tx := dfs.Transaction{Checkpoint: dfs.Checkpoint{Seq: 101}}
+	for k := range 300_000 {
+		tx.Changes = append(tx.Changes, dfstest.Insert(t, table, 1_000_000+k))
+	}
+	require.NoError(t, m.Process(t.Context(), []*dfs.Transaction{&tx}))
+	require.LessOrEqual(t, asked.most, uint64(8192))
+}
+
+type asking struct {
+	counter
+	times int
+	most  uint64
+}
+
+func (a *asking) Reserve(ctx context.Context, table, column string, least, n uint64) (first, got uint64, err error) {
+	a.times++
+	a.most = max(a.most, n)
+	return a.counter.Reserve(ctx, table, column, least, n)
+}

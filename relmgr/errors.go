@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-
-	"github.com/dataflowsync/dfs"
 )
 
 // ErrLost means that the map is older than what the target has: it was lost, or
@@ -58,25 +56,3 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
-
-// describeKey names a row by its old primary key, or by its first columns.
-func describeKey(t *dfs.Table, row dfs.Row) string {
-	if len(row) != len(t.Columns) {
-		return ""
-	}
-	key := t.Key
-	if key == nil {
-		for i := range min(len(row), 3) {
-			key = append(key, i)
-		}
-	}
-	var parts []string
-	for _, i := range key {
-		text := row[i].String()
-		if len(text) > 40 {
-			text = text[:40] + "..."
-		}
-		parts = append(parts, t.Columns[i].Name+"="+text)
-	}
-	return strings.Join(parts, ",")
-}

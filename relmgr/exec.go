@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/rowkey"
 )
 
 // change rewrites a change of rows.
@@ -72,7 +73,7 @@ func (m *Manager) blame(t *dfs.Table, row dfs.Row, cl *cell, err error) error {
 	if errors.Is(err, dfs.ErrTransient) {
 		return err
 	}
-	return &Error{Table: t.String(), Key: describeKey(t, row), Column: t.Columns[cl.col].Name, Err: err}
+	return &Error{Table: t.String(), Key: rowkey.Describe(t, row), Column: t.Columns[cl.col].Name, Err: err}
 }
 
 // cell returns the new value of a column, or Absent if it stays as it is. base is

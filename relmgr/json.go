@@ -127,8 +127,18 @@ func (m *Manager) documents(ctx context.Context, cl *cell, v dfs.Value) (dfs.Val
 // document rewrites the ids that one path leads to; Absent if there are none.
 func (m *Manager) document(ctx context.Context, d *document, v dfs.Value) (dfs.Value, bool, error) {
 	text := v.Text()
+	if v.Kind() == dfs.String && (strings.Trim(text, " \t\r\n") == "" || d.none[text]) {
+		return dfs.AbsentValue(), false, nil
+	}
 	w := walker{s: text}
-	if err := w.value(d.path, "$"); err != nil {
+	err := w.value(d.path, "$")
+	if v.Kind() == dfs.String && err == nil && !json.Valid([]byte(text)) {
+		err = errJSON // of what is none, ids that are in it would stay in silence
+	}
+	if err != nil {
+		if v.Kind() == dfs.String {
+			err = fmt.Errorf("%w: %.60q; if such a text is to stay as it is, list it under None of %s, or leave that out, and rewrite the ids by a function of a unit", err, text, d.place)
+		}
 		return v, false, fmt.Errorf("reading the document: %w", err)
 	}
 	late := false

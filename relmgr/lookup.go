@@ -221,21 +221,46 @@ type Promise struct {
 // Promises returns up to limit ids of rows that others refer to and which have not
 // come. Rows that were in the source before the start are among them, as are those
 // that a filter leaves out. It reads what is on disk, and keeps nobody waiting.
-func (m *Manager) Promises(ctx context.Context, limit int) ([]Promise, error) {
-	rows, err := m.store.reads.QueryContext(ctx, `SELECT "table", "column", old, new FROM map WHERE came = 0 LIMIT ?`, limit)
+func (m *Manager) Promises(ctx context.Context, limit int) (list []Promise, err error) {
+	// By indexes of their own: there may be few in a large map.
+	rows, err := m.store.reads.QueryContext(ctx, `SELECT s."table", s."column", s.type, r.old, r.new, r.span, r.known, r.came `+
+		`FROM run r INDEXED BY run_promised JOIN space s ON s.id = r.space WHERE r.known <> r.came ORDER BY r.space, r.old LIMIT ?`, limit)
 	if err != nil {
 		return nil, m.store.wrap("list promises", err)
 	}
 	defer rows.Close()
-	var list []Promise
-	for rows.Next() {
+	for rows.Next() && len(list) < limit {
 		var p Promise
-		if err := rows.Scan(&p.Table, &p.Column, &p.Old, &p.New); err != nil {
+		var typ string
+		var r scanned
+		if err := rows.Scan(&p.Table, &p.Column, &typ, &r.old, &r.new, &r.span, &r.known, &r.came); err != nil {
+			return nil, m.store.wrap("list promises", err)
+		}
+		sp := space{unsigned: strings.Contains(typ, "unsigned")}
+		for i := int64(0); i < int64(r.span) && len(list) < limit; i++ {
+			if (r.known[i/8]&^r.came[i/8])>>(i%8)&1 != 0 {
+				p.Old, p.New = sp.text(r.old+i), dfs.IntValue(r.new+i).String()
+				list = append(list, p)
+			}
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, m.store.wrap("list promises", err)
+	}
+	singles, err := m.store.reads.QueryContext(ctx, `SELECT s."table", s."column", replace(CAST(e.old AS TEXT), char(0), ','), e.new `+
+		`FROM entry e INDEXED BY entry_promised JOIN space s ON s.id = e.space WHERE e.came = 0 ORDER BY e.space, e.old LIMIT ?`, limit-len(list))
+	if err != nil {
+		return nil, m.store.wrap("list promises", err)
+	}
+	defer singles.Close()
+	for singles.Next() {
+		var p Promise
+		if err := singles.Scan(&p.Table, &p.Column, &p.Old, &p.New); err != nil {
 			return nil, m.store.wrap("list promises", err)
 		}
 		list = append(list, p)
 	}
-	return list, m.store.wrap("list promises", rows.Err())
+	return list, m.store.wrap("list promises", singles.Err())
 }
 
 // SpaceStats counts the ids of one column.

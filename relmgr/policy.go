@@ -219,6 +219,20 @@ type Allocator interface {
 	Reserve(ctx context.Context, table, column string, least, n uint64) (first, got uint64, err error)
 }
 
+// An Advancer is an Allocator that can be told what was reserved before. A target
+// that was put back from a backup, or is a replica that has taken the place of one,
+// may have forgotten blocks from which a map has given ids; so Open tells it. Other
+// sources' maps do so when they are opened: until then, ids of theirs may be reserved
+// again by those that are not. So after such a change stop all pipelines of a target,
+// and open each map once, with its Allocator, before the first of them goes on.
+type Advancer interface {
+	Allocator
+
+	// Advance makes sure that no id of the column before next is reserved again, and
+	// reports whether any might have been.
+	Advance(ctx context.Context, table, column string, next uint64) (behind bool, err error)
+}
+
 // ErrExhausted means that a column has no new ids left.
 var ErrExhausted = errors.New("relmgr: no new ids left")
 
@@ -232,3 +246,36 @@ func (e *ExhaustedError) Error() string {
 
 // Is makes errors.Is(err, ErrExhausted) true.
 func (e *ExhaustedError) Is(target error) bool { return target == ErrExhausted }
+
+func isBits(typ string) bool {
+	name, _, _ := strings.Cut(typ, "(")
+	switch name {
+	case "bit", "enum", "set", "year":
+		return true
+	}
+	return false
+}
+
+// lengthOf returns how many characters or bytes a type holds; 0 if it does not say.
+func lengthOf(typ string) int {
+	t, err := convert.Parse(typ)
+	if err != nil || len(t.Args) == 0 {
+		return 0
+	}
+	return t.Args[0]
+}
+
+func inexact(typ string) bool {
+	k := kindOf(typ)
+	return k == dfs.Float32 || k == dfs.Float64 || k == dfs.JSON
+}
+
+func holdsUUID(typ string) bool {
+	switch k := kindOf(typ); k {
+	case dfs.String:
+		return lengthOf(typ) == 0 || lengthOf(typ) >= 36
+	case dfs.Bytes:
+		return lengthOf(typ) == 0 || lengthOf(typ) >= 16
+	}
+	return false
+}

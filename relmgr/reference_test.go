@@ -149,7 +149,7 @@ commit
 `), "as the collation compares")
 	_ = asked
 	for _, c := range []struct{ script, want string }{
-		{`insert s.c "panic"`, "table s.c, row code=panic, column code: the function panicked: boom"},
+		{`insert s.c "panic"`, "table s.c, row code=\"panic\", column code: the function panicked: boom"},
 		{`insert s.c "é"`, "cannot be compared as the server does"},
 	} {
 		m, s := open(t, opts, script+c.script+"\ncommit\n")

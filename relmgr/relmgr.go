@@ -101,7 +101,8 @@ type Manager struct {
 
 	lastPlan     *plan
 	cache        caches
-	misses       int // of what is in memory, in the batch at hand
+	misses       int  // of what is in memory, in the batch at hand
+	partly       bool // the transaction at hand comes in parts
 	wanted       wanted
 	dirtyPages   []*page
 	dirtyEntries []entryKey
@@ -136,11 +137,37 @@ func Open(path string, opts *Options) (*Manager, error) {
 	if err == nil {
 		err = m.check()
 	}
+	if err == nil {
+		err = m.advance(context.Background())
+	}
 	if err != nil {
 		m.Close()
 		return nil, err
 	}
 	return m, nil
+}
+
+// advance tells the target which ids the map has reserved.
+func (m *Manager) advance(ctx context.Context) error {
+	a, ok := m.opts.Allocator.(Advancer)
+	if !ok {
+		return nil
+	}
+	for _, sp := range m.spaces {
+		if sp.end == 0 {
+			continue
+		}
+		table, column := sp.targetOf()
+		behind, err := a.Advance(ctx, table, column, sp.end)
+		if err != nil {
+			return fmt.Errorf("opening the map of ids: ids of %s.%s: %w", sp.table, sp.column, err)
+		}
+		if behind {
+			m.opts.Logger.Warn("the target had forgotten ids that the map has given: it was put back from a backup, or is another server; "+
+				"open the maps of all its sources before any of them goes on", "column", table+"."+column, "before", sp.end)
+		}
+	}
+	return nil
 }
 
 // Check returns the faults of options that show without tables, each a *Fault but
@@ -437,6 +464,7 @@ func (m *Manager) Process(ctx context.Context, batch []*dfs.Transaction) error {
 		return err
 	}
 	for _, tx := range batch {
+		m.partly = m.partly || tx.More
 		for i := range tx.Changes {
 			c := &tx.Changes[i]
 			var err error
@@ -449,6 +477,7 @@ func (m *Manager) Process(ctx context.Context, batch []*dfs.Transaction) error {
 				return err
 			}
 		}
+		m.partly = tx.More
 	}
 	if err := m.flush(ctx, batch[len(batch)-1].Seq); err != nil {
 		return err

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	mathbits "math/bits"
 	"slices"
-	"sort"
 
 	"github.com/dataflowsync/dfs"
 )
@@ -39,126 +37,11 @@ type space struct {
 	page      *page           // looked at last
 	pages     map[int64]*page // in memory, by their numbers
 	oldPages  map[int64]*page // and those of the older half: see caches
-}
 
-// pageBits is the size of a page: as many old keys, whether mapped or not.
-const pageBits = 10
-const pageSize = 1 << pageBits
-
-// A page holds the runs of pageSize old keys, in their order. Most have one: so it is
-// part of the page, and a page takes about 160 bytes.
-type page struct {
-	space *space
-	no    int64
-	runs  []run
-	first [1]run // what runs is made of, until there are more
-	dirty bool
-}
-
-// A run maps the keys old, old+1 and so on to new, new+1 and so on. It is made
-// when the first of them is met, and is longer the more keys before it are mapped:
-// keys that come one after the other need one run for many, and keys that are far
-// apart one each. New ids that its keys never need are not used.
-type run struct {
-	old, new    int64
-	known, came bits
-	span        int32
-	dirty       bool
-}
-
-// bits are as many as a run has keys. Once all are set, which is soon so where keys
-// come one after the other, they take no memory of their own.
-type bits struct {
-	few  uint64                 // of a run of at most 64 keys
-	many *[pageSize / 64]uint64 // of a longer one; nil if none or all are set
-	n    int32                  // how many are set
-}
-
-func (b *bits) has(i int64, span int32) bool {
-	switch {
-	case b.n == span:
-		return true
-	case span <= 64:
-		return b.few>>i&1 != 0
-	}
-	return b.many != nil && b.many[i>>6]>>(i&63)&1 != 0
-}
-
-// set sets a bit, and reports whether it was not.
-func (b *bits) set(i int64, span int32) bool {
-	if b.has(i, span) {
-		return false
-	}
-	b.n++
-	switch {
-	case span <= 64:
-		b.few |= 1 << i
-	case b.n == span:
-		b.many = nil
-	default:
-		if b.many == nil {
-			b.many = new([pageSize / 64]uint64)
-		}
-		b.many[i>>6] |= 1 << (i & 63)
-	}
-	return true
-}
-
-// bytes returns the bits as the file has them.
-func (b *bits) bytes(span int32) []byte {
-	list := make([]byte, (span+7)/8)
-	if span > 64 && b.n < span && b.many == nil {
-		return list
-	}
-	for i := range list {
-		switch {
-		case b.n == span:
-			list[i] = 0xff
-		case span <= 64:
-			list[i] = byte(b.few >> (8 * i))
-		default:
-			list[i] = byte(b.many[i/8] >> (i % 8 * 8))
-		}
-	}
-	if rest := span % 8; rest != 0 {
-		list[len(list)-1] &= 1<<rest - 1
-	}
-	return list
-}
-
-// read sets the bits that the file has.
-func (b *bits) read(list []byte, span int32) {
-	n := int32(0)
-	for i, c := range list {
-		if rest := span - int32(8*i); rest < 8 {
-			c &= 1<<max(rest, 0) - 1
-		}
-		n += int32(mathbits.OnesCount8(c))
-	}
-	if n == span {
-		b.n = span
-		return
-	}
-	for i, c := range list {
-		for ; c != 0; c &= c - 1 {
-			if at := int64(8*i + mathbits.TrailingZeros8(c)); at < int64(span) {
-				b.set(at, span)
-			}
-		}
-	}
-}
-
-const runBytes = 72
-
-// size is roughly how many bytes of memory the run takes, with those of its bits.
-func (r *run) size() int {
-	n := runBytes
-	for _, b := range [2]*bits{&r.known, &r.came} {
-		if b.many != nil {
-			n += pageSize / 8
-		}
-	}
-	return n
+	// Pages all of whose keys have come are kept as the new id of their first key alone,
+	// a few kilobytes for a quarter of a million keys: what is looked up in a large map
+	// is then still in the processor's cache. By page number / chunkPages.
+	whole, oldWhole map[int64]*chunk
 }
 
 // A caches keeps what was looked up, in two halves: what has not been used while
@@ -186,6 +69,7 @@ func (m *Manager) turn() {
 	c.oldEnts, c.entries, c.size = c.entries, make(map[entryKey]*entry), 0
 	for _, sp := range m.spaces {
 		sp.oldPages, sp.pages, sp.page = sp.pages, nil, nil
+		sp.oldWhole, sp.whole = sp.whole, nil
 	}
 }
 
@@ -198,8 +82,65 @@ func (p *page) bytes() int {
 	return n - min(len(p.runs), 1)*runBytes // the first is part of the page
 }
 
+// chunk has the new ids that whole pages begin with; 0 if a page is not one, or not in
+// memory.
+type chunk [chunkPages]int64
+
+const (
+	chunkPages = 256
+	chunkBytes = 8*chunkPages + 64
+)
+
+// wholeAt returns the new id of the first key of a whole page; 0 if it is not in
+// memory as one.
+func (m *Manager) wholeAt(sp *space, no int64) int64 {
+	at := no >> 8
+	c := sp.whole[at]
+	if c == nil {
+		if c = sp.oldWhole[at]; c == nil {
+			return 0
+		}
+		m.keepChunk(sp, at, c)
+	}
+	return c[no&(chunkPages-1)]
+}
+
+func (m *Manager) keepChunk(sp *space, at int64, c *chunk) {
+	if sp.whole == nil {
+		sp.whole = make(map[int64]*chunk)
+	}
+	sp.whole[at] = c
+	m.cache.size += chunkBytes
+}
+
+// keepWhole keeps a page as one that is whole, if it is, and nothing of it is newer
+// than the file.
+func (m *Manager) keepWhole(p *page) bool {
+	sp := p.space
+	if len(p.runs) != 1 || p.dirty {
+		return false
+	}
+	r := &p.runs[0]
+	if r.span != pageSize || r.known.n != pageSize || r.came.n != pageSize || r.new == 0 {
+		return false
+	}
+	m.wholeAt(sp, p.no) // as what was kept longer ago is kept on
+	c := sp.whole[p.no>>8]
+	if c == nil {
+		c = new(chunk)
+		m.keepChunk(sp, p.no>>8, c)
+	}
+	c[p.no&(chunkPages-1)] = r.new
+	return true
+}
+
 // cached returns a page that is in memory; nil if it is not.
 func (m *Manager) cached(sp *space, no int64) *page {
+	if first := m.wholeAt(sp, no); first != 0 {
+		p := newPage(sp, no)
+		p.runs = append(p.runs, run{old: no << pageBits, new: first, span: pageSize, known: bits{n: pageSize}, came: bits{n: pageSize}})
+		return p
+	}
 	p := sp.pages[no]
 	if p == nil {
 		if p = sp.oldPages[no]; p != nil {
@@ -212,6 +153,9 @@ func (m *Manager) cached(sp *space, no int64) *page {
 // keep puts a page into the newer half of those in memory.
 func (m *Manager) keep(p *page) {
 	sp := p.space
+	if m.keepWhole(p) {
+		return
+	}
 	if sp.pages == nil {
 		sp.pages = make(map[int64]*page)
 	}
@@ -266,27 +210,13 @@ func (m *Manager) readPage(ctx context.Context, p *page) error {
 	return m.store.wrap("look up", rows.Err())
 }
 
-// find returns the run that maps the key, or nil, and where in the page a run of
-// it would be.
-func (p *page) find(key int64) (*run, int) {
-	i := len(p.runs)
-	if i > 1 {
-		i = sort.Search(i, func(i int) bool { return p.runs[i].old > key })
-	} else if i == 1 && p.runs[0].old > key {
-		i = 0
-	}
-	if i > 0 {
-		if r := &p.runs[i-1]; key-r.old < int64(r.span) {
-			return r, i
-		}
-	}
-	return nil, i
-}
-
 // number returns the new id of a key of a linear space, and makes one if it has
 // none. own says that the key is met as that of a row. came tells whether it has
 // ever been.
 func (m *Manager) number(ctx context.Context, sp *space, key int64, own bool) (id int64, came bool, err error) {
+	if first := m.wholeAt(sp, key>>pageBits); first != 0 {
+		return first + key&(pageSize-1), true, nil
+	}
 	p, err := m.load(ctx, sp, key>>pageBits)
 	if err != nil {
 		return 0, false, err
@@ -372,6 +302,12 @@ func (sp *space) longest() int64 {
 const (
 	firstBlock = 64
 	mostBlock  = 8192
+
+	// The target may have to lock a table to reserve ids of it, for which it waits as
+	// long as the sink holds parts of a transaction open: until that fails, and all is
+	// begun anew, with the ids that were reserved so far. So within a large transaction
+	// blocks double without an end that matters, and it takes a few such rounds.
+	mostInParts = 1 << 20
 )
 
 // take takes up to n consecutive ids, at least one, off the block of the space,
@@ -389,7 +325,11 @@ func (m *Manager) take(ctx context.Context, sp *space, n uint64) (first, got uin
 }
 
 func (m *Manager) reserve(ctx context.Context, sp *space) error {
-	most := max(1, min(mostBlock, maxOf(sp.typ)/256))
+	most := uint64(mostBlock)
+	if m.partly {
+		most = mostInParts
+	}
+	most = max(1, min(most, maxOf(sp.typ)/256))
 	n := min(most, max(firstBlock, 2*sp.asked))
 	if m.opts.Allocator == nil {
 		last := maxOf(sp.typ)
@@ -558,108 +498,4 @@ func fromSQL(x any) dfs.Value {
 		return dfs.StringValue(x)
 	}
 	return dfs.Value{}
-}
-
-// flush stores what the batch has changed, in one commit. Then it may be handed
-// on.
-//
-// Invariant: a new id is durable before a row with it leaves the stage.
-func (m *Manager) flush(ctx context.Context, head uint64) error {
-	s := m.store
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	// A statement that ctx cuts off may have been done, BEGIN and COMMIT too. It is
-	// a matter of milliseconds, so it is not cut off.
-	ctx = context.WithoutCancel(ctx)
-	if _, err := s.begin.ExecContext(ctx); err != nil {
-		return s.wrap("store", err)
-	}
-	err := m.write(ctx, head)
-	if err == nil {
-		_, err = s.commit.ExecContext(ctx)
-	}
-	if err != nil {
-		_, _ = s.rollback.ExecContext(ctx)
-		return s.wrap("store", err)
-	}
-	for _, p := range m.dirtyPages {
-		p.dirty = false
-		for i := range p.runs {
-			p.runs[i].dirty = false
-		}
-	}
-	for _, k := range m.dirtyEntries {
-		m.cache.entries[k].dirty = false
-	}
-	for _, sp := range m.spaces {
-		sp.dirty = false
-	}
-	m.dirtyPages, m.dirtyEntries = m.dirtyPages[:0], m.dirtyEntries[:0]
-	m.newSeen, m.newLearned = m.newSeen[:0], m.newLearned[:0]
-	clear(m.newHere)
-	m.head = max(m.head, head)
-	m.turn()
-	return nil
-}
-
-func (m *Manager) write(ctx context.Context, head uint64) error {
-	s := m.store
-	for _, sp := range m.spaces {
-		if !sp.dirty {
-			continue
-		}
-		if sp.id == 0 {
-			typ := sp.typ
-			if sp.linear && len(sp.columns) == 1 {
-				typ = sp.columns[0].Type // which tells how to read the old keys
-			}
-			r, err := s.addSpace.ExecContext(ctx, sp.table, sp.column, encodeNames(sp.key), sp.linear, typ, sp.next, sp.end)
-			if err != nil {
-				return err
-			}
-			if sp.id, err = r.LastInsertId(); err != nil {
-				return err
-			}
-		}
-		if _, err := s.putSpace.ExecContext(ctx, int64(sp.next), int64(sp.end), int64(sp.asked), sp.known, sp.came, sp.id); err != nil {
-			return err
-		}
-	}
-	for _, p := range m.dirtyPages {
-		for i := range p.runs {
-			r := &p.runs[i]
-			if !r.dirty {
-				continue
-			}
-			if _, err := s.putRun.ExecContext(ctx, p.space.id, r.old, r.new, r.span, r.known.bytes(r.span), r.came.bytes(r.span)); err != nil {
-				return err
-			}
-		}
-	}
-	for _, k := range m.dirtyEntries {
-		e := m.cache.entries[k]
-		if _, err := s.putEntry.ExecContext(ctx, k.space.id, []byte(k.old), toSQL(e.new), e.came); err != nil {
-			return err
-		}
-	}
-	for _, name := range m.newSeen {
-		var err error
-		if h := m.seen[name]; h != nil {
-			_, err = s.saw.ExecContext(ctx, name, h.encode())
-		} else {
-			_, err = s.unsee.ExecContext(ctx, name)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	for _, k := range m.newLearned {
-		if _, err := s.learn.ExecContext(ctx, int64(head), k.Name, k.Schema+"."+k.Table, encodeNames(k.Columns),
-			k.ParentSchema+"."+k.Parent, encodeNames(k.ParentColumns)); err != nil {
-			return err
-		}
-	}
-	_, err := s.setHead.ExecContext(ctx, int64(head))
-	return err
 }

@@ -18,7 +18,7 @@ import (
 
 const (
 	applicationID = 0x64667372 // "dfsr", which tells file(1) and us what it is
-	fileVersion   = 1
+	fileVersion   = 2
 )
 
 // The tables of the file.
@@ -63,7 +63,13 @@ CREATE VIEW map ("table", "column", old, new, came) AS
 	UNION ALL
 	SELECT s."table", s."column", replace(CAST(e.old AS TEXT), char(0), ','), e.new, e.came
 	FROM space s JOIN entry e ON e.space = s.id;
-CREATE INDEX number_byte ON number (byte) WHERE byte <> x'';`
+CREATE INDEX number_byte ON number (byte) WHERE byte <> x'';
+` + since2
+
+// What files of version 1 lack: promises are found without looking at all else.
+const since2 = `
+CREATE INDEX run_promised ON run (space, old) WHERE known <> came;
+CREATE INDEX entry_promised ON entry (space, old) WHERE came = 0;`
 
 // A store is the file. The connection that writes is used under the Manager's
 // lock; reads of people go by connections of their own.
@@ -75,14 +81,14 @@ type store struct {
 	conn  *sql.Conn
 	reads *sql.DB
 
-	begin, commit, rollback       *sql.Stmt
-	runs, putRun                  *sql.Stmt
-	manyRuns, manyEntries         *sql.Stmt
-	entry, putEntry, newTaken     *sql.Stmt
-	putSpace, addSpace, setHead   *sql.Stmt
-	runOfNew, entryOfNew, lastRun *sql.Stmt
-	saw, unsee, learn             *sql.Stmt
-	stmts                         []*sql.Stmt
+	begin, commit, rollback     *sql.Stmt
+	runs, putRun                *sql.Stmt
+	manyRuns, manyEntries       *sql.Stmt
+	entry, putEntry, newTaken   *sql.Stmt
+	putSpace, addSpace, setHead *sql.Stmt
+	runOfNew, entryOfNew        *sql.Stmt
+	saw, unsee, learn           *sql.Stmt
+	stmts                       []*sql.Stmt
 }
 
 func dataSource(path, params string) string {
@@ -191,8 +197,8 @@ func (s *store) prepare(ctx context.Context) error {
 	case fresh:
 	case id != applicationID:
 		return fmt.Errorf("map of ids %s: this is another program's SQLite database; name another path", s.path)
-	case version != fileVersion:
-		return fmt.Errorf("map of ids %s: the file has version %d, and this program reads version %d; use the program that wrote it",
+	case version != fileVersion && version != 1:
+		return fmt.Errorf("map of ids %s: the file has version %d, and this program reads up to version %d; use the program that wrote it",
 			s.path, version, fileVersion)
 	}
 	exec := []string{
@@ -203,6 +209,9 @@ func (s *store) prepare(ctx context.Context) error {
 	if fresh {
 		exec = append(exec, "BEGIN IMMEDIATE", schema, fmt.Sprintf("PRAGMA application_id = %d", applicationID),
 			fmt.Sprintf("PRAGMA user_version = %d", fileVersion), "COMMIT")
+	}
+	if !fresh && version == 1 {
+		exec = append(exec, "BEGIN IMMEDIATE", since2, fmt.Sprintf("PRAGMA user_version = %d", fileVersion), "COMMIT")
 	}
 	for _, q := range exec {
 		if _, err := s.conn.ExecContext(ctx, q); err != nil {
@@ -218,7 +227,6 @@ func (s *store) prepare(ctx context.Context) error {
 		{&s.manyRuns, "SELECT r.old, r.new, r.span, r.known, r.came FROM json_each(?1) j " +
 			"CROSS JOIN run r ON r.space = ?2 AND r.old BETWEEN j.value * 1024 AND j.value * 1024 + 1023"},
 		{&s.manyEntries, "SELECT e.old, e.new, e.came FROM json_each(?1) j CROSS JOIN entry e ON e.space = ?2 AND e.old = unhex(j.value)"},
-		{&s.lastRun, "SELECT max(old) FROM run WHERE space = ?"},
 		{&s.putRun, "INSERT INTO run (space, old, new, span, known, came) VALUES (?,?,?,?,?,?) " +
 			"ON CONFLICT (space, old) DO UPDATE SET known = excluded.known, came = excluded.came"},
 		{&s.entry, "SELECT new, came FROM entry WHERE space = ? AND old = ?"},

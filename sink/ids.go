@@ -185,9 +185,53 @@ func (d *IDs) Reserve(ctx context.Context, table, column string, least, n uint64
 	return first, got, nil
 }
 
+// Advance makes sure that no id of the column before next is reserved again, and
+// reports whether any might have been: see package relmgr's Advancer.
+func (d *IDs) Advance(ctx context.Context, table, column string, next uint64) (behind bool, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.connect(ctx); err != nil {
+		return false, err
+	}
+	schema, name, _ := strings.Cut(table, ".")
+	schema, name = match.Target(d.routes, schema, name)
+	if behind, err = d.advance(ctx, d.sess.tableKey(schema, name)+"."+strings.ToLower(column), next); err != nil {
+		d.drop()
+		return false, fmt.Errorf("telling which ids of %s.%s.%s are reserved: %w", schema, name, column, classify(err))
+	}
+	return behind, nil
+}
+
+func (d *IDs) advance(ctx context.Context, key string, next uint64) (behind bool, err error) {
+	rows, err := d.sess.query(ctx, string(appendQuoted([]byte("SELECT next FROM "+d.table+" WHERE name=_binary"), key)))
+	if err != nil || len(rows) > 0 && rows[0][0].uint() >= next {
+		return false, err
+	}
+	if err := fits(key); err != nil {
+		return false, err
+	}
+	b := appendQuoted([]byte("INSERT INTO "+d.table+" VALUES (_binary"), key)
+	_, err = d.sess.exec(ctx, fmt.Appendf(b, ",%d) ON DUPLICATE KEY UPDATE next=GREATEST(next, VALUES(next))", next))
+	return true, err
+}
+
+// fits reports a name that the table of ids would cut.
+func fits(key string) error {
+	if len(key) > longestName {
+		return fmt.Errorf("the name %.40q... has %d bytes, and the table of ids holds %d: give the table or the column a shorter one", key, len(key), longestName)
+	}
+	return nil
+}
+
+// longestName is the length of dfs_ids.name.
+const longestName = 600
+
 func (d *IDs) reserve(ctx context.Context, schema, name, column string, least, n uint64) (first, got uint64, err error) {
 	s := d.sess
 	c, err := d.describe(ctx, schema, name, column)
+	if err == nil {
+		err = fits(c.key)
+	}
 	if err != nil {
 		return 0, 0, err
 	}
