@@ -3,6 +3,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -122,6 +123,24 @@ func Open(ctx context.Context, brokers []string, o *Options) (*Sink, error) {
 		return nil, s.judge("reach a broker of "+strings.Join(brokers, ", "), err)
 	}
 	return s, s.create(ctx, cl, s.checkpoints())
+}
+
+// Status reads where a pipeline stands, without taking part in it: see Open for the
+// arguments. The State is left out.
+func Status(ctx context.Context, brokers []string, o *Options) (at dfs.Checkpoint, id string, err error) {
+	s := &Sink{brokers: brokers, opts: *o}
+	s.opts.Name = cmp.Or(o.Name, "dfs")
+	s.opts.ID = cmp.Or(o.ID, s.opts.Name)
+	cl, err := s.client()
+	if err != nil {
+		return at, "", err
+	}
+	defer cl.Close()
+	rec, _, err := s.last(ctx, cl)
+	if errors.Is(err, kerr.UnknownTopicOrPartition) {
+		return at, "", nil // not started yet
+	}
+	return dfs.Checkpoint{Seq: rec.Seq, Pos: dfs.Position(rec.Pos)}, rec.ID, err
 }
 
 func (s *Sink) checkpoints() string { return s.opts.Name + ".checkpoint" }
