@@ -79,12 +79,17 @@ func TestAllCopiesAreTheSame(t *testing.T) {
 
 // Equal tables are equal, and each planted fault is found.
 func TestVerificationIsMeasured(t *testing.T) {
-	o := &options{scale: 0.0005, rounds: 1, only: []string{verifyPart}, dir: t.TempDir()}
+	o := &options{scale: 0.0005, rounds: 1, only: []string{verifyPart, archivePart}, dir: t.TempDir()}
 	r := newReport(o)
 	require.NoError(t, runInto(t.Context(), o, r))
 	require.NotNil(t, r.Verify)
 	require.Equal(t, 5000, r.Verify.Rows)
 	require.Equal(t, len(verifyFaults), r.Verify.Found)
+	require.Len(t, r.Archive, len(archived))
+	for _, a := range r.Archive {
+		require.Positive(t, a.Rate.median())
+		require.Less(t, a.Bytes, a.Log)
+	}
 	require.Positive(t, r.Verify.Ratio.median())
 	require.Contains(t, string(r.text()), "x CHECKSUM TABLE")
 }

@@ -37,10 +37,10 @@ const childEnv = "DFS_BENCH_CHILD"
 
 // A job is what a child does.
 type job struct {
-	Do      string // "apply", "copy", "follow", "capture", "gomysql" or "lookup"
+	Do      string // "apply", "copy", "follow", "capture", "archive", "gomysql" or "lookup"
 	Source  string // DSN
 	Target  string // DSN
-	Queue   string // file
+	Queue   string // file; of an archive, its folder
 	Tables  []string
 	From    string // set of GTIDs
 	Last    string // GTID of the last transaction
@@ -76,6 +76,8 @@ func runChild(text string) error {
 		return j.copy(ctx, j.Do == "copy")
 	case "capture":
 		return j.capture(ctx)
+	case "archive":
+		return j.archive(ctx)
 	case "gomysql":
 		return j.goMySQL(ctx)
 	case "lookup":

@@ -67,7 +67,9 @@ func (x *trial) await(ctx context.Context, failed func() error) error {
 
 // build compiles the program that users run, if it will be measured.
 func (l *lab) build(ctx context.Context) error {
-	replays := slices.ContainsFunc(partNames(), func(name string) bool { return name != snapshotPart && l.opts.wants(name, partNames()) })
+	replays := slices.ContainsFunc(partNames(), func(name string) bool {
+		return name != snapshotPart && name != archivePart && l.opts.wants(name, partNames())
+	})
 	if l.opts.profile != "" || !replays || !l.opts.wants("dfs", contenderNames()) {
 		return nil
 	}

@@ -87,7 +87,7 @@ func (l *lab) prepare(ctx context.Context, d *database) error {
 	}
 	defer db.Close()
 	for _, w := range append(workloads(), latencyWorkload(l.opts.rounds)) {
-		if !l.opts.wants(w.name, partNames()) {
+		if !l.opts.wants(w.name, partNames()) && !l.opts.archives(w.name) {
 			continue
 		}
 		stmts := append([]string{"CREATE DATABASE " + w.schema, "USE " + w.schema, createEnd}, w.create...)

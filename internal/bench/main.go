@@ -133,13 +133,18 @@ func (o *options) wants(name string, all []string) bool {
 		!slices.ContainsFunc(o.only, func(s string) bool { return slices.Contains(all, s) })
 }
 
+// archives reports whether a backlog is to be kept in an archive.
+func (o *options) archives(backlog string) bool {
+	return o.wants(archivePart, partNames()) && slices.Contains(archived, backlog)
+}
+
 // partNames returns the names of what is measured.
 func partNames() []string {
 	var names []string
 	for _, w := range workloads() {
 		names = append(names, w.name)
 	}
-	return append(names, latencyPart, snapshotPart, verifyPart, relmgrPart)
+	return append(names, latencyPart, snapshotPart, verifyPart, relmgrPart, archivePart)
 }
 
 // run measures, and prints the report.
@@ -177,7 +182,7 @@ func runInto(ctx context.Context, o *options, r *report) (err error) {
 	r.Server = l.version
 
 	for _, w := range workloads() {
-		if !o.wants(w.name, partNames()) {
+		if !o.wants(w.name, partNames()) && !o.archives(w.name) {
 			continue
 		}
 		if err := l.measure(ctx, w, r); err != nil {
@@ -221,6 +226,14 @@ func (l *lab) measure(ctx context.Context, w *workload, r *report) error {
 	b, err := l.generate(ctx, w)
 	if err != nil {
 		return err
+	}
+	if l.opts.archives(w.name) {
+		if err := l.measureArchive(ctx, b, r); err != nil {
+			return fmt.Errorf("%s: %w", archivePart, err)
+		}
+	}
+	if !l.opts.wants(w.name, partNames()) {
+		return nil
 	}
 	res := r.backlog(b)
 	rounds := l.opts.rounds

@@ -28,6 +28,7 @@ type report struct {
 	Latencies []*latencyResult `json:"latencies"`
 	Copy      *copyResult      `json:"copy,omitempty"` // under load
 	Verify    *verifyResult    `json:"verify,omitempty"`
+	Archive   []*archiveResult `json:"archive,omitempty"`
 	Maps      *mapsResult      `json:"maps,omitempty"` // of relmgr
 
 	opts *options
@@ -254,6 +255,10 @@ func (r *report) goals() []goal {
 		add("pace of the source while latency was measured", fmt.Sprintf("≥ %.0f/s", 0.95*pace),
 			fmt.Sprintf("%.0f/s", l.Rate), l.Rate >= 0.95*pace, &l.Last)
 	}
+	for _, a := range r.Archive {
+		add("archive of "+a.Name, "≥ 200,000 rows/s", count(a.Rate.median())+" rows/s", a.Rate.median() >= 200_000, nil)
+		add("archive of "+a.Name+", of the log's bytes", "< 25 %", fmt.Sprintf("%.1f %%", a.share()), a.share() < 25, nil)
+	}
 	if v := r.Verify; v != nil {
 		add("verification of one table", "≤ 4 x CHECKSUM TABLE", fmt.Sprintf("%.2f x", v.Ratio.median()), v.Ratio.median() <= 4, nil)
 	}
@@ -327,6 +332,9 @@ func (r *report) tables() []table {
 	}
 	if r.Verify != nil {
 		tables = append(tables, r.Verify.table())
+	}
+	if len(r.Archive) > 0 {
+		tables = append(tables, archiveTable(r.Archive))
 	}
 	if r.Maps != nil {
 		tables = append(tables, r.Maps.table())

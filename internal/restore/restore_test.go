@@ -363,5 +363,3 @@ func (s *shop) insert1() {
 	s.insert()
 	s.exec("COMMIT")
 }
-
-func child() bool { return false }
