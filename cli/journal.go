@@ -31,7 +31,7 @@ func openJournal(c *config.Config, readOnly bool, log *slog.Logger) (*journal, e
 	j := &journal{explainer: explainer{c: c, log: log}}
 	o := &monitor.JournalOptions{
 		Level: monitor.JournalLevel(c.Journal.Level), Sample: c.Journal.Sample, Keep: int64(c.Journal.Keep), KeepFor: c.Journal.KeepFor,
-		Mask: c.Journal.Mask, Explain: j.explainer.explain, ReadOnly: readOnly, Logger: log,
+		Mask: c.Journal.Mask, Secrets: c.Secrets(), Explain: j.explainer.explain, ReadOnly: readOnly, Logger: log,
 	}
 	if o.Level != monitor.JournalSampled {
 		o.Sample = 0

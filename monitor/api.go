@@ -55,7 +55,7 @@ func (h *Handler) routes(page http.Handler) {
 	h.mux.HandleFunc("/api/", func(w http.ResponseWriter, _ *http.Request) {
 		fail(w, http.StatusNotFound, "There is no such call; see openapi.json.")
 	})
-	metrics := promhttp.HandlerFor(h.opts.Registry, promhttp.HandlerOpts{})
+	metrics := promhttp.HandlerFor(h.opts.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}) // with what is right
 	h.mux.HandleFunc("GET /metrics", h.guarded(false, func(w http.ResponseWriter, r *http.Request, _ visitor) { metrics.ServeHTTP(w, r) }))
 	h.mux.HandleFunc("GET /healthz", h.probe(func(s *State) bool { return s.Health != Failed }))
 	h.mux.HandleFunc("GET /readyz", h.probe((*State).ready))
@@ -144,6 +144,14 @@ func body(w http.ResponseWriter, r *http.Request, v any) bool {
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	d.DisallowUnknownFields()
 	err := d.Decode(v)
+	if err == nil {
+		if _, more := d.Token(); more != io.EOF {
+			err = errors.New("something comes behind it")
+			if large := (*http.MaxBytesError)(nil); errors.As(more, &large) {
+				err = more
+			}
+		}
+	}
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):

@@ -92,6 +92,11 @@ func (g *guard) login(r *http.Request, name, password string, token bool) (visit
 	}
 	given := sha256.Sum256([]byte(password))
 	found := -1
+	defer func() {
+		if found >= 0 {
+			g.limit.succeeded(from)
+		}
+	}()
 	for i, u := range g.users {
 		want := sha256.Sum256([]byte(u.Password))
 		same := subtle.ConstantTimeCompare(given[:], want[:]) == 1
@@ -192,10 +197,12 @@ func client(r *http.Request) string {
 }
 
 // A limiter bounds wrong passwords: ten at once and one each six seconds for each
-// client, and ten times that for all of them.
+// client, and ten times that for all of them. Who has had the right one lately is not
+// kept out by what others do.
 type limiter struct {
 	mu      sync.Mutex
 	clients map[string]*bucket
+	known   map[string]time.Time // when clients last had the right password
 	all     bucket
 	swept   time.Time // when those that count no more were last forgotten
 }
@@ -209,6 +216,9 @@ const (
 	wrongBurst   = 10
 	wrongPeriod  = 6 * time.Second
 	wrongClients = 10000 // beyond them, only the limit of all holds
+
+	knownTime    = 24 * time.Hour
+	knownClients = 1000
 )
 
 func (b *bucket) now(period time.Duration) float64 {
@@ -222,7 +232,27 @@ func (l *limiter) allow(from string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.clients[from]
-	return l.all.now(wrongPeriod/10) < 10*wrongBurst && (b == nil || b.now(wrongPeriod) <= wrongBurst-1)
+	known := time.Since(l.known[from]) < knownTime
+	return (known || l.all.now(wrongPeriod/10) < 10*wrongBurst) && (b == nil || b.now(wrongPeriod) <= wrongBurst-1)
+}
+
+func (l *limiter) succeeded(from string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.known == nil {
+		l.known = make(map[string]time.Time)
+	}
+	if _, ok := l.known[from]; !ok && len(l.known) >= knownClients {
+		for k, at := range l.known {
+			if time.Since(at) > knownTime {
+				delete(l.known, k)
+			}
+		}
+		if len(l.known) >= knownClients {
+			return
+		}
+	}
+	l.known[from] = time.Now()
 }
 
 func (l *limiter) failed(from string) {

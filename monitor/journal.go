@@ -56,6 +56,10 @@ type JournalOptions struct {
 	// Select, is masked without being named, up to that stage.
 	Mask []string
 
+	// Secrets are texts that are never written down. Where an error has one, dots
+	// stand in its place.
+	Secrets []string
+
 	// Buffer is how many bytes may wait to be written. Default: 16 MiB.
 	Buffer int
 
@@ -92,6 +96,8 @@ type Journal struct {
 	masks []columnPattern
 	db    *sql.DB
 	log   *slog.Logger
+
+	redact func(string) string
 
 	mu      sync.Mutex
 	cond    sync.Cond // of what follows
@@ -143,6 +149,7 @@ func OpenJournal(path string, opts *JournalOptions) (*Journal, error) {
 	if err := j.check(); err != nil {
 		return nil, err
 	}
+	j.redact = redactor(j.opts.Secrets, nil)
 	if err := j.open(); err != nil {
 		if j.db != nil {
 			err = errors.Join(err, j.db.Close())

@@ -48,8 +48,8 @@ type step struct {
 }
 
 // fail notes why the entry was refused.
-func (e *entry) fail(err error) {
-	e.err, e.at = err.Error(), time.Now()
+func (e *entry) fail(why string) {
+	e.err, e.at = why, time.Now()
 	for _, s := range e.secrets {
 		e.err = maskText(e.err, s)
 	}

@@ -237,7 +237,7 @@ func (w *tapped) refused(batch []*dfs.Transaction, n int, err error) {
 	case len(batch) > 1 || e == nil || !w.alone(batch[0].Seq):
 		w.suspect.Store(max(w.suspect.Load(), batch[len(batch)-1].Seq)) // they come again, one by one
 	default:
-		e.fail(fmt.Errorf("stage %d: %w", n+1, err))
+		e.fail(w.j.redact(fmt.Sprintf("stage %d: %v", n+1, err)))
 		w.j.add([]*entry{e})
 	}
 }
@@ -272,7 +272,7 @@ func (w *tapped) observe(b dfs.Batch) {
 	done := w.applied(upTo)
 	// What is refused alone comes with the parts before it.
 	for alone && len(w.pending) > 0 && w.pending[0].last <= b.To.Seq {
-		w.pending[0].fail(b.Err)
+		w.pending[0].fail(w.j.redact(b.Err.Error()))
 		done = append(done, w.pending[0])
 		w.pending = slices.Delete(w.pending, 0, 1)
 	}

@@ -28,6 +28,7 @@ const (
 	frameLines = 200 // in one frame of the log, of which there are four a second
 	firstLines = 500 // when a WebSocket is opened
 	writeTime  = 10 * time.Second
+	mostOpen   = 2000 // WebSockets at a time
 )
 
 // A hub holds the last frames. Each is written once, however many read it; who
@@ -41,6 +42,7 @@ type hub struct {
 	changed chan struct{} // closed and replaced with each frame
 	closed  bool
 	open    sync.WaitGroup  // WebSockets
+	opened  int             // how many there are
 	ending  context.Context // ends those that do not close when asked to
 	end     context.CancelFunc
 }
@@ -64,15 +66,26 @@ func (b *hub) publish(frame []byte, state bool) {
 	}
 }
 
-// join reports false once the hub is closed. Else the caller leaves by open.Done.
-func (b *hub) join() bool {
+// join returns why no other WebSocket may be opened, or "". Then the caller leaves.
+func (b *hub) join() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed {
-		return false
+	switch {
+	case b.closed:
+		return "The monitor is closing."
+	case b.opened >= mostOpen:
+		return "Too many browsers look at the monitor. Close some."
 	}
+	b.opened++
 	b.open.Add(1)
-	return true
+	return ""
+}
+
+func (b *hub) leave() {
+	b.mu.Lock()
+	b.opened--
+	b.mu.Unlock()
+	b.open.Done()
 }
 
 // close ends all WebSockets and waits for them.
@@ -132,11 +145,11 @@ func (h *Handler) redactLines(lines []Line) []Line {
 // live serves a WebSocket. A browser of another origin is refused; so is one whose
 // session ends, and comes back with a new one.
 func (h *Handler) live(w http.ResponseWriter, r *http.Request, v visitor) {
-	if !h.hub.join() {
-		fail(w, http.StatusServiceUnavailable, "The monitor is closing.")
+	if no := h.hub.join(); no != "" {
+		fail(w, http.StatusServiceUnavailable, no)
 		return
 	}
-	defer h.hub.open.Done()
+	defer h.hub.leave()
 	c, err := websocket.Accept(w, r, nil) // it answers by itself, and compares Origin with Host
 	if err != nil {
 		return

@@ -144,14 +144,20 @@ func (w *watched) collect(out chan<- prometheus.Metric) {
 		counter(retriesDesc, l.Retries, name)
 	}
 	var others dfs.TableStats
-	tables := slices.Sorted(maps.Keys(stats.Tables))
+	// Names that are no UTF-8 may become the same.
+	counts := make(map[string]dfs.TableStats, len(stats.Tables))
+	for table, t := range stats.Tables {
+		table = strings.ToValidUTF8(table, "�")
+		c := counts[table]
+		counts[table] = dfs.TableStats{Received: c.Received + t.Received, Applied: c.Applied + t.Applied, Rejected: c.Rejected + t.Rejected}
+	}
+	tables := slices.Sorted(maps.Keys(counts))
 	for i, table := range tables {
-		t := stats.Tables[table]
+		t := counts[table]
 		if i >= w.h.opts.MaxTables {
 			others.Received, others.Applied, others.Rejected = others.Received+t.Received, others.Applied+t.Applied, others.Rejected+t.Rejected
 			continue
 		}
-		table = strings.ToValidUTF8(table, "�")
 		counter(rowsDesc, t.Received, table, "received")
 		counter(rowsDesc, t.Applied, table, "applied")
 		counter(rowsDesc, t.Rejected, table, "rejected")
@@ -170,17 +176,27 @@ type partMetrics struct{ h *Handler }
 // Describe names nothing, so that a registry takes whatever comes.
 func (partMetrics) Describe(chan<- *prometheus.Desc) {}
 
-// Collect asks the parts.
+// Collect asks the parts. Two kinds of sink may tell of one thing in other words, which
+// Prometheus does not take: the first that comes is right for all.
 func (m partMetrics) Collect(out chan<- prometheus.Metric) {
+	helps := make(map[string]string)
 	for _, name := range m.h.names {
 		for _, p := range m.h.lines[name].parts() {
 			kind, number, _ := strings.Cut(p.Name, " ")
 			for _, v := range p.Measures {
-				d, t := desc(kind+"_"+v.Name, v.Help+".", "number"), prometheus.GaugeValue
+				full, t := kind+"_"+v.Name, prometheus.GaugeValue
 				if v.Counter {
-					d, t = desc(kind+"_"+v.Name+"_total", v.Help+".", "number"), prometheus.CounterValue
+					full, t = full+"_total", prometheus.CounterValue
 				}
-				out <- prometheus.MustNewConstMetric(d, t, v.Value, name, number)
+				if _, ok := helps[full]; !ok {
+					helps[full] = v.Help + "."
+				}
+				d := desc(full, helps[full], "number")
+				metric, err := prometheus.NewConstMetric(d, t, v.Value, name, number)
+				if err != nil { // such as a name with a space
+					metric = prometheus.NewInvalidMetric(d, err)
+				}
+				out <- metric
 			}
 		}
 	}

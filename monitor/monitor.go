@@ -15,6 +15,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dataflowsync/dfs"
 	"github.com/prometheus/client_golang/prometheus"
@@ -193,6 +194,7 @@ func (h *Handler) check(pipelines map[string]*dfs.Pipeline) error {
 	fault(len(pipelines) == 0, "there are no pipelines; give it at least one")
 	for name, p := range pipelines {
 		fault(name == "", "a pipeline has no name; give it one")
+		fault(!utf8.ValidString(name), "the name %q of a pipeline is no text in UTF-8; give it another", name)
 		fault(p == nil, "the pipeline %q is nil; leave it out", name)
 	}
 	seen := make(map[string]bool)

@@ -12,6 +12,9 @@ import (
 
 var inf = math.Inf(1)
 
+// answerTime is how long an answer may take, with what it takes to read it.
+const answerTime = 2 * time.Minute
+
 // Serve serves the Handler on Options.Listen until ctx ends, and then gives
 // requests in hand a few seconds.
 func (h *Handler) Serve(ctx context.Context) error {
@@ -25,6 +28,7 @@ func (h *Handler) Serve(ctx context.Context) error {
 	s := &http.Server{
 		Handler: h, TLSConfig: h.opts.TLS,
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		WriteTimeout:   answerTime, // WebSockets have one of their own
 		MaxHeaderBytes: 32 << 10,
 		ErrorLog:       slog.NewLogLogger(h.opts.Logger.Handler(), slog.LevelDebug), // such as a TLS handshake that a port scan began
 	}

@@ -3,6 +3,7 @@ package monitor
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -247,7 +248,9 @@ func part(name string, p any) Part {
 	out := Part{Name: name, Kind: kindOf(p), Measures: []Measure{}}
 	if m, ok := p.(dfs.Measurer); ok {
 		for _, v := range m.Measures() {
-			out.Measures = append(out.Measures, Measure(v))
+			if !math.IsNaN(v.Value) && !math.IsInf(v.Value, 0) { // which are no numbers to JSON
+				out.Measures = append(out.Measures, Measure(v))
+			}
 		}
 	}
 	return out

@@ -78,8 +78,9 @@ func (h *Handler) look() {
 		frame.Pipelines = append(frame.Pipelines, h.lines[name].look(now))
 	}
 	b, err := json.Marshal(frame)
-	if err != nil {
-		panic("monitor: a state cannot be written as JSON: " + err.Error()) // its types all can
+	if err != nil { // numbers of parts that are none; the last frame stays
+		h.opts.Logger.Error("the monitor cannot show a state", "err", err)
+		return
 	}
 	h.hub.publish(b, true)
 }
