@@ -146,7 +146,7 @@ func (l *leg) session(run context.Context) (progress bool, err error) {
 	}
 	defer stream.Close()
 	l.ledger = l.ledger[:0]
-	l.st.update(func(s *Leg) { s.State, s.Err, s.Read = Running, nil, at.Seq })
+	l.st.began(at.Seq)
 	if l.applied != nil {
 		l.applied(at.Seq)
 	}

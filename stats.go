@@ -152,10 +152,12 @@ func worse(a, b State) State {
 
 // legStats is a Leg that is being written. Batches update it, rows never do.
 type legStats struct {
-	mu     sync.Mutex
-	leg    Leg
-	first  time.Time // when the first transaction read was committed
-	tables map[string]*TableStats
+	mu    sync.Mutex
+	leg   Leg
+	first time.Time // when the first transaction read was committed
+
+	sessions uint64 // how many have begun
+	tables   map[string]*TableStats
 }
 
 func (st *legStats) reset(s State) {

@@ -287,7 +287,7 @@ func (w *ahead) query(a *assembler, e event) error {
 		return nil // it is the session's own
 	}
 	for _, t := range s.Tables {
-		if !a.src.filter.follows(t.Schema, t.Name) {
+		if !a.filter().follows(t.Schema, t.Name) {
 			continue
 		}
 		n := folded(strings.Clone(t.Schema), strings.Clone(t.Name))

@@ -84,6 +84,9 @@ type assembler struct {
 	catalog *catalog
 	ahead   ahead
 
+	follow    *following // nil: as Options.Tables say
+	followDue bool       // the next transaction is to have it in State
+
 	// clock is the latest time, in seconds since 1970, by which the log is known
 	// to have come as far as it was read.
 	clock int64
@@ -107,6 +110,27 @@ type assembler struct {
 	out     func(encoded []byte, more bool)
 	moved   bool // at has moved since out was called
 	counted counts
+}
+
+// filter returns which tables are followed.
+func (a *assembler) filter() *filter {
+	if a.follow != nil {
+		return a.follow.filter
+	}
+	return a.src.filter
+}
+
+// due reports whether the next transaction is to have State.
+func (a *assembler) due() bool { return a.followDue || a.catalog.due() }
+
+// state returns the State at the place of a, but for the tables of a copy.
+func (a *assembler) state() string {
+	a.followDue = false
+	c := a.catalog.state()
+	if a.follow == nil {
+		return c
+	}
+	return alias(append(a.follow.state(), c...))
 }
 
 // handle takes one event of the log. inner says that it came out of a
@@ -327,7 +351,7 @@ func (a *assembler) tableMap(ctx context.Context, e event) error {
 	m.event = append(m.event[:0], e...)
 	m.schemaN, m.name = string(schema), string(table)
 	m.tx, m.part, m.schema = a.txNum, 0, nil
-	m.followed = a.src.filter.follows(m.schemaN, m.name)
+	m.followed = a.filter().follows(m.schemaN, m.name)
 	if !m.followed || a.skipTo > 0 {
 		return nil
 	}

@@ -185,7 +185,7 @@ func (a *assembler) evolve(e event, q query, s *ddl.Statement, session *dfs.Sess
 	}
 	// A table of another schema does not matter before it is moved to one of which
 	// something is followed. Then it is not known, and is asked for.
-	near := func(t ddl.Table) bool { return a.src.filter.follows(t.Schema, "") }
+	near := func(t ddl.Table) bool { return a.filter().follows(t.Schema, "") }
 	if s.Settled && !slices.ContainsFunc(s.Tables, near) {
 		return
 	}

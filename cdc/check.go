@@ -394,7 +394,7 @@ func (s *Source) Tables(ctx context.Context) ([]*dfs.Table, error) {
 	}
 	var list []*dfs.Table
 	for _, n := range names {
-		if !s.filter.follows(n.schema, n.name) {
+		if !s.followed().follows(n.schema, n.name) {
 			continue
 		}
 		t, err := readTable(ctx, s.db, n.schema, n.name)

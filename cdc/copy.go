@@ -3,10 +3,8 @@ package cdc
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -51,6 +49,7 @@ type copier struct {
 	keyed    int          // counts the keys of tables that were found out
 	place    place        // the same in the server's files; zero until it is known
 	inside   bool         // a transaction has begun and not ended
+	passing  bool         // transactions of the log are looked at that are yet to be published
 	began    time.Time
 	window   int // bytes of changes that are kept
 	pending  []*piece
@@ -62,17 +61,12 @@ type copier struct {
 	reword   bool                   // a reader has ended the copy of a table: positions are to say so
 	children map[tableName][]effect // by the parent, what its deletes and new keys do in silence
 	circles  map[tableName]bool     // tables that are in a circle of foreign keys
+	xa       bool                   // the log has had an XA COMMIT of rows
+	related  bool                   // children and circles are as up to pos
 
 	cancel  context.CancelFunc
 	readers sync.WaitGroup
 	pace    *pace
-}
-
-// An effect is that deletes of a table, and updates of columns of it, change rows of
-// another in silence.
-type effect struct {
-	columns []string
-	on      *copyTable
 }
 
 // A place is one in a server's files.
@@ -105,10 +99,12 @@ type copyTable struct {
 	hash       string // of the key that left is of; empty while nothing is handed on
 	key        *copyKey
 	shape      *copyShape // nil if it is to be asked for
+	described  place      // the log's end after shape was asked for; zero if not known
 	asking     bool       // somebody does
 	epoch      int        // counts what makes chunks on their way worthless
 	limit      int        // rows that one statement reads
 	tries      int
+	void       int // how often what was read was of no use, since something was handed on
 
 	log     []change // the window
 	base    int      // how many changes were dropped from its front
@@ -146,7 +142,8 @@ type flight struct {
 	t     *copyTable
 	job   *job
 	epoch int
-	from  int // where in the table's window its changes begin
+	from  int   // where in the table's window its changes begin
+	start place // the log's end before the statement; zero until it is known
 	end   place
 	known bool // end is
 	open  int  // pieces that are not handed on
@@ -164,25 +161,35 @@ type piece struct {
 
 // newCopier returns a copier of tables for a stream, from a place where the copy
 // was as far as word says.
-func (s *Source) newCopier(ctx context.Context, st *Stream, items []copyItem, word string) (*copier, error) {
+// old is the one whose place it takes, or nil.
+func (s *Source) newCopier(ctx context.Context, st *Stream, items []copyItem, word string, old *copier) (*copier, error) {
 	opts := s.snapshot
 	if opts == nil {
 		opts, _, _ = new(Snapshot).withDefaults()
 	}
 	c := &copier{src: s, st: st, opts: opts, byName: make(map[tableName]*copyTable), began: time.Now(),
-		pos: dfs.Position(st.asm.at.String()), pace: newPace(opts)}
+		pos: dfs.Position(st.asm.at.String()), pace: newPace(opts, s)}
 	c.cond = sync.NewCond(&c.mu)
 	for i, item := range items {
 		t := &copyTable{copyItem: item, index: i, limit: min(1000, opts.ChunkRows)}
 		c.tables = append(c.tables, t)
-		c.byName[c.fold(item.tableName)] = t // the latest, if one is copied again
 	}
 	if err := c.parse(ctx, word); err != nil {
 		return nil, err
 	}
 	for _, t := range c.tables {
+		// Of several the latest, if one is copied again. But one that is copied may have
+		// got another name since, and given its own to one that is not.
+		if n := c.fold(t.tableName); !t.gone && (t.state != dfs.Copied || c.byName[n] == nil || c.byName[n].state == dfs.Copied) {
+			c.byName[n] = t
+		}
+	}
+	for _, t := range c.tables {
 		if c.byName[c.fold(t.tableName)] != t {
-			t.state, t.left, t.hash, t.err = dfs.Copied, nil, "", nil // it is copied anew
+			t.state, t.left, t.hash, t.err = dfs.Copied, nil, "", nil // it is copied anew, or not at all
+		}
+		if old != nil && t.index < len(old.tables) {
+			t.goOn(old.tables[t.index])
 		}
 	}
 	if at, ok := st.asm.reached(); ok {
@@ -191,42 +198,22 @@ func (s *Source) newCopier(ctx context.Context, st *Stream, items []copyItem, wo
 	if err := c.relate(ctx); err != nil {
 		return nil, err
 	}
+	c.related = true
+	if word == "-" && old == nil && st.begun {
+		c.order()
+	}
+	var failed []string
+	for _, t := range c.tables {
+		if t.state == dfs.CopyFailed {
+			failed = append(failed, t.String())
+		}
+	}
+	if len(failed) > 0 {
+		s.opts.Logger.Error("the copy of tables has failed, and their changes are left out until they are copied anew", "tables", someOf(failed))
+	}
 	st.asm.at.copy = c.word()
 	st.until = c.until
 	return c, nil
-}
-
-// relate asks for the foreign keys, which order the tables.
-func (c *copier) relate(ctx context.Context) error {
-	r, err := c.src.readRelations(ctx)
-	if err != nil {
-		return err
-	}
-	c.circles, c.children = make(map[tableName]bool), make(map[tableName][]effect)
-	for _, t := range c.tables {
-		t.after = nil
-		if c.byName[c.fold(t.tableName)] != t {
-			continue
-		}
-		c.circles[c.fold(t.tableName)] = r.reaches(t.tableName, t.tableName)
-		for _, p := range r.parents[t.tableName] {
-			if of := c.byName[c.fold(p)]; of != nil && !r.reaches(p, t.tableName) {
-				t.after = append(t.after, of)
-			}
-		}
-		// What acts on a parent acts through it.
-		seen := map[tableName]bool{t.tableName: true}
-		for next := []tableName{t.tableName}; len(next) > 0; next = next[1:] {
-			for _, p := range r.acting[next[0]] {
-				c.children[c.fold(p.parent)] = append(c.children[c.fold(p.parent)], effect{p.columns, t})
-				if !seen[p.parent] {
-					seen[p.parent] = true
-					next = append(next, p.parent)
-				}
-			}
-		}
-	}
-	return nil
 }
 
 // fold returns the name by which a table is looked up.
@@ -258,139 +245,6 @@ func (c *copier) close() {
 		c.cancel()
 	}
 	c.readers.Wait()
-}
-
-// word returns how far the copy is, for a position: items with a semicolon
-// between, which are
-//
-//	3-7      the tables with these numbers are copied
-//	9!       its copy has failed
-//	8=HASH:LO..HI+LO..HI
-//	         of this one ranges of keys are left; HASH names the key
-//
-// and the others are not begun.
-func (c *copier) word() string {
-	var b []byte
-	for i := 0; i < len(c.tables); i++ {
-		t := c.tables[i]
-		switch {
-		case t.state == dfs.Copied:
-			to := i
-			for to+1 < len(c.tables) && c.tables[to+1].state == dfs.Copied {
-				to++
-			}
-			b = strconv.AppendInt(b, int64(i), 10)
-			if to > i {
-				b = strconv.AppendInt(append(b, '-'), int64(to), 10)
-			}
-			i = to
-		case t.state == dfs.CopyFailed:
-			b = append(strconv.AppendInt(b, int64(i), 10), '!')
-		case t.hash != "":
-			b = append(append(append(strconv.AppendInt(b, int64(i), 10), '='), t.hash...), ':')
-			for j, r := range t.left {
-				if j > 0 {
-					b = append(b, '+')
-				}
-				b = append(append(append(b, r.lo.text()...), ".."...), r.hi.text()...)
-			}
-		default:
-			continue
-		}
-		b = append(b, ';')
-	}
-	if len(b) == 0 {
-		return "-"
-	}
-	return string(b[:len(b)-1])
-}
-
-// parse reads what word wrote, and asks the server for the order of keys.
-func (c *copier) parse(ctx context.Context, word string) error {
-	bad := func(why string) error {
-		return fmt.Errorf("cdc: the checkpoint's position does not fit its State, which names %d tables of a copy: %s; put the checkpoint back from a copy, or make a new copy of the data", len(c.tables), why)
-	}
-	if word == "-" {
-		return nil
-	}
-	for item := range strings.SplitSeq(word, ";") {
-		end := strings.IndexAny(item, "-!=")
-		if end < 0 {
-			end = len(item)
-		}
-		n, err := strconv.Atoi(item[:end])
-		if err != nil || n < 0 || n >= len(c.tables) {
-			return bad(fmt.Sprintf("%q", item))
-		}
-		t := c.tables[n]
-		switch rest := item[end:]; {
-		case rest == "":
-			t.state = dfs.Copied
-		case rest[0] == '-':
-			to, err := strconv.Atoi(rest[1:])
-			if err != nil || to < n || to >= len(c.tables) {
-				return bad(fmt.Sprintf("%q", item))
-			}
-			for _, t := range c.tables[n : to+1] {
-				t.state = dfs.Copied
-			}
-		case rest == "!":
-			t.state = dfs.CopyFailed
-			t.err = &CopyError{Table: t.String(), Err: errors.New("it has failed before"), Cure: cureCopyAgain}
-		case rest[0] == '=':
-			hash, ranges, _ := strings.Cut(rest[1:], ":")
-			t.hash, t.state = hash, dfs.Copying
-			for part := range strings.SplitSeq(ranges, "+") {
-				lo, hi, ok := strings.Cut(part, "..")
-				from, err1 := parseBound(lo)
-				to, err2 := parseBound(hi)
-				if !ok || err1 != nil || err2 != nil {
-					return bad(fmt.Sprintf("%q", part))
-				}
-				t.left = append(t.left, keyRange{from, to})
-			}
-			if err := c.resume(ctx, t); err != nil {
-				return err
-			}
-		default:
-			return bad(fmt.Sprintf("%q", item))
-		}
-	}
-	return nil
-}
-
-const cureCopyAgain = "empty it on the target, and have it copied again"
-
-// resume makes ready a table of which ranges were handed on before.
-func (c *copier) resume(ctx context.Context, t *copyTable) error {
-	sh, err := c.src.readShape(ctx, t.tableName)
-	if err != nil {
-		return err
-	}
-	if sh == nil || sh.key == nil || sh.key.hash() != t.hash {
-		// The log may say more of that, but the ranges can be compared no more.
-		c.fail(t, errors.New("it was dropped or renamed, or its key altered, while it was copied"), cureCopyAgain)
-		return nil
-	}
-	var rows []dfs.Row
-	var to []*bound
-	for _, r := range t.left {
-		for _, b := range []*bound{r.lo, r.hi} {
-			if b != nil {
-				rows, to = append(rows, b.row), append(to, b)
-			}
-		}
-	}
-	orders, err := c.src.orders(ctx, sh.key, rows)
-	if err != nil {
-		return err
-	}
-	for i, b := range to {
-		b.order = orders[i]
-	}
-	t.shape, t.key, t.total = sh, sh.key, sh.total
-	t.free = slices.Clone(t.left)
-	return nil
 }
 
 // fail ends the copy of a table. mu is held, or nobody else knows c yet.
@@ -479,8 +333,8 @@ func (c *copier) next(ctx context.Context, batch []*dfs.Transaction) (int, error
 		if err := c.why(); err != nil {
 			return 0, err
 		}
-		if c.src.asked.Load() > 0 && c.between() {
-			return 0, nil // for Stream.copyAgain
+		if c.st.changeDue() && c.between() {
+			return 0, nil // for Stream.change
 		}
 		look := c.handed
 		c.handed = false
@@ -685,6 +539,7 @@ func (c *copier) settle(p *piece) (*dfs.Transaction, error) {
 	if tx.Changes, err = p.replay(); err != nil {
 		return nil, err
 	}
+	t.void = 0
 	t.rows += uint64(len(tx.Changes))
 	t.bytes += uint64(p.size)
 	p.f.open--
@@ -736,7 +591,7 @@ func (c *copier) finish() *dfs.Transaction {
 	if len(failed) == 0 {
 		c.st.asm.at.copy = ""
 		c.done, c.st.until = true, nil
-		tx.State = c.st.asm.catalog.state()
+		tx.State = c.st.asm.state()
 	}
 	tx.Pos = dfs.Position(c.st.asm.at.String())
 	if c.opts.Only {
@@ -782,7 +637,7 @@ func (p *piece) replay() ([]dfs.Change, error) {
 				continue
 			}
 			at[ch.after] = len(p.rows)
-			p.rows = append(p.rows, dfs.Change{Op: dfs.Insert, Table: t.shape.table, After: ch.row, NoForeignKeys: true, Overwrite: t.again})
+			p.rows = append(p.rows, dfs.Change{Op: dfs.Insert, Table: t.shape.table, After: ch.row, NoForeignKeys: true, Overwrite: t.again || t.anew})
 		}
 	}
 	if at != nil {

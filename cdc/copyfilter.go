@@ -5,15 +5,63 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dataflowsync/dfs"
-	"github.com/dataflowsync/dfs/internal/ddl"
 )
 
 // pass leaves out of the log's transactions what chunks that are yet to come will
 // have, and keeps it in windows. It returns how many of them are to be handed on.
 func (c *copier) pass(ctx context.Context, txs []*dfs.Transaction) (n int, err error) {
+	// Until the end of txs is published as passed, nobody may begin to read beside it.
+	c.mu.Lock()
+	c.passing = true
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.passing = false
+		if err == nil {
+			c.reached()
+		}
+		c.cond.Broadcast()
+	}()
+	for n < len(txs) {
+		// What is behind a statement depends on what it has done.
+		end := n + 1 + slices.IndexFunc(txs[n:], func(tx *dfs.Transaction) bool { return !tx.More && hasStatement(tx.Encoded) })
+		if end == n {
+			end = len(txs)
+		}
+		var some int
+		some, err = c.passSome(ctx, txs[n:end])
+		if n += some; err != nil {
+			return n, err
+		}
+		if !c.related {
+			if err = c.relate(ctx); err != nil {
+				return n, err
+			}
+			c.related = true
+		}
+	}
+	return n, nil
+}
+
+// hasStatement reports whether a container has a statement.
+func hasStatement(b []byte) bool {
+	r, _, err := openContainer(b)
+	for b != nil && err == nil && len(r.b) > 0 && !r.bad {
+		if kind, _ := r.record(); kind == recChanges {
+			return true
+		}
+	}
+	return false
+}
+
+// passSome is pass for transactions of which none but the last has a statement.
+func (c *copier) passSome(ctx context.Context, txs []*dfs.Transaction) (n int, err error) {
 	for _, tx := range txs {
 		if tx.Encoded == nil || !c.concerns(tx.Encoded) {
 			continue
@@ -36,6 +84,12 @@ func (c *copier) pass(ctx context.Context, txs []*dfs.Transaction) (n int, err e
 		}
 	}
 	defer c.mu.Unlock()
+	if c.st.xa && !c.xa {
+		c.xa = true
+		if c.lag() > 0 {
+			c.began = time.Now() // windows have nothing of before
+		}
+	}
 	word := c.st.asm.at.copy
 	for _, tx := range txs {
 		if tx.Changes != nil {
@@ -57,7 +111,7 @@ func (c *copier) pass(ctx context.Context, txs []*dfs.Transaction) (n int, err e
 			case tx.State != "":
 				tx.State = joinState(c.items(), tx.State)
 			case c.stateDue:
-				tx.State = joinState(c.items(), c.st.asm.catalog.state())
+				tx.State = joinState(c.items(), c.st.asm.state())
 			}
 			if tx.State != "" {
 				c.stateDue = false
@@ -67,8 +121,6 @@ func (c *copier) pass(ctx context.Context, txs []*dfs.Transaction) (n int, err e
 		c.inside = tx.More
 		n++
 	}
-	c.reached()
-	c.cond.Broadcast()
 	return n, nil
 }
 
@@ -237,6 +289,7 @@ func (t *copyTable) copied(order string) bool {
 // encodes it again.
 func (c *copier) filter(tx *dfs.Transaction, keys map[rowID]rowKey) error {
 	kept := make([]dfs.Change, 0, len(tx.Changes))
+	at := placeOf(tx.Pos)
 	for i := range tx.Changes {
 		ch := &tx.Changes[i]
 		if ch.Op == dfs.DDL {
@@ -250,7 +303,8 @@ func (c *copier) filter(tx *dfs.Transaction, keys map[rowID]rowKey) error {
 				// What that does to rows of the other table is not in the log.
 				if a.on.state == dfs.Copying && a.by(ch) {
 					a.on.altered = time.Now()
-					c.discard(a.on)
+					c.void(a.on, at, fmt.Errorf("deletes and new keys of %s change its rows in silence, by a foreign key", ch.Table),
+						"hold those back while it is copied, or let smaller chunks be read (Snapshot.ChunkTime), and have it copied again")
 				}
 			}
 		}
@@ -268,17 +322,24 @@ func (c *copier) filter(tx *dfs.Transaction, keys map[rowID]rowKey) error {
 			continue
 		}
 		if t.key == nil {
-			if len(t.flights) > 0 {
-				c.discard(t) // the rows that were read are not those of here
+			if len(t.flights) > 0 { // the rows that were read are not those of here
+				c.void(t, at, errors.New("it has no key that rows can be found by, and is changed again and again while it is read"),
+					"add a primary key, or hold back what writes to it, and have it copied again")
+			}
+			if t.state == dfs.CopyFailed {
+				continue
 			}
 			if t.again {
 				kept = append(kept, *ch)
 			}
 			continue
 		}
-		pass, err := c.row(t, ch, keys)
+		pass, err := c.row(t, ch, at, keys)
 		if err != nil {
 			return err
+		}
+		if t.state == dfs.CopyFailed {
+			c.st.asm.at.copy = c.word()
 		}
 		if t.again {
 			kept = append(kept, *ch)
@@ -295,30 +356,48 @@ func (c *copier) filter(tx *dfs.Transaction, keys map[rowID]rowKey) error {
 	return nil
 }
 
-// by reports whether a change has other tables changed.
-func (a *effect) by(ch *dfs.Change) bool {
-	return ch.Op == dfs.Delete || slices.ContainsFunc(a.columns, func(name string) bool {
-		i := ch.Table.Column(name)
-		if i < 0 || i >= len(ch.Before) || i >= len(ch.After) {
-			return true
+// placeOf returns the place of a position in the server's files. That of a part of a
+// transaction is before the transaction.
+func placeOf(pos dfs.Position) place {
+	s := string(pos[strings.LastIndexByte(string(pos), ' ')+1:])
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 {
+		return place{}
+	}
+	n, err := strconv.ParseUint(s[i+1:], 10, 64)
+	if p, e := parsePosition(pos); err != nil || e == nil && p.file != s[:i] {
+		if e != nil {
+			return place{}
 		}
-		return ch.After[i].Kind() != dfs.Absent && ch.Before[i].String() != ch.After[i].String()
-	})
+		return place{p.file, p.pos} // the name of the file has a space
+	}
+	return place{s[:i], n}
 }
 
-// unchecked sets NoForeignKeys for a row of a table in a circle of foreign keys,
-// as rows that it references may be yet to come. Deletes and new keys are left
-// alone: on a target, foreign keys may have to act on them.
-func (c *copier) unchecked(ch dfs.Change, circle bool) dfs.Change {
-	if circle && ch.Op == dfs.Insert {
-		ch.NoForeignKeys = true
+// mostVoid is how often in a row what is read of a table may be of no use; a table
+// without a key is read whole each time.
+const mostVoid, mostVoidWhole = 30, 10
+
+// void discards what is on its way of a table, as a change that the log has at a place
+// makes it worthless, and gives the table up if that was so too often in a row: else
+// one that is written to all the time is read without end. Changes that the log had
+// before the statement began do not count: reading it is still behind.
+func (c *copier) void(t *copyTable, at place, why error, cure string) {
+	if slices.ContainsFunc(t.flights, func(f *flight) bool { return f.start.file != "" && f.start.before(at) }) {
+		t.void++
+		t.limit = min(t.limit, max(t.limit/2, 100)) // what is read sooner has better chances
 	}
-	return ch
+	if t.void <= mostVoid && t.key != nil || t.void <= mostVoidWhole {
+		c.discard(t)
+		return
+	}
+	c.fail(t, fmt.Errorf("%w: it was read %d times in vain", why, t.void), cure)
+	c.st.asm.at.copy = c.word()
 }
 
 // row returns what is left of a change of a table that is being copied, and keeps
 // the rest in the table's window.
-func (c *copier) row(t *copyTable, ch *dfs.Change, keys map[rowID]rowKey) ([]dfs.Change, error) {
+func (c *copier) row(t *copyTable, ch *dfs.Change, at place, keys map[rowID]rowKey) ([]dfs.Change, error) {
 	before, was := keys[rowID{ch, false}]
 	after, is := keys[rowID{ch, true}]
 	if (ch.Before != nil && !was || ch.After != nil && !is) && t.hash == "" {
@@ -344,6 +423,12 @@ func (c *copier) row(t *copyTable, ch *dfs.Change, keys map[rowID]rowKey) ([]dfs
 				"set binlog_row_image=FULL on the source, for running sessions too, and make a new copy of the data", t)
 		}
 		pass = []dfs.Change{{Op: dfs.Insert, Table: ch.Table, After: ch.After, NoForeignKeys: true}}
+	}
+	if ch.After != nil && len(ch.After) != len(t.key.table.Columns) && t.described.file != "" && t.described.before(at) {
+		// No statement between has given it another shape: that would have it described anew.
+		c.fail(t, fmt.Errorf("its rows have %d columns in the log, and the server shows %d", len(ch.After), len(t.key.table.Columns)),
+			"if it has a generated invisible primary key, SET GLOBAL show_gipk_in_create_table_and_information_schema = ON; then have it copied again")
+		return nil, nil
 	}
 	if len(t.flights) == 0 && c.lag() == 0 {
 		return pass, nil
@@ -374,51 +459,4 @@ func (c *copier) row(t *copyTable, ch *dfs.Change, keys map[rowID]rowKey) ([]dfs
 		}
 	}
 	return pass, nil
-}
-
-// statement takes notice of a statement that may alter tables of the copy.
-func (c *copier) statement(ch *dfs.Change) {
-	mode := ddl.Mode{MariaDB: c.src.maria}
-	schema := ""
-	if ch.Session != nil {
-		mode = modeOf(ch.Session, c.src.maria, c.src.version)
-		schema = ch.Session.Schema
-	}
-	s := ddl.Parse(ch.Query, schema, mode)
-	renames := s.Kind == ddl.RenameTable || s.Kind == ddl.AlterTable && len(s.Tables) > 1
-	names := func(t *copyTable) bool {
-		return slices.ContainsFunc(s.Tables, func(n ddl.Table) bool {
-			return c.fold(tableName{n.Schema, n.Name}) == c.fold(t.tableName) || n.Name == "" && c.fold(tableName{n.Schema, ""}).schema == c.fold(t.tableName).schema
-		})
-	}
-	mixed := false
-	for _, t := range c.tables {
-		if t.state == dfs.Copied || t.state == dfs.CopyFailed {
-			continue
-		}
-		named := names(t)
-		if !named && s.Settled {
-			continue
-		}
-		t.altered = time.Now()
-		switch {
-		case named && (s.Kind == ddl.DropTable || s.Kind == ddl.DropSchema):
-			// All that follows about a table of that name is in the log.
-			c.copied(t)
-			c.st.asm.at.copy = c.word()
-		case named && renames:
-			c.fail(t, fmt.Errorf("it was renamed while it was copied: %.80q", s.Text), "have the table copied again by its new name")
-			c.st.asm.at.copy = c.word()
-		case t.state == dfs.Copying:
-			c.discard(t)
-		}
-		mixed = mixed || named && t.state == dfs.CopyFailed
-	}
-	for _, t := range c.tables {
-		// Rows that were yet to be copied may now be in a table that was copied.
-		if mixed && t.state == dfs.Copied && names(t) {
-			c.fail(t, fmt.Errorf("it took part in this while another table of it was copied: %.80q", s.Text), cureCopyAgain)
-			c.st.asm.at.copy = c.word()
-		}
-	}
 }

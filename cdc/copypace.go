@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -34,7 +35,8 @@ func (c *copier) holds() bool { return c.src.held.Load() && c.frozen == nil && c
 
 // A pace keeps readers to the bounds of a Snapshot. It is safe for concurrent use.
 type pace struct {
-	opts *Snapshot
+	opts              *Snapshot
+	maxRows, maxBytes *atomic.Int64 // per second, of the Source
 
 	mu      sync.Mutex
 	free    time.Time // when the next rows may be read
@@ -42,7 +44,17 @@ type pace struct {
 	running int       // and what it was
 }
 
-func newPace(o *Snapshot) *pace { return &pace{opts: o} }
+func newPace(o *Snapshot, s *Source) *pace {
+	return &pace{opts: o, maxRows: &s.maxRows, maxBytes: &s.maxBytes}
+}
+
+// LimitCopies sets how many rows and how many bytes of tables that are copied are read
+// per second from now on: see Snapshot.MaxRows and MaxBytes. Zero is no bound. The
+// options count again when a Source is opened.
+func (s *Source) LimitCopies(rows, bytes int) {
+	s.maxRows.Store(int64(max(rows, 0)))
+	s.maxBytes.Store(int64(max(bytes, 0)))
+}
 
 // loadEvery is how often the source is asked for its load.
 const loadEvery = 500 * time.Millisecond
@@ -62,7 +74,7 @@ func (p *pace) wait(ctx context.Context, s *Source) error {
 
 // busy reports whether the source, or what Hold watches, has too much to do.
 func (p *pace) busy(ctx context.Context, s *Source) (bool, error) {
-	if p.opts.Hold != nil && p.opts.Hold() {
+	if p.opts.Hold != nil && p.opts.Hold() || s.replicas.behind(ctx) {
 		return true, nil
 	}
 	if p.opts.MaxThreadsRunning == 0 {
@@ -85,10 +97,10 @@ func (p *pace) busy(ctx context.Context, s *Source) (bool, error) {
 // took waits as long as rows that were read take by the bounds. Readers share them.
 func (p *pace) took(ctx context.Context, rows, bytes int) error {
 	var d time.Duration
-	if n := p.opts.MaxRows; n > 0 {
+	if n := p.maxRows.Load(); n > 0 {
 		d = time.Duration(rows) * time.Second / time.Duration(n)
 	}
-	if n := p.opts.MaxBytes; n > 0 {
+	if n := p.maxBytes.Load(); n > 0 {
 		d = max(d, time.Duration(bytes)*time.Second/time.Duration(n))
 	}
 	if d == 0 {

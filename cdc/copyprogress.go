@@ -16,9 +16,11 @@ func (s *Source) Progress() []dfs.TableProgress {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	list := make([]dfs.TableProgress, len(c.tables))
-	for i, t := range c.tables {
-		list[i] = t.progress()
+	list := make([]dfs.TableProgress, 0, len(c.tables))
+	for _, t := range c.tables {
+		if !t.gone {
+			list = append(list, t.progress())
+		}
 	}
 	return list
 }

@@ -2,7 +2,6 @@ package cdc
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,15 +10,6 @@ import (
 
 	"github.com/dataflowsync/dfs"
 )
-
-// A task is what a reader does next.
-type task struct {
-	t     *copyTable
-	job   *job // what to read; nil to ask for the table's shape
-	scout *job // to look for a place where this one can be divided
-	epoch int
-	lo    *bound // where scout begins
-}
 
 // errVoid says that what is read is of no use any more, and was given back.
 var errVoid = errors.New("cdc: to be read again")
@@ -82,7 +72,7 @@ func (c *copier) reader(ctx context.Context) {
 				continue
 			}
 		}
-		c.src.opts.Logger.Warn("rows are read again", "table", k.t.String(), "err", err, "wait", wait)
+		c.src.opts.Logger.Warn("rows are read again", "table", k.name.String(), "err", err, "wait", wait)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -91,184 +81,22 @@ func (c *copier) reader(ctx context.Context) {
 	}
 }
 
-// take waits for something to do. It returns nil when readers are to end.
-func (c *copier) take() *task {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for {
-		if c.stopped != nil {
-			return nil
-		}
-		if k := c.find(); k != nil {
-			return k
-		}
-		c.cond.Wait()
-	}
-}
-
-// find returns something to do, if there is: first what nobody does, and else a
-// part of what somebody does.
-func (c *copier) find() *task {
-	for _, t := range c.tables[c.first:] {
-		if t.state == dfs.Copied || t.state == dfs.CopyFailed || !t.mayBegin() {
-			continue
-		}
-		if t.shape == nil {
-			if !t.asking {
-				t.asking = true
-				return &task{t: t, epoch: t.epoch}
-			}
-			continue
-		}
-		if len(t.free) > 0 {
-			j := &job{t: t, r: t.free[0], epoch: t.epoch}
-			t.free = slices.Clone(t.free[1:])
-			t.jobs = append(t.jobs, j)
-			return &task{t: t, job: j, epoch: t.epoch}
-		}
-	}
-	for _, t := range c.tables[c.first:] {
-		if t.state != dfs.Copying || t.shape == nil || t.key == nil {
-			continue
-		}
-		for _, j := range t.jobs {
-			if j.scouted {
-				continue
-			}
-			if !t.key.integer || t.shape.least == nil {
-				j.scouted = true // until it is known whether there is such a place
-				return &task{t: t, scout: j, epoch: t.epoch, lo: j.r.lo}
-			}
-			lo, hi := t.shape.least.row[0], t.shape.most.row[0]
-			if j.r.lo != nil && j.r.lo.order > t.shape.least.order {
-				lo = j.r.lo.row[0]
-			}
-			if j.r.hi != nil && j.r.hi.order < t.shape.most.order {
-				hi = j.r.hi.row[0]
-			}
-			if hi.Uint()-lo.Uint() < uint64(2*t.limit) || j.r.lo != nil && j.r.lo.order >= t.shape.most.order {
-				continue
-			}
-			if b, ok := t.key.middle(lo, hi); ok {
-				return &task{t: t, job: c.divide(j, b), epoch: t.epoch}
-			}
-		}
-	}
-	return nil
-}
-
-// mayBegin reports whether the tables are copied that are to be copied before.
-func (t *copyTable) mayBegin() bool {
-	return !slices.ContainsFunc(t.after, func(p *copyTable) bool { return p.state == dfs.CopyWaiting || p.state == dfs.Copying })
-}
-
-// divide takes what is after b from a job, and returns it as another.
-func (c *copier) divide(j *job, b *bound) *job {
-	other := &job{t: j.t, r: keyRange{b, j.r.hi}, epoch: j.epoch}
-	j.r.hi = b
-	j.t.jobs = append(j.t.jobs, other)
-	return other
-}
-
-// giveBack makes what a task did not do free for others. It reports whether
-// readers go on.
-func (c *copier) giveBack(k *task, err error) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	t := k.t
-	if k.job == nil && k.scout == nil {
-		t.asking = false
-	}
-	if k.job != nil && t.epoch == k.job.epoch {
-		if c.frozen != nil && c.frozen.t == t {
-			// A part of its one transaction was handed on. It begins anew with the
-			// next stream.
-			c.err = dfs.Transient(fmt.Errorf("cdc: copy table %s: %w", t, err))
-		}
-		if t.key == nil {
-			c.discard(t)
-			k.epoch = t.epoch
-		} else {
-			t.jobs = slices.DeleteFunc(t.jobs, func(j *job) bool { return j == k.job })
-			if !k.job.over && !k.job.r.empty() {
-				t.free = append(t.free, k.job.r)
-			}
-			for _, f := range slices.Clone(t.flights) {
-				if f.job == k.job {
-					f.over = true // pieces that it gave are good
-					c.land(f)
-				}
-			}
-		}
-	}
-	c.cond.Broadcast()
-	return c.stopped == nil
-}
-
-// cures of errors that end the copy of a table.
-var copyCures = map[uint16]string{
-	1142: "GRANT SELECT on it to the account, and have it copied again",
-	1143: "GRANT SELECT on all of its columns to the account, and have it copied again",
-	1044: "GRANT SELECT on its schema to the account, and have it copied again",
-}
-
-// settleError decides about an error that does not pass by itself. It may come of a
-// statement that the log has yet to tell of: then the table is read again. Else its
-// copy ends, and the result is nil.
-func (c *copier) settleError(ctx context.Context, k *task, err error) error {
-	code, _ := errorCode(err)
-	var end position
-	if e := c.logEnd(ctx, &end); e != nil {
-		return e
-	}
-	to := place{end.file, end.pos}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.watched = append(c.watched, to)
-	if c.wake != nil {
-		c.wake()
-	}
-	for c.stopped == nil && k.t.epoch == k.epoch && c.place.before(to) {
-		c.cond.Wait()
-	}
-	c.watched = slices.DeleteFunc(c.watched, func(p place) bool { return p == to })
-	t := k.t
-	if c.stopped != nil || t.epoch != k.epoch || t.state != dfs.Copying && t.state != dfs.CopyWaiting {
-		return nil
-	}
-	if t.tries++; code == 1412 && t.tries < 10 { // the definition has changed
-		return err
-	}
-	if errors.Is(err, errGone) {
-		// The statement that dropped it was before the place where reading began.
-		c.copied(t)
-		c.reword = true
-		return nil
-	}
-	cure, ok := copyCures[code]
-	switch {
-	case errors.Is(err, errVersioned):
-		cure = "bring it to the target by mariadb-dump --dump-history, or leave it out"
-	case !ok:
-		cure = cureCopyAgain
-	}
-	c.fail(t, err, cure)
-	c.reword = true
-	return nil
-}
-
 // askShape asks for the shape of a table.
 func (c *copier) askShape(ctx context.Context, k *task) error {
 	t := k.t
 	if err := c.settled(ctx, t); err != nil {
 		return err
 	}
-	sh, err := c.src.readShape(ctx, t.tableName)
+	sh, err := c.src.readShape(ctx, k.name)
 	if err == nil && sh != nil && sh.key != nil && sh.key.integer {
 		err = c.src.readEnds(ctx, sh)
 	}
 	if err == nil && sh == nil {
 		err = errGone
+	}
+	var end position
+	if err == nil {
+		err = c.logEnd(ctx, &end)
 	}
 	if err != nil {
 		return err
@@ -294,7 +122,7 @@ func (c *copier) askShape(ctx context.Context, k *task) error {
 	if t.key == nil {
 		t.unnoted = t.changed
 	}
-	t.shape, t.key, t.total = sh, sh.key, sh.total
+	t.shape, t.key, t.total, t.described = sh, sh.key, sh.total, place{end.file, end.pos}
 	c.keyed++
 	if sh.average > 0 && t.limit == min(1000, c.opts.ChunkRows) {
 		t.limit = min(max(pieceSize/sh.average, 100), 20_000, c.opts.ChunkRows)
@@ -303,197 +131,6 @@ func (c *copier) askShape(ctx context.Context, k *task) error {
 		c.src.opts.Logger.Warn("a table without a key that rows can be found by is read in one go, and the log waits while it is handed on", "table", t.String())
 	}
 	return nil
-}
-
-// readEnds asks for the least and the greatest key.
-func (s *Source) readEnds(ctx context.Context, sh *copyShape) error {
-	name := quoted(sh.table.Columns[sh.key.columns[0]].Name)
-	var least, most sql.NullString
-	err := s.db.QueryRowContext(ctx, "SELECT MIN("+name+"), MAX("+name+") FROM "+quoted(sh.table.Schema)+"."+quoted(sh.table.Name)).Scan(&least, &most)
-	if err != nil {
-		return mark(err)
-	}
-	if !least.Valid {
-		return nil
-	}
-	parse := func(s string) (*bound, error) {
-		var v dfs.Value
-		if sh.columns[sh.key.columns[0]].kind == dfs.Uint64 {
-			n, err := strconv.ParseUint(s, 10, 64)
-			if err != nil {
-				return nil, err
-			}
-			v = dfs.UintValue(n)
-		} else {
-			n, err := strconv.ParseInt(s, 10, 64)
-			if err != nil {
-				return nil, err
-			}
-			v = dfs.IntValue(n)
-		}
-		order, err := appendOrder(nil, v, "", false)
-		return &bound{dfs.Row{v}, string(order)}, err
-	}
-	if sh.least, err = parse(least.String); err == nil {
-		sh.most, err = parse(most.String)
-	}
-	return err
-}
-
-// scoutChunks is how many statements' rows ahead a place is looked for at which a
-// job can be divided.
-const scoutChunks = 8
-
-// scout looks for a key some rows ahead of where a job reads, for the reader to go
-// on from there.
-func (c *copier) scout(ctx context.Context, k *task) error {
-	t := k.t
-	c.mu.Lock()
-	sh, limit, r := t.shape, t.limit, k.scout.r
-	c.mu.Unlock()
-	if sh == nil {
-		return nil
-	}
-	columns := make([]wireColumn, 0, len(sh.key.columns))
-	q := []byte("SELECT ")
-	for i, at := range sh.key.columns {
-		if i > 0 {
-			q = append(q, ", "...)
-		}
-		columns = append(columns, sh.columns[at])
-		q = append(q, sh.parts[at]...)
-	}
-	q = append(append(append(append(q, " FROM "...), quoted(sh.table.Schema)...), '.'), quoted(sh.table.Name)...)
-	q = append(append(append(q, " FORCE INDEX ("...), quoted(sh.key.index)...), ") WHERE 1"...)
-	q = sh.key.condition(q, r)
-	q = append(append(q, " ORDER BY "...), sh.key.list(nil)...)
-	q = fmt.Appendf(q, " LIMIT %d, 1", scoutChunks*limit-1)
-	conn, err := c.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.close()
-	rd := rowReader{texts: true}
-	var row dfs.Row
-	err = conn.read(ctx, string(q), columns, func() error { return nil }, func(b []byte) (bool, error) {
-		var err error
-		row, _, err = rd.row(b, columns)
-		return true, err
-	})
-	if err != nil {
-		return err
-	}
-	var b *bound
-	if row != nil {
-		orders, err := c.src.orders(ctx, sh.key, []dfs.Row{row})
-		if err != nil {
-			return err
-		}
-		b = &bound{row, orders[0]}
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	j := k.scout
-	if b == nil || t.epoch != j.epoch || !slices.Contains(t.jobs, j) || !j.r.has(b.order) || j.r.hi != nil && b.order >= j.r.hi.order {
-		return nil
-	}
-	other := c.divide(j, b)
-	t.jobs = slices.DeleteFunc(t.jobs, func(o *job) bool { return o == other })
-	t.free = append(t.free, other.r)
-	c.cond.Broadcast()
-	return nil
-}
-
-// lag is how much earlier than its view a statement's window begins, where the
-// server does not tell which transactions all can see: MySQL without GTIDs writes
-// them to the log first.
-func (c *copier) lag() time.Duration {
-	if c.src.maria || c.src.gtid {
-		return 0
-	}
-	return commitWait + c.src.ackWait
-}
-
-// since returns where in the window the changes of the last while begin.
-func (t *copyTable) since(wait time.Duration) int {
-	from := time.Now().Add(-wait)
-	i, _ := slices.BinarySearchFunc(t.log, from, func(ch change, at time.Time) int { return ch.at.Compare(at) })
-	return t.base + i
-}
-
-// early returns how long it takes until a statement can begin, where lag is not 0:
-// until what the log had before the window is old enough. mu is held.
-func (c *copier) early(t *copyTable) time.Duration {
-	wait := c.lag()
-	if wait == 0 {
-		return 0
-	}
-	from := later(c.began, t.altered)
-	switch {
-	case t.shape == nil:
-	case t.key == nil:
-		from = later(from, t.changed) // it has no window
-	default:
-		from = later(from, t.unnoted)
-	}
-	return time.Until(from.Add(wait))
-}
-
-func later(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return b
-	}
-	return a
-}
-
-// settled waits until what a statement reads from now on has all that the log has
-// had up to where it was handed on.
-func (c *copier) settled(ctx context.Context, t *copyTable) error {
-	for {
-		c.mu.Lock()
-		left := c.early(t)
-		c.mu.Unlock()
-		if left <= 0 {
-			break
-		}
-		select {
-		case <-time.After(left):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	if c.lag() > 0 {
-		return nil
-	}
-	if c.src.maria {
-		return nil // its view tells its place
-	}
-	c.mu.Lock()
-	pos := c.pos
-	c.mu.Unlock()
-	p, err := parsePosition(pos)
-	if err != nil {
-		return err
-	}
-	set := p.set.String()
-	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		var seen bool
-		var name string
-		if err := c.src.db.QueryRowContext(ctx, "SELECT GTID_SUBSET(?, @@global.gtid_executed), @@server_uuid", set).Scan(&seen, &name); err != nil {
-			return mark(fmt.Errorf("cdc: ask what was committed: %w", err))
-		}
-		if err := c.sameServer(name); err != nil {
-			return err
-		}
-		if seen {
-			return nil
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }
 
 // readJob reads a range, statement by statement.
@@ -522,7 +159,7 @@ func (c *copier) takeOff(ctx context.Context, j *job) (*flight, keyRange, *copyS
 			}
 		}
 		c.mu.Lock()
-		for (c.inside || c.place.file == "" || c.size > pendingSize || c.frozen != nil) && c.stopped == nil && t.epoch == j.epoch {
+		for (c.inside || c.passing || c.place.file == "" || c.size > pendingSize || c.frozen != nil) && c.stopped == nil && t.epoch == j.epoch {
 			c.cond.Wait()
 		}
 		if t.epoch != j.epoch || c.early(t) <= 0 {
@@ -560,7 +197,16 @@ func (c *copier) fly(ctx context.Context, conn *copyConn, j *job, f *flight, r k
 			return err
 		}
 	}
+	start := f.end
+	if !f.known {
+		var end position
+		if err := c.logEnd(ctx, &end); err != nil {
+			return err
+		}
+		start = place{end.file, end.pos}
+	}
 	c.mu.Lock()
+	f.start = start
 	limit := t.limit
 	c.mu.Unlock()
 	q := fmt.Appendf(nil, "SELECT %s FROM %s.%s", sh.list, quoted(sh.table.Schema), quoted(sh.table.Name))
@@ -569,7 +215,7 @@ func (c *copier) fly(ctx context.Context, conn *copyConn, j *job, f *flight, r k
 	}
 	q = append(q, " WHERE 1"...)
 	if t.where != "" {
-		q = append(append(append(q, " AND ("...), t.where...), ')')
+		q = append(append(q, " AND "...), between(t.where)...)
 	}
 	if sh.key != nil {
 		q = sh.key.condition(q, r)
@@ -584,10 +230,10 @@ func (c *copier) fly(ctx context.Context, conn *copyConn, j *job, f *flight, r k
 	n := 0
 	done := false
 	var waited time.Duration
-	start := time.Now()
+	began := time.Now()
 	err := conn.read(ctx, string(q), columns,
 		func() error {
-			if f.known {
+			if f.known && !sh.instant {
 				return nil
 			}
 			var end position
@@ -596,7 +242,10 @@ func (c *copier) fly(ctx context.Context, conn *copyConn, j *job, f *flight, r k
 			}
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			f.end, f.known = place{end.file, end.pos}, true
+			if to := (place{end.file, end.pos}); !f.known || f.end.before(to) {
+				f.end = to
+			}
+			f.known = true
 			c.cond.Broadcast()
 			if c.wake != nil && !c.place.before(f.end) {
 				c.wake()
@@ -615,22 +264,22 @@ func (c *copier) fly(ctx context.Context, conn *copyConn, j *job, f *flight, r k
 			if err != nil {
 				return false, err
 			}
-			p.rows = append(p.rows, dfs.Change{Op: dfs.Insert, Table: sh.table, After: row, NoForeignKeys: true, Overwrite: t.again})
+			p.rows = append(p.rows, dfs.Change{Op: dfs.Insert, Table: sh.table, After: row, NoForeignKeys: true, Overwrite: t.again || t.anew})
 			if p.size += size; p.size < pieceSize {
 				return true, nil
 			}
-			began := time.Now()
+			waits := time.Now()
 			full := p
 			p = &piece{f: f, rows: make([]dfs.Change, 0, len(full.rows))}
 			full.more = true
 			done, err = c.deliver(ctx, j, full, sh, false)
-			waited += time.Since(began)
+			waited += time.Since(waits)
 			return err == nil, err
 		})
 	if err != nil {
 		return err
 	}
-	took := time.Since(start) - waited
+	took := time.Since(began) - waited
 	if c.src.maria {
 		if err := conn.exec("COMMIT"); err != nil {
 			return err

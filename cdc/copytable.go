@@ -24,6 +24,7 @@ type copyShape struct {
 	// the table.
 	documents []int
 
+	instant bool   // its engine has no views: a statement shows what is there when it begins to read
 	total   uint64 // rows, as the server estimates them
 	average int    // bytes a row, as the server estimates them; 0 if not known
 
@@ -78,11 +79,13 @@ func (s *Source) readShape(ctx context.Context, name tableName) (*copyShape, err
 	}
 	sh.parts, sh.list = parts, strings.Join(append(slices.Clone(parts), types...), ", ")
 	var total, average sql.NullInt64
-	err = s.db.QueryRowContext(ctx, "SELECT table_rows, avg_row_length FROM information_schema.tables WHERE table_schema = ? AND table_name = ?",
-		name.schema, name.name).Scan(&total, &average)
+	var engine sql.NullString
+	err = s.db.QueryRowContext(ctx, "SELECT table_rows, avg_row_length, engine FROM information_schema.tables WHERE table_schema = ? AND table_name = ?",
+		name.schema, name.name).Scan(&total, &average, &engine)
 	if err != nil && err != sql.ErrNoRows {
 		return nil, mark(fmt.Errorf("cdc: estimate the rows of %s: %w", t, err))
 	}
+	sh.instant = !slices.Contains([]string{"InnoDB", "ROCKSDB", "TokuDB"}, engine.String)
 	sh.total, sh.average = uint64(max(total.Int64, 0)), int(max(average.Int64, 0))
 	return sh, nil
 }
@@ -386,72 +389,4 @@ func (s *Source) askOrders(ctx context.Context, k *copyKey, rows []dfs.Row, to [
 		to[i] = alias(b)
 	}
 	return nil
-}
-
-// A relations has the parents of each table by foreign keys.
-type relations struct {
-	parents map[tableName][]tableName
-	acting  map[tableName][]acting // those that change rows of the table without a word in the log
-}
-
-// An acting is a parent whose deletes, and updates of columns of it, change rows of
-// a table.
-type acting struct {
-	parent  tableName
-	columns []string
-}
-
-// readRelations returns the foreign keys between tables.
-func (s *Source) readRelations(ctx context.Context) (*relations, error) {
-	r := &relations{make(map[tableName][]tableName), make(map[tableName][]acting)}
-	err := eachRow(ctx, s.db, `SELECT constraint_schema, table_name, unique_constraint_schema, referenced_table_name
-		FROM information_schema.referential_constraints`, func(v []sql.NullString) {
-		r.add(tableName{v[0].String, v[1].String}, tableName{v[2].String, v[3].String})
-	})
-	if err != nil {
-		return nil, mark(err)
-	}
-	// MariaDB may not show there what those of followed tables are.
-	all, err := s.ForeignKeys(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, k := range all {
-		r.add(tableName{k.Schema, k.Table}, tableName{k.ParentSchema, k.Parent})
-	}
-	silent, err := s.SilentForeignKeys(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, k := range silent {
-		child := tableName{k.Schema, k.Table}
-		r.acting[child] = append(r.acting[child], acting{tableName{k.ParentSchema, k.Parent}, k.ParentColumns})
-	}
-	return r, nil
-}
-
-func (r *relations) add(child, parent tableName) {
-	if !slices.Contains(r.parents[child], parent) {
-		r.parents[child] = append(r.parents[child], parent)
-	}
-}
-
-// reaches reports whether one leads from a table to another, from child to parent.
-func (r *relations) reaches(from, to tableName) bool {
-	seen := make(map[tableName]bool)
-	next := []tableName{from}
-	for len(next) > 0 {
-		t := next[len(next)-1]
-		next = next[:len(next)-1]
-		for _, p := range r.parents[t] {
-			if p == to {
-				return true
-			}
-			if !seen[p] {
-				seen[p] = true
-				next = append(next, p)
-			}
-		}
-	}
-	return false
 }

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -29,9 +31,45 @@ func (s *Source) Definitions(ctx context.Context) ([]Definition, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.definitionsOf(ctx, tables)
+}
+
+// Describe returns the definitions of tables of the source, "schema.table" each,
+// whether they are followed or not. It is an error if one is not there.
+func (s *Source) Describe(ctx context.Context, tables []string) ([]Definition, error) {
+	if s.db == nil {
+		return nil, errors.New("cdc: log files do not tell how tables were defined: create the target's tables by hand")
+	}
+	names, err := s.names("describe", tables)
+	if err != nil {
+		return nil, err
+	}
+	var list []*dfs.Table
+	for _, n := range names {
+		t, err := readTable(ctx, s.db, n.schema, n.name)
+		if err != nil {
+			return nil, mark(err)
+		}
+		if t == nil {
+			return nil, fmt.Errorf("cdc: the source has no table %s, or does not show it to the account: create it, or GRANT SELECT ON it", n)
+		}
+		list = append(list, t)
+	}
+	return s.definitionsOf(ctx, list)
+}
+
+// definitionsOf returns the definitions of tables. Those that have been dropped
+// meanwhile are left out.
+func (s *Source) definitionsOf(ctx context.Context, tables []*dfs.Table) ([]Definition, error) {
 	sizes := make(map[tableName]uint64)
-	where, args := s.filter.condition()
-	rows, err := s.db.QueryContext(ctx, "SELECT table_schema, table_name, COALESCE(data_length, 0) FROM information_schema.tables WHERE "+where, args...)
+	schemas := make([]any, 0, len(tables))
+	for _, t := range tables {
+		if !slices.Contains(schemas, any(t.Schema)) {
+			schemas = append(schemas, t.Schema)
+		}
+	}
+	rows, err := s.db.QueryContext(ctx, "SELECT table_schema, table_name, COALESCE(data_length, 0) FROM information_schema.tables WHERE table_schema IN (''"+
+		strings.Repeat(", ?", len(schemas))+")", schemas...)
 	if err != nil {
 		return nil, mark(fmt.Errorf("cdc: read the sizes of all tables: %w", err))
 	}

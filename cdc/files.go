@@ -132,10 +132,28 @@ func (s *Source) openFiles(ctx context.Context, from dfs.Checkpoint) (dfs.Stream
 		}
 		return nil, err
 	}
-	st, err := s.newStream(at, fix, from.State)
+	items, state, err := splitState(from.State)
 	if err != nil {
 		return nil, err
 	}
+	if at.copy != "" {
+		return nil, fmt.Errorf("cdc: the checkpoint is of a copy of %d tables, which files do not have: go on from the server until it has ended", len(items))
+	}
+	then, state, err := splitFollow(state)
+	if err != nil {
+		return nil, err
+	}
+	follow, change, err := s.resumeFollowing(ctx, then)
+	if err != nil {
+		return nil, err
+	}
+	change.tell(s, false)
+	s.follow.Store(follow)
+	st, err := s.newStream(at, fix, state)
+	if err != nil {
+		return nil, err
+	}
+	st.asm.follow, st.asm.followDue = follow, then == nil || !slices.Equal(then.patterns(), follow.patterns())
 	f := &fileEvents{src: s, of: st, list: list[i:], done: make(chan struct{})}
 	st.in = f
 	st.open = s.filesAgain

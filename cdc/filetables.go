@@ -25,7 +25,7 @@ func (s *Source) tablesInFiles(ctx context.Context) ([]*dfs.Table, error) {
 		return nil, err
 	}
 	for _, t := range c.tables.Tables() {
-		if s.filter.follows(t.Schema, t.Name) {
+		if s.followed().follows(t.Schema, t.Name) {
 			found[tableName{t.Schema, t.Name}] = t
 		}
 	}
@@ -62,7 +62,7 @@ func (s *Source) tablesInFile(ctx context.Context, p logPath, found map[tableNam
 		}
 		seen[string(e.body()[6:])] = true
 		m, err := parseTableMap(e, s.maria)
-		if err == nil && m.named && s.filter.follows(m.schema, m.table) {
+		if err == nil && m.named && s.followed().follows(m.schema, m.table) {
 			t := m.dfsTable()
 			found[tableName{t.Schema, t.Name}] = t
 		}

@@ -59,8 +59,8 @@ func (s *Source) ForeignKeys(ctx context.Context) ([]ForeignKey, error) {
 		func(v []sql.NullString) {
 			k := &ForeignKey{Schema: v[0].String, Table: v[1].String, Name: v[2].String, ParentSchema: v[3].String, Parent: v[4].String,
 				OnDelete: v[5].String, OnUpdate: v[6].String}
-			if s.filter.follows(k.Schema, k.Table) {
-				k.ParentFollowed = s.filter.follows(k.ParentSchema, k.Parent)
+			if s.followed().follows(k.Schema, k.Table) {
+				k.ParentFollowed = s.followed().follows(k.ParentSchema, k.Parent)
 				list = append(list, k)
 				at[name{k.Schema, k.Table, k.Name}] = k
 			}
@@ -96,7 +96,7 @@ func (s *Source) definedForeignKeys(ctx context.Context) ([]ForeignKey, error) {
 			key := ForeignKey{Name: k.Name, Schema: d.Table.Schema, Table: d.Table.Name, Columns: k.Columns,
 				ParentSchema: cmp.Or(k.Parent.Schema, d.Table.Schema), Parent: k.Parent.Name, ParentColumns: k.ParentColumns,
 				OnDelete: cmp.Or(k.OnDelete, "RESTRICT"), OnUpdate: cmp.Or(k.OnUpdate, "RESTRICT")}
-			key.ParentFollowed = s.filter.follows(key.ParentSchema, key.Parent)
+			key.ParentFollowed = s.followed().follows(key.ParentSchema, key.Parent)
 			keys = append(keys, key)
 		}
 	}

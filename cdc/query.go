@@ -109,7 +109,7 @@ func modeOf(session *dfs.Session, maria bool, version string) ddl.Mode {
 
 // concerned reports whether a statement may be about something followed.
 func (a *assembler) concerned(s *ddl.Statement, q query) bool {
-	f := a.src.filter
+	f := a.filter()
 	if s.Settled {
 		return slices.ContainsFunc(s.Tables, func(t ddl.Table) bool { return f.follows(t.Schema, t.Name) })
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/dataflowsync/dfs"
@@ -29,6 +30,17 @@ import (
 //
 // The rows that the log has must be whole (binlog_row_image=FULL) while they are
 // copied.
+//
+// On MySQL without GTIDs no server tells which transactions of its log others can see
+// already: it writes them there before it commits them. A copy then counts on a commit
+// that takes no longer than a second from the log to where others see it, and as long
+// again as it may wait for a semi-synchronous replica (rpl_semi_sync_source_timeout).
+// With gtid_mode=ON, and on MariaDB, nothing is counted on. Without GTIDs a table
+// without a key can be read only once it has been left alone for as long.
+//
+// A table whose copy fails, for one of the reasons that CopyError has, does not stop
+// the others. Its changes are left out from then on: Progress, the log and a monitor
+// tell of it until it is copied anew.
 type Snapshot struct {
 	// Tables names the tables to copy, as Options.Tables does, of those that are
 	// followed. Default: all that are followed.
@@ -57,6 +69,16 @@ type Snapshot struct {
 	// more than that. Default: no bound.
 	MaxThreadsRunning int
 
+	// Replicas are data source names of replicas of the source, as Open takes them.
+	// While one of them is further behind than MaxReplicaLag, or does not tell how far
+	// it is, no more rows are read. The accounts need REPLICATION CLIENT, or on MariaDB
+	// REPLICA MONITOR. Default: none.
+	Replicas []string
+
+	// MaxReplicaLag is how far Replicas may be behind. They tell it in whole seconds.
+	// Default: 10 seconds.
+	MaxReplicaLag time.Duration
+
 	// Hold, if set, is asked before each statement that reads rows, from several
 	// goroutines. While it reports true no more rows are read: a replica lags, or
 	// it is the wrong time of the day.
@@ -84,11 +106,14 @@ const (
 func (o *Snapshot) withDefaults() (*Snapshot, *filter, []Fault) {
 	v := *o
 	f, faults := newFilter(v.Tables)
-	if v.Readers < 0 || v.ChunkTime < 0 || v.ChunkRows < 0 || v.MaxRows < 0 || v.MaxBytes < 0 || v.MaxThreadsRunning < 0 {
+	if v.Readers < 0 || v.ChunkTime < 0 || v.ChunkRows < 0 || v.MaxRows < 0 || v.MaxBytes < 0 || v.MaxThreadsRunning < 0 || v.MaxReplicaLag < 0 {
 		faults = append(faults, Fault{What: "a number in Snapshot is negative", Cure: "leave it zero for its default"})
 	}
 	if v.Readers == 0 {
 		v.Readers = min(max(runtime.NumCPU(), 2), 4)
+	}
+	if v.MaxReplicaLag == 0 {
+		v.MaxReplicaLag = maxReplicaLag
 	}
 	if v.ChunkTime == 0 {
 		v.ChunkTime = chunkTime
@@ -101,7 +126,7 @@ func (o *Snapshot) withDefaults() (*Snapshot, *filter, []Fault) {
 
 // copyItems returns the tables to copy, as they are now: sorted by name.
 func (s *Source) copyItems(ctx context.Context) ([]copyItem, error) {
-	where, args := s.filter.condition()
+	where, args := s.followed().condition()
 	rows, err := s.db.QueryContext(ctx, "SELECT table_schema, table_name FROM information_schema.tables WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND "+
 		where+" ORDER BY table_schema, table_name", args...)
 	if err != nil {
@@ -114,14 +139,30 @@ func (s *Source) copyItems(ctx context.Context) ([]copyItem, error) {
 		if err := rows.Scan(&n.schema, &n.name); err != nil {
 			return nil, mark(fmt.Errorf("cdc: list the tables to copy: %w", err))
 		}
-		if s.filter.follows(n.schema, n.name) && s.copies.follows(n.schema, n.name) {
+		if s.followed().follows(n.schema, n.name) && s.copies.follows(n.schema, n.name) {
 			list = append(list, copyItem{tableName: n, where: s.snapshot.Where[n.String()]})
 		}
 	}
 	if err := rows.Err(); err != nil {
 		return nil, mark(fmt.Errorf("cdc: list the tables to copy: %w", err))
 	}
-	return list, nil
+	rows.Close()
+	return list, s.checkWheres(ctx, list)
+}
+
+// checkWheres checks the conditions of the copy that begins. One that no table has
+// would copy all rows of what it was meant for.
+func (s *Source) checkWheres(ctx context.Context, list []copyItem) error {
+	var errs []error
+	for name := range s.snapshot.Where {
+		if !slices.ContainsFunc(list, func(i copyItem) bool { return i.String() == name }) {
+			errs = append(errs, fmt.Errorf("cdc: Snapshot.Where has a condition for %s, which is none of the tables to copy: write it as the server does, schema.table, or take it out", name))
+		}
+	}
+	for _, item := range list {
+		errs = append(errs, s.checkWhere(ctx, item))
+	}
+	return errors.Join(errs...)
 }
 
 // Copies implements dfs.Copier.
@@ -145,11 +186,14 @@ type copyItem struct {
 	tableName
 	where string
 	again bool // its rows are on the target already
+	anew  bool // some of them may be, from a copy that has failed, and are written over
+	gone  bool // it is followed no more, and nothing of it is left to do
 }
 
 // stateCopy is the first byte of a State that has the tables of a copy in front of
 // a catalog's State: the number of tables, and for each its two names, its
-// condition, and a byte that is 1 if its rows were copied before. Texts have their
+// condition, and a byte that is 1 if its rows were copied before, and 2 if a copy of
+// them has failed. Texts have their
 // lengths in front.
 const stateCopy = 2
 
@@ -161,9 +205,12 @@ func joinState(list []copyItem, catalog string) string {
 		text(t.schema)
 		text(t.name)
 		text(t.where)
-		if t.again {
+		switch {
+		case t.again:
 			b = append(b, 1)
-		} else {
+		case t.anew:
+			b = append(b, 2)
+		default:
 			b = append(b, 0)
 		}
 	}
@@ -186,11 +233,12 @@ func splitState(state string) (list []copyItem, catalog string, err error) {
 	for n := r.uvarint(); n > 0 && !r.bad; n-- {
 		var t copyItem
 		t.schema, t.name, t.where = text(), text(), text()
-		t.again = r.byte() != 0
+		how := r.byte()
+		t.again, t.anew = how == 1, how == 2
 		list = append(list, t)
 	}
 	if r.bad {
-		return nil, "", errors.New("cdc: the checkpoint's State is damaged: put the checkpoint back from a copy, or make a new copy of the data")
+		return nil, "", errDamagedState
 	}
 	return list, string(r.b), nil
 }

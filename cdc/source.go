@@ -1,6 +1,7 @@
 package cdc
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -26,11 +27,15 @@ type Source struct {
 	db     *sql.DB
 	opts   Options
 	start  start
-	filter *filter
+	filter *filter // of opts.Tables
+	follow atomic.Pointer[following]
 
 	snapshot *Snapshot     // with its defaults; nil if no rows are copied at the beginning
 	copies   *filter       // of these
+	replicas *replicaWatch // nil if snapshot is
 	ackWait  time.Duration // how long a commit may wait for a replica
+
+	maxRows, maxBytes atomic.Int64 // what copies read per second; 0: no bound
 
 	serverID uint32   // of streams
 	taken    []uint32 // ids that the server and other replicas had at the start
@@ -52,13 +57,14 @@ type Source struct {
 	began   dfs.Checkpoint // what Start was found to be; zero until it is asked for
 	streams map[*Stream]struct{}
 	copier  *copier // the last one
-	again   []*againItem
+	asks    []*request
+	closed  bool
 	total   counts
 	probed  probed
 	opened  uint64
 	bytes   uint64
 	at      dfs.Position
-	asked   atomic.Int32 // how many are in again
+	asked   atomic.Int32 // how many of asks no stream has taken over
 	held    atomic.Bool  // rows are to wait; see Hold
 	last    atomic.Int64 // Unix time of the last commit event
 }
@@ -119,18 +125,55 @@ func Open(ctx context.Context, dsn string, opts *Options) (*Source, error) {
 		uuid:    newUUID(),
 		streams: make(map[*Stream]struct{}),
 	}
-	s.db.SetMaxOpenConns(4)
-	s.db.SetMaxIdleConns(1)
+	s.limitConns()
 	if snapshot != nil {
-		s.db.SetMaxOpenConns(4 + snapshot.Readers)
-		s.db.SetMaxIdleConns(1 + snapshot.Readers)
+		s.LimitCopies(snapshot.MaxRows, snapshot.MaxBytes)
+		s.replicas, bad = newReplicaWatch(snapshot, s)
+		faults = append(faults, bad...)
 	}
-	s.db.SetConnMaxIdleTime(time.Minute)
 	if err := s.check(ctx, faults); err != nil {
+		s.replicas.close()
+		s.db.Close()
+		return nil, err
+	}
+	if err := s.showKeys(ctx); err != nil {
+		s.replicas.close()
 		s.db.Close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// showKeys makes the server show primary keys that it has generated, which the log has,
+// where it hides them from its clients (MySQL from 8.0.30 on).
+func (s *Source) showKeys(ctx context.Context) error {
+	const name = "show_gipk_in_create_table_and_information_schema"
+	hides := false
+	err := eachRow(ctx, s.db, "SHOW VARIABLES LIKE '"+name+"'", func(v []sql.NullString) { hides = v[1].String == "OFF" })
+	if err != nil || !hides {
+		return mark(err)
+	}
+	cfg := s.cfg.Clone()
+	cfg.Params[name] = "ON"
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return err
+	}
+	old := s.db
+	s.db = sql.OpenDB(connector)
+	s.limitConns()
+	return old.Close()
+}
+
+// limitConns bounds the connections to what is needed.
+func (s *Source) limitConns() {
+	more := 0
+	if s.snapshot != nil {
+		more = s.snapshot.Readers
+	}
+	s.db.SetMaxOpenConns(4 + more)
+	s.db.SetMaxIdleConns(1 + more)
+	s.db.SetConnMaxIdleTime(time.Minute)
 }
 
 // newUUID returns a random UUID.
@@ -149,6 +192,8 @@ func (s *Source) Close() error {
 	for st := range s.streams {
 		open = append(open, st)
 	}
+	s.closed = true
+	s.answerAll(errClosed)
 	s.mu.Unlock()
 	for _, st := range open {
 		st.shut()
@@ -156,11 +201,11 @@ func (s *Source) Close() error {
 	if s.db == nil {
 		return nil
 	}
-	return s.db.Close()
+	return errors.Join(s.db.Close(), s.replicas.close())
 }
 
-// closed forgets a stream that has ended.
-func (s *Source) closed(st *Stream) {
+// forget drops a stream that has ended.
+func (s *Source) forget(st *Stream) {
 	s.mu.Lock()
 	delete(s.streams, st)
 	s.mu.Unlock()
@@ -181,6 +226,18 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 	if err != nil {
 		return nil, err
 	}
+	then, state, err := splitFollow(state)
+	if err != nil {
+		return nil, err
+	}
+	follow, change, err := s.resumeFollowing(ctx, then)
+	if err != nil {
+		return nil, err
+	}
+	if err := change.mayBegin(at); err != nil {
+		return nil, err
+	}
+	s.follow.Store(follow)
 	word := at.copy
 	if word != "" && (from.State == "" || from.State[0] != stateCopy) {
 		return nil, errors.New("cdc: the checkpoint's position is of a copy of tables, and its State does not name them: put the checkpoint back from a copy, or make a new copy of the data")
@@ -191,10 +248,27 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 		}
 		word = "-"
 	}
-	st, err := s.newStream(at, from.Pos == "", state)
+	if from.Pos == "" {
+		s.warnOfPrepared(ctx)
+	}
+	for _, name := range change.Gone {
+		endCopies(items, nameOf(name))
+	}
+	begin := s.copiesOf(change.New)
+	if len(begin) > 0 {
+		items, word = append(items, begin...), cmp.Or(word, "-")
+	}
+	changed := len(change.New) > 0 || len(change.Gone) > 0
+	st, err := s.newStream(at, from.Pos == "" || changed, state)
 	if err != nil {
 		return nil, err
 	}
+	st.begun = from.Pos == ""
+	st.asm.follow, st.asm.followDue = follow, then == nil || !slices.Equal(then.patterns(), follow.patterns())
+	for _, name := range change.New {
+		st.asm.forget(nameOf(name))
+	}
+	change.tell(s, len(begin) > 0)
 	if c := st.asm.catalog; c.kept && state == "" {
 		if err := s.guessSchemas(ctx, c); err != nil {
 			return nil, err
@@ -231,11 +305,11 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 	st.open = func(ctx context.Context, from *position) (events, error) { return s.openAgain(ctx, st, from) }
 	st.asm.ahead.open, st.asm.ahead.done = st.openAhead, st.closeAhead
 	if word != "" {
-		if st.copier, err = s.newCopier(ctx, st, items, word); err != nil {
+		if st.copier, err = s.newCopier(ctx, st, items, word, nil); err != nil {
 			st.in.Close()
 			return nil, err
 		}
-		st.copier.stateDue = from.Pos == ""
+		st.copier.stateDue = from.Pos == "" || changed
 		st.copier.start()
 	}
 	s.register(st)
@@ -289,6 +363,7 @@ func (s *Source) register(st *Stream) {
 	defer s.mu.Unlock()
 	s.streams[st] = struct{}{}
 	s.opened++
+	s.askAgain()
 	if st.copier != nil {
 		s.copier = st.copier
 	}

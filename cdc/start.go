@@ -54,6 +54,20 @@ func (s *Source) started(ctx context.Context) (*position, string, error) {
 	return p, began.State, s.startReachable(ctx, p)
 }
 
+// warnOfPrepared tells of XA transactions that were prepared before reading begins. The
+// log has their rows before that place, so that their XA COMMIT will stop the stream.
+func (s *Source) warnOfPrepared(ctx context.Context) {
+	n := 0
+	err := eachRow(ctx, s.db, "XA RECOVER", func([]sql.NullString) { n++ })
+	if err != nil {
+		return // the account may not ask; should one of them commit, the stream says so
+	}
+	if n > 0 {
+		s.opts.Logger.Warn("XA transactions are prepared on the source whose rows the log has before the place where reading begins: "+
+			"should they be committed, reading stops there; end them (XA RECOVER) and begin anew", "count", n)
+	}
+}
+
 // beginning returns the place that Options.Start names and, if that is here and
 // now, and the log does not name columns, what the tables are like there.
 func (s *Source) beginning(ctx context.Context) (*position, *catalog, error) {

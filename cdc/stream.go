@@ -65,6 +65,9 @@ type Stream struct {
 	copier *copier     // while rows are copied; nil if they are not
 	until  func() bool // asked after each event: whether to return what there is, or nothing
 	inPart bool        // what was handed out last goes on
+	taken  []*request  // what Next has taken over, and is yet to be known as handed on
+	given  bool        // it was handed on
+	xa     bool        // rows of an XA transaction that was prepared were handed on
 
 	undone event // what ctx has ended the handling of, and is to be handled first
 	inner  bool  // it came out of a transaction payload
@@ -84,8 +87,9 @@ var _ dfs.Stream = (*Stream)(nil)
 // transient. Once it has failed, but for the end of ctx, it fails again with the
 // same error.
 func (s *Stream) Next(ctx context.Context, batch []*dfs.Transaction) (int, error) {
+	s.confirm()
 	for {
-		if err := s.copyAgain(ctx); err != nil {
+		if err := s.change(ctx); err != nil {
 			return 0, err
 		}
 		var n int
@@ -96,6 +100,7 @@ func (s *Stream) Next(ctx context.Context, batch []*dfs.Transaction) (int, error
 			n, err = s.read(ctx, batch)
 		}
 		if n > 0 || err != nil || len(batch) == 0 {
+			s.given = n > 0
 			return n, err
 		}
 	}
@@ -134,7 +139,7 @@ func (s *Stream) read(ctx context.Context, batch []*dfs.Transaction) (int, error
 			s.err = err
 			break
 		}
-		if !more || s.until != nil && s.until() || s.src.asked.Load() > 0 {
+		if !more || s.until != nil && s.until() || s.changeDue() {
 			break
 		}
 	}
@@ -290,6 +295,7 @@ func (s *Stream) emit(encoded []byte, more bool) {
 	tx := &s.txs[len(s.txs)-1]
 	tx.More = more
 	if encoded != nil {
+		s.xa = s.xa || a.tx.ends != ""
 		at := s.room(len(encoded) + 64)
 		s.slab = append(s.slab, encoded...)
 		tx.Encoded = s.slab[at:len(s.slab):len(s.slab)]
@@ -303,8 +309,8 @@ func (s *Stream) emit(encoded []byte, more bool) {
 	at := s.room(256)
 	s.slab = a.at.append(s.slab)
 	tx.Pos = dfs.Position(alias(s.slab[at:]))
-	if !more && a.catalog.due() {
-		tx.State = a.catalog.state()
+	if !more && a.due() {
+		tx.State = a.state()
 	}
 	s.batch[s.n] = tx
 	s.n++
@@ -323,7 +329,7 @@ func (s *Stream) room(n int) int {
 
 // Close ends the connection, or closes the file. It may be called at any time.
 func (s *Stream) Close() error {
-	s.src.closed(s)
+	s.src.forget(s)
 	return s.shut()
 }
 

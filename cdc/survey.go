@@ -80,7 +80,7 @@ func (s *Source) survey(ctx context.Context, find func() (*position, error)) (*p
 // collation that its tables have if they name none.
 func (s *Source) eachSchema(ctx context.Context, f func(name, collation string)) error {
 	return eachRow(ctx, s.db, "SELECT schema_name, default_collation_name FROM information_schema.schemata", func(v []sql.NullString) {
-		if s.filter.follows(v[0].String, "") {
+		if s.followed().follows(v[0].String, "") {
 			f(v[0].String, v[1].String)
 		}
 	})
@@ -104,7 +104,7 @@ const commitWait = time.Second
 // server's own, and its default collation. It asks three times, however many they
 // are.
 func (s *Source) eachTable(ctx context.Context, f func(t *dfs.Table, collation string)) error {
-	where, args := s.filter.condition()
+	where, args := s.followed().condition()
 	keys, collations := make(map[tableName][]string), make(map[tableName]string)
 	fail := func(err error) error { return fmt.Errorf("cdc: read the columns of all tables: %w", err) }
 	// Names are compared as bytes, so that rows of shop.a and shop.A do not mix.
@@ -131,7 +131,7 @@ func (s *Source) eachTable(ctx context.Context, f func(t *dfs.Table, collation s
 		if err := rows.Scan(&v[0], &v[1], &v[2]); err != nil {
 			return fail(err)
 		}
-		if n := (tableName{intern(v[0]), string(v[1])}); s.filter.follows(n.schema, n.name) {
+		if n := (tableName{intern(v[0]), string(v[1])}); s.followed().follows(n.schema, n.name) {
 			collations[n] = intern(v[2])
 		}
 	}

@@ -347,6 +347,21 @@ func checkQueue(c *config.Config) section {
 func checkTables(ctx context.Context, c *config.Config, p *parts) []section {
 	var before []section
 	s := section{Part: "tables", About: "followed, and where they go"}
+	change, err := p.resume(ctx)
+	s.faults(err)
+	for _, n := range []struct {
+		names []string
+		text  string
+	}{
+		{change.New, "is new in source.tables: its changes come from the checkpoint on"},
+		{change.Gone, "is in source.tables no more: none of its changes comes from the checkpoint on"},
+		{change.Added, "was added by follow while the pipeline ran, and stays; write it into source.tables"},
+		{change.Dropped, "was left out by unfollow while the pipeline ran, and stays so; take it out of source.tables"},
+	} {
+		for _, name := range n.names {
+			s.add("note", name, "", n.text)
+		}
+	}
 	tables, err := p.source.Tables(ctx)
 	s.faults(err)
 	_, tables, err = onlyTables(c, tables)
@@ -376,7 +391,7 @@ func checkTables(ctx context.Context, c *config.Config, p *parts) []section {
 		s.faults(err)
 		made = append(made, list...)
 	}
-	arrive := s.targets(ctx, c, p, made)
+	arrive := s.targets(ctx, c, p, made, change.New)
 	p.units = units
 	notes, err := p.foreignKeys(ctx)
 	s.faults(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/dataflowsync/dfs"
@@ -21,7 +22,7 @@ func asItIs(t *dfs.Table) dpu.Target {
 }
 
 // targets gives a verdict on each table that rows arrive as, and returns them.
-func (s *section) targets(ctx context.Context, c *config.Config, p *parts, made []dpu.Target) (arrive []*dfs.Table) {
+func (s *section) targets(ctx context.Context, c *config.Config, p *parts, made []dpu.Target, added []string) (arrive []*dfs.Table) {
 	for _, m := range made {
 		arrive = append(arrive, m.Tables()...)
 	}
@@ -34,6 +35,11 @@ func (s *section) targets(ctx context.Context, c *config.Config, p *parts, made 
 		for _, t := range missing {
 			created[t] = fresh
 		}
+		for _, m := range made {
+			for _, t := range m.Tables() {
+				created[t] = created[t] || slices.Contains(missing, t) && slices.Contains(added, m.Source.String())
+			}
+		}
 	}
 	for _, m := range made {
 		switch {
@@ -44,10 +50,10 @@ func (s *section) targets(ctx context.Context, c *config.Config, p *parts, made 
 		case m.Emits != nil:
 			s.add("ok", m.Source.String(), "", fmt.Sprintf("goes where the function of unit %q says:\n%s", m.Unit, columnsOf(m)))
 			for _, t := range m.Emits {
-				s.target(ctx, c, p, m.Source, asItIs(t), created[t])
+				s.target(ctx, c, p, m.Source, asItIs(t), created[t], slices.Contains(added, m.Source.String()))
 			}
 		default:
-			s.target(ctx, c, p, m.Source, m, created[m.Table])
+			s.target(ctx, c, p, m.Source, m, created[m.Table], slices.Contains(added, m.Source.String()))
 		}
 	}
 	return arrive
@@ -61,7 +67,7 @@ func columnsOf(m dpu.Target) string {
 
 // target gives a verdict on one table. Column by column it tells what a unit makes,
 // and what the target's table lacks.
-func (s *section) target(ctx context.Context, c *config.Config, p *parts, from *dfs.Table, m dpu.Target, created bool) {
+func (s *section) target(ctx context.Context, c *config.Config, p *parts, from *dfs.Table, m dpu.Target, created, added bool) {
 	t := m.Table
 	f := finding{Verdict: "ok", Name: from.String() + " → " + c.Routed(t.Schema, t.Name), Text: fmt.Sprintf("%d columns, %s", len(t.Columns), keyOf(t))}
 	if len(m.Notes) > 0 || t.Key == nil {
@@ -73,7 +79,11 @@ func (s *section) target(ctx context.Context, c *config.Config, p *parts, from *
 		f.Text += ", is created at the first start"
 	} else {
 		one := []*dfs.Table{t}
-		bad = faultsOf(errors.Join(p.target.CheckTables(ctx, one), p.existing(ctx, c, one)))
+		var new []*dfs.Table
+		if added {
+			new = one
+		}
+		bad = faultsOf(errors.Join(p.target.CheckTables(ctx, one), p.existing(ctx, c, one, new)))
 		if len(bad) == 0 {
 			var err error
 			notes, err = p.target.Notes(ctx, t)

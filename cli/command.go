@@ -54,6 +54,10 @@ commands:
             statement, which needs the section journal: by its table, "shop.orders", and
             the values of its primary key; or, with -seq, -id or -failed, of transactions
   archive   list, verify, show, restore, undo: see "basic archive -h"
+  follow TABLE, unfollow TABLE, copy TABLE
+            ask it of the pipeline that runs, too: carry one more table and copy the
+            rows that it has; leave a table out from now on; copy the rows of a table
+            once more. It is answered when that is stored, and outlasts any restart
   config    print an example file in which every key is explained
   version   print the version
 
@@ -65,6 +69,8 @@ flags:
             pause and so on, "capture" is what fills the queue
   -json     check, status, verify, trace, run -dry-run, pause and so on: print JSON
   -why text pause and so on: the reason, for the log
+  -where c  copy: only the rows that meet this condition, in SQL
+  -without-rows  follow: do not copy the rows that the table has
   -dry-run  run: print the statements that the target would get, a transaction
             after the other, and write nothing there nor anywhere else
   -count n  run -dry-run: end after so many transactions; trace: show so many
@@ -103,7 +109,11 @@ type flags struct {
 	count  int
 	period time.Duration
 	why    string
-	arg    string // what the command is about
+
+	where       string
+	withoutRows bool
+
+	arg string // what the command is about
 
 	repair     bool
 	continuous bool
@@ -154,6 +164,8 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 	set.Uint64Var(&f.seq, "seq", 0, "")
 	set.StringVar(&f.id, "id", "", "")
 	set.BoolVar(&f.failed, "failed", false, "")
+	set.StringVar(&f.where, "where", "", "")
+	set.BoolVar(&f.withoutRows, "without-rows", false, "")
 	switch err := set.Parse(args); {
 	case errors.Is(err, flag.ErrHelp), name == "help":
 		fmt.Fprint(stdout, usage)
@@ -182,6 +194,10 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 		return misuse(stderr, "-repair, -continuous and -rows are for verify")
 	case f.target != "" && (name == "run" && !f.dry || name == "check" || name == "status" || name == "forget"):
 		return misuse(stderr, "-target is for verify, run -dry-run, pause and so on")
+	case f.where != "" && orders[name].more != "where":
+		return misuse(stderr, "-where is for copy")
+	case f.withoutRows && orders[name].more != "without-rows":
+		return misuse(stderr, "-without-rows is for follow")
 	case f.rows < 0:
 		return misuse(stderr, "-rows must not be negative")
 	}

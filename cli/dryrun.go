@@ -40,7 +40,6 @@ func dryRun(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Wr
 	}
 	log := newLogger(stderr, cmp.Or(f.format, c.Log.Format), c.Log.Level).With("pipeline", c.Name)
 	var source *cdc.Source
-	var target *sink.DryRun
 	var known *ids
 	var units *dpu.Units
 	var tables []*dfs.Table
@@ -71,6 +70,12 @@ func dryRun(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Wr
 		return json.NewEncoder(stdout).Encode(line)
 	}
 
+	target, err := sink.OpenDryRun(ctx, c.TargetDSN(), targetOptions(c, log), show)
+	fault(targetName(c), err)
+	if target != nil {
+		defer target.Close()
+	}
+
 	// Another connection with the number of the process that runs would end it.
 	o := sourceOptions(c, log)
 	o.ServerID = 0
@@ -78,6 +83,9 @@ func dryRun(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Wr
 	fault(sourceName(c), err)
 	if source != nil {
 		defer source.Close()
+		if target != nil {
+			fault(sourceName(c), resumeAt(ctx, source, target))
+		}
 		tables, err = source.Tables(ctx)
 		fault(sourceName(c), err)
 		if known, err = openIDs(ctx, c, source, tables, true, log); err == nil {
@@ -88,11 +96,6 @@ func dryRun(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Wr
 		defer finds.Close()
 		units, err = openUnits(ctx, c, &finds, tables, log)
 		fault("the units", err)
-	}
-	target, err = sink.OpenDryRun(ctx, c.TargetDSN(), targetOptions(c, log), show)
-	fault(targetName(c), err)
-	if target != nil {
-		defer target.Close()
 	}
 	if ctx.Err() != nil {
 		return exitOK

@@ -71,7 +71,7 @@ func captureName(c *config.Config) string { return c.Name + ".capture" }
 func runFan(ctx context.Context, c *config.Config, p *parts, shown *monitor.Log, plain *slog.Logger, stderr io.Writer) int {
 	log := plain.With("pipeline", captureName(c))
 	capture := limits(c, log)
-	capture.Source, capture.Sink = p.source, p.queue
+	capture.Source, capture.Sink = &source{p.source, c, log}, p.queue
 	fan := &dfs.Fanout{Capture: capture, Pipelines: make(map[string]*dfs.Pipeline)}
 	names := map[string]string{"": captureName(c)}
 	all := map[string]*dfs.Pipeline{captureName(c): capture}

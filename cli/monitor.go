@@ -132,13 +132,15 @@ func monitorURL(c *config.Config, address string) string {
 
 // An order is a command that the running pipeline is given.
 type order struct {
-	key string // of what it is about, in the request
-	arg string // what that is; empty if it is about nothing
+	key  string // of what it is about, in the request
+	arg  string // what that is; empty if it is about nothing
+	more string // the flag that is for it; empty if there is none
 }
 
 var orders = map[string]order{
 	"pause": {}, "resume": {}, "stop": {}, "drain": {}, "start": {},
-	"stop-at": {"at", "a place"}, "skip": {"id", "the name of a transaction"}, "unskip": {"id", "the name of a transaction"},
+	"stop-at": {key: "at", arg: "a place"}, "skip": {key: "id", arg: "the name of a transaction"}, "unskip": {key: "id", arg: "the name of a transaction"},
+	"follow": {"table", "a table", "without-rows"}, "unfollow": {key: "table", arg: "a table"}, "copy": {"table", "a table", "where"},
 }
 
 // ask asks something of the pipeline that runs with this file.
@@ -178,7 +180,13 @@ func ask(ctx context.Context, c *config.Config, f flags, action string, stdout, 
 }
 
 func send(ctx context.Context, c *config.Config, f flags, name, action string) (*monitor.State, error) {
-	in := map[string]string{"why": f.why}
+	in := map[string]any{"why": f.why}
+	if f.where != "" {
+		in["where"] = f.where
+	}
+	if f.withoutRows {
+		in["without_rows"] = true
+	}
 	if key := orders[action].key; key != "" {
 		in[key] = f.arg
 	}

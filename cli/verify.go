@@ -140,6 +140,9 @@ func verifier(ctx context.Context, c *config.Config, finds *databases, patterns 
 		return nil, &partError{sourceName(c), err}
 	}
 	defer src.Close()
+	if err := resumeStored(ctx, c, src, quiet); err != nil {
+		return nil, err
+	}
 	tables, err := src.Tables(ctx)
 	if err != nil {
 		return nil, &partError{sourceName(c), err}

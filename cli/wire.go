@@ -48,7 +48,11 @@ func snapshotOptions(s *config.Snapshot) *cdc.Snapshot {
 		MaxRows:           s.MaxRows,
 		MaxBytes:          int(s.MaxBytes),
 		MaxThreadsRunning: s.MaxThreadsRunning,
+		MaxReplicaLag:     s.MaxReplicaLag,
 		Only:              s.Only || s.Mode == "only",
+	}
+	for _, dsn := range s.Replicas {
+		o.Replicas = append(o.Replicas, string(dsn))
 	}
 	for _, c := range s.Where {
 		if o.Where == nil {
@@ -92,7 +96,7 @@ func targetOptions(c *config.Config, log *slog.Logger) *sink.MySQLOptions {
 		Name:     c.Name,
 		Schema:   c.Target.Schema,
 		DDLDone:  c.Target.DDLDone,
-		Tables:   followed(c),
+		Tables:   followed(c, c.Source.Tables),
 		MaxRows:  c.Target.MaxRows,
 		MaxBytes: int(c.Target.MaxBytes),
 		SQLOnly:  c.Target.SQLOnly,
@@ -100,6 +104,12 @@ func targetOptions(c *config.Config, log *slog.Logger) *sink.MySQLOptions {
 		Replace:  c.Target.Existing == "replace",
 		Loaders:  c.Target.Loaders,
 		Logger:   log,
+	}
+	if c.Reader == "" { // else the file says what is for this target
+		o.Followed = func(state string) ([]string, error) {
+			tables, err := cdc.Followed(state, c.Source.Tables)
+			return followed(c, tables), err
+		}
 	}
 	for _, r := range c.Target.Routes {
 		o.Routes = append(o.Routes, sink.Route(r))
@@ -117,7 +127,7 @@ var placeholder = regexp.MustCompile(`\{[^}]*\}`)
 
 // followed returns the tables of the source that are followed, as statements
 // name them when they reach the target: units may have given them other names.
-func followed(c *config.Config) (list []string) {
+func followed(c *config.Config, tables []string) (list []string) {
 	var made []string
 	for _, u := range c.Units {
 		if u.Into != "" {
@@ -125,7 +135,7 @@ func followed(c *config.Config) (list []string) {
 		}
 	}
 	some := false
-	for _, text := range c.Source.Tables {
+	for _, text := range tables {
 		p, out, err := match.ParseFollowed(text)
 		if err == nil && out && slices.ContainsFunc(made, func(into string) bool {
 			to, err := match.Parse(into)
@@ -212,6 +222,8 @@ func (p *parts) openTarget(ctx context.Context, c *config.Config, log *slog.Logg
 	p.target, err = sink.OpenMySQL(ctx, c.TargetDSN(), targetOptions(c, log))
 	fault(targetName(c), err)
 	if p.source != nil && p.target != nil {
+		change, err := p.resume(ctx)
+		fault(sourceName(c), err)
 		tables, err := p.source.Tables(ctx)
 		fault(sourceName(c), err)
 		p.only, tables, err = onlyTables(c, tables)
@@ -226,11 +238,13 @@ func (p *parts) openTarget(ctx context.Context, c *config.Config, log *slog.Logg
 		} else {
 			made, err := p.targets(tables)
 			fault("the units", err)
-			if err == nil {
-				fault(targetName(c), p.createTables(ctx, c, made, log))
+			added, err2 := p.targets(tablesNamed(tables, change.New))
+			fault("the units", err2)
+			if err == nil && err2 == nil {
+				fault(targetName(c), p.createTables(ctx, c, made, added, log))
 			}
 			fault(targetName(c), p.target.CheckTables(ctx, made))
-			fault(targetName(c), p.existing(ctx, c, made))
+			fault(targetName(c), p.existing(ctx, c, made, added))
 			notes, err := p.foreignKeys(ctx)
 			fault("the foreign keys", err)
 			for _, n := range notes {
@@ -293,36 +307,57 @@ func (p *parts) targets(tables []*dfs.Table) ([]*dfs.Table, error) {
 }
 
 // existing reports the tables of the target that have rows already, where that
-// keeps those of the source from being copied.
-func (p *parts) existing(ctx context.Context, c *config.Config, arrive []*dfs.Table) error {
+// keeps those of the source from being copied: of all tables at the first start, and
+// later of those that are new in the file.
+func (p *parts) existing(ctx context.Context, c *config.Config, arrive, added []*dfs.Table) error {
 	if !c.Source.Snapshot.On() || c.Target.Existing == "append" || c.Target.Existing == "replace" {
 		return nil
 	}
-	if fresh, err := p.target.Fresh(ctx); err != nil || !fresh {
+	fresh, err := p.target.Fresh(ctx)
+	if err != nil {
 		return err
+	}
+	if !fresh {
+		arrive = added
 	}
 	return p.target.CheckEmpty(ctx, arrive)
 }
 
 // createTables creates what the target lacks of the tables that rows arrive as, if
-// the file asks for it and the pipeline is new. A later start leaves that to the
-// statements of the source's log.
-func (p *parts) createTables(ctx context.Context, c *config.Config, tables []*dfs.Table, log *slog.Logger) error {
+// the file asks for it and the pipeline is new. A later start does so with those that
+// are new in the file, and leaves the others to the statements of the source's log.
+func (p *parts) createTables(ctx context.Context, c *config.Config, tables, added []*dfs.Table, log *slog.Logger) error {
 	if !c.Target.CreateTables {
 		return nil
 	}
-	if fresh, err := p.target.Fresh(ctx); err != nil || !fresh {
+	fresh, err := p.target.Fresh(ctx)
+	if err != nil {
 		return err
+	}
+	if !fresh {
+		tables = added
+	}
+	if len(tables) == 0 {
+		return nil
 	}
 	defined, err := p.source.Definitions(ctx)
 	if err != nil {
 		return err
 	}
+	return p.create(ctx, tables, defined, c.Source.Snapshot.On(), log)
+}
+
+// create creates those of the tables that the target lacks. If later is set, indexes of
+// large ones wait until their rows have come.
+func (p *parts) create(ctx context.Context, tables []*dfs.Table, defined []cdc.Definition, later bool, log *slog.Logger) error {
 	list, err := p.wanted(tables, defined)
 	if err != nil {
 		return err
 	}
-	made, notes, err := p.target.CreateTables(ctx, list, c.Source.Snapshot.On())
+	list = slices.DeleteFunc(list, func(d sink.Definition) bool {
+		return !slices.ContainsFunc(tables, func(t *dfs.Table) bool { return t.String() == d.Table.String() })
+	})
+	made, notes, err := p.target.CreateTables(ctx, list, later)
 	if len(made) > 0 {
 		log.Info("created tables on the target", "tables", made)
 	}
@@ -449,7 +484,7 @@ func (p *parts) pipeline(c *config.Config, log *slog.Logger) *dfs.Pipeline {
 		return line
 	}
 	line := limits(c, log)
-	line.Source, line.Stages, line.Sink = p.source, p.stages(), p.target
+	line.Source, line.Stages, line.Sink = &source{p.source, c, log}, p.stages(), p.target
 	if p.queue != nil { // a nil *queue.Queue is not a nil dfs.Queue
 		line.Queue = p.queue
 	}

@@ -36,6 +36,7 @@ func (h *Handler) api() []route {
 		{"GET", "/api/pipelines/{name}", false, h.getPipeline},
 		{"GET", "/api/pipelines/{name}/history", false, h.getHistory},
 		{"GET", "/api/pipelines/{name}/tables", false, h.getTables},
+		{"GET", "/api/pipelines/{name}/copies", false, h.getCopies},
 		{"GET", "/api/pipelines/{name}/settings", false, h.getSettings},
 		{"GET", "/api/pipelines/{name}/trace", false, h.getTrace},
 		{"GET", "/api/log", false, h.getLog},
@@ -334,7 +335,7 @@ type Action struct {
 	From     string    `json:"from"` // address
 	Pipeline string    `json:"pipeline"`
 	Action   string    `json:"action"`
-	Argument string    `json:"argument"` // place or transaction
+	Argument string    `json:"argument"` // place, transaction or table
 	Why      string    `json:"why"`
 	Error    string    `json:"error"` // empty if it was done
 }
@@ -399,6 +400,22 @@ type order struct {
 	At  string `json:"at"`  // stop-at: a place, such as gtid:SET, file:NAME:POSITION, seq:N, id:NAME or time:2006-01-02T15:04:05Z
 	ID  string `json:"id"`  // skip, unskip: the source's name for a transaction
 	Why string `json:"why"` // for the log
+
+	Table       string `json:"table"`        // follow, unfollow, copy: "schema.table", as the source calls it
+	Where       string `json:"where"`        // copy: the rows, by a condition; empty: all
+	WithoutRows bool   `json:"without_rows"` // follow: rows that it has already are not copied
+}
+
+// about says what an order is about, for the log.
+func (o *order) about() string {
+	text := o.At + o.ID + o.Table
+	switch {
+	case o.Where != "":
+		text += " where " + o.Where
+	case o.WithoutRows:
+		text += " without rows"
+	}
+	return text
 }
 
 func (h *Handler) postAction(w http.ResponseWriter, r *http.Request, v visitor) {
@@ -411,19 +428,22 @@ func (h *Handler) postAction(w http.ResponseWriter, r *http.Request, v visitor) 
 		return
 	}
 	action := r.PathValue("action")
-	status, err := l.act(action, in)
+	status, ok, err := l.actOnTables(r.Context(), action, in)
+	if !ok {
+		status, err = l.act(action, in)
+	}
 	if status == http.StatusNotFound {
-		fail(w, status, err.Error())
+		fail(w, status, h.redact(err.Error()))
 		return
 	}
 	a := Action{Time: time.Now().UTC(), By: v.name, From: r.RemoteAddr, Pipeline: l.name, Action: action,
-		Argument: h.redact(clip(in.At+in.ID, 1000)), Why: h.redact(clip(in.Why, 1000))}
+		Argument: h.redact(clip(in.about(), 1000)), Why: h.redact(clip(in.Why, 1000))}
 	if err != nil {
 		a.Error = h.redact(err.Error())
 	}
 	h.note(a)
 	if err != nil {
-		fail(w, status, err.Error())
+		fail(w, status, h.redact(err.Error()))
 		return
 	}
 	h.look()

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -25,8 +26,10 @@ type feed struct {
 	away bool
 	name string // of the table
 
-	told  dfs.Probe // what Probe tells
-	tells error
+	told   dfs.Probe // what Probe tells
+	tells  error
+	copies []dfs.TableProgress
+	tables []string // what was asked about tables
 }
 
 // Probe tells what it is told to.
@@ -36,6 +39,45 @@ func (f *feed) Probe(context.Context, dfs.Position) (dfs.Probe, error) {
 	p := f.told
 	p.At = time.Now()
 	return p, f.tells
+}
+
+func (f *feed) Progress() []dfs.TableProgress {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]dfs.TableProgress(nil), f.copies...)
+}
+
+// once notes what was asked, and says if it was before.
+func (f *feed) once(what string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if strings.Contains(what, "nowhere") {
+		return errors.New("the source has no such table: its password is " + secret)
+	}
+	if slices.Contains(f.tables, what) {
+		return fmt.Errorf("%s: %w", what, dfs.ErrNoChange)
+	}
+	f.tables = append(f.tables, what)
+	return nil
+}
+
+func (f *feed) Follow(_ context.Context, tables []string, rows bool) error {
+	return f.once(fmt.Sprint("follow ", tables, rows))
+}
+
+func (f *feed) Unfollow(_ context.Context, tables []string) error {
+	return f.once(fmt.Sprint("unfollow ", tables))
+}
+
+func (f *feed) Resnapshot(_ context.Context, table, where string) error {
+	return f.once("copy " + table + " " + where)
+}
+
+// asked returns what was asked about tables.
+func (f *feed) asked() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.tables)
 }
 
 func newFeed() *feed {

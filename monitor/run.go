@@ -83,5 +83,5 @@ func (w *watched) can(s dfs.Stats) []string {
 	if w.p.Queue != nil {
 		can = append(can, "drain")
 	}
-	return can
+	return append(can, w.tableActions()...)
 }

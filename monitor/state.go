@@ -45,6 +45,9 @@ type State struct {
 	Retries              uint64 `json:"retries"`
 	Tables               int    `json:"tables"`
 
+	Copying    int `json:"copying"`     // tables of which rows are yet to be copied
+	CopyFailed int `json:"copy_failed"` // tables whose copy has failed, and whose changes are left out
+
 	Error    *Trouble `json:"error"`    // null if there is none
 	Warnings []string `json:"warnings"` // what to look at although it runs
 	Source   *Source  `json:"source"`   // null if the source cannot be asked about itself
@@ -112,6 +115,7 @@ func (w *watched) stateOf(now time.Time, s dfs.Stats, from dfs.Leg, parts []Part
 		Retries: s.Apply.Retries + s.Capture.Retries, Tables: len(s.Tables),
 		Skip: append([]string{}, s.Skip...), Parts: parts, Can: []string{},
 	}
+	st.Copying, st.CopyFailed = copies(s.Copies)
 	if s.StopAt != nil {
 		st.StopAt = s.StopAt.String()
 	}
@@ -171,6 +175,10 @@ func (w *watched) health(now time.Time, s dfs.Stats, st *State, lag time.Duratio
 		return Behind, "The target has not moved for " + still.Round(time.Second).String() + ", though transactions wait."
 	case behind:
 		return Behind, "Further behind than it should be."
+	case st.CopyFailed > 0:
+		return Behind, fmt.Sprintf("The copy of %d of the tables has failed, and their changes are left out. Copy them anew.", st.CopyFailed)
+	case st.Copying > 0:
+		return Good, fmt.Sprintf("Copying rows: %d of %d tables to go.", st.Copying, len(s.Copies))
 	case st.Waiting > 0 && lag > 5*time.Second:
 		return Good, "Catching up."
 	}

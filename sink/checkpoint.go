@@ -311,3 +311,35 @@ func token(n int) string {
 	rand.Read(b) // never fails
 	return hex.EncodeToString(b)
 }
+
+// Stored returns the checkpoint as the target has it, which is zero before the first
+// start. Unlike Checkpoint it takes nothing over, and does not disturb a pipeline
+// that runs.
+func (m *MySQL) Stored(ctx context.Context) (dfs.Checkpoint, error) {
+	if err := m.connected(ctx); err != nil {
+		return dfs.Checkpoint{}, err
+	}
+	return m.stored(ctx)
+}
+
+func (m *MySQL) stored(ctx context.Context) (at dfs.Checkpoint, err error) {
+	where := string(appendQuoted([]byte(" FROM "+m.cpTable+" WHERE name="), m.name))
+	rows, err := m.sess.query(ctx, "SELECT seq,pos,state"+where)
+	if serverError(err) == erBadField { // a table of an older program
+		rows, err = m.sess.query(ctx, "SELECT seq,pos,NULL"+where)
+	}
+	switch serverError(err) {
+	case erNoSuchTable, erBadDB:
+		return at, nil
+	case erDBAccess, erTableAccess, erColumnAccess:
+		// That is also the answer about what does not exist.
+		return at, fmt.Errorf("reading the checkpoint: %w: GRANT SELECT ON `%s`.* TO the account of the DSN", err, m.schema)
+	}
+	if err != nil {
+		return at, fmt.Errorf("reading the checkpoint: %w", classify(err))
+	}
+	if len(rows) == 1 {
+		at = dfs.Checkpoint{Seq: rows[0][0].uint(), Pos: dfs.Position(rows[0][1].text), State: rows[0][2].text}
+	}
+	return at, nil
+}

@@ -104,7 +104,10 @@ func (d *DryRun) Checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
 		}
 	}
 	if !d.begun {
-		at, err := d.read(ctx)
+		at, err := d.m.stored(ctx)
+		if err == nil {
+			err = d.m.follow(at.State)
+		}
 		if err != nil {
 			return dfs.Checkpoint{}, err
 		}
@@ -112,30 +115,6 @@ func (d *DryRun) Checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
 	}
 	d.at = d.whole.Seq
 	return d.whole, nil
-}
-
-// read reads the target's checkpoint; there is none before the first start.
-func (d *DryRun) read(ctx context.Context) (at dfs.Checkpoint, err error) {
-	m := d.m
-	where := string(appendQuoted([]byte(" FROM "+m.cpTable+" WHERE name="), m.name))
-	rows, err := m.sess.query(ctx, "SELECT seq,pos,state"+where)
-	if serverError(err) == erBadField { // a table of an older program
-		rows, err = m.sess.query(ctx, "SELECT seq,pos,NULL"+where)
-	}
-	switch serverError(err) {
-	case erNoSuchTable, erBadDB:
-		return at, nil
-	case erDBAccess, erTableAccess, erColumnAccess:
-		// That is also the answer about what does not exist.
-		return at, fmt.Errorf("reading the checkpoint: %w: GRANT SELECT ON `%s`.* TO the account of the DSN", err, m.schema)
-	}
-	if err != nil {
-		return at, fmt.Errorf("reading the checkpoint: %w", classify(err))
-	}
-	if len(rows) == 1 {
-		at = dfs.Checkpoint{Seq: rows[0][0].uint(), Pos: dfs.Position(rows[0][1].text), State: rows[0][2].text}
-	}
-	return at, nil
 }
 
 // Apply shows what would be done.
@@ -166,6 +145,8 @@ func (d *DryRun) Apply(ctx context.Context, batch []*dfs.Transaction) error {
 			state := d.whole.State
 			if d.whole = tx.Checkpoint; tx.State == "" {
 				d.whole.State = state
+			} else if err := d.m.follow(tx.State); err != nil {
+				return err
 			}
 		}
 	}

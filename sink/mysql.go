@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/match"
 )
 
 // MySQLOptions refine a MySQL sink. The zero value of each field is the default.
@@ -52,6 +54,12 @@ type MySQLOptions struct {
 	// of package dpu by Into, these must be in the list. Default: all.
 	Tables []string
 
+	// Followed, if set, returns what Tables is to be at a State of the source (see
+	// dfs.Checkpoint), for a source of which the tables change while it is read: with
+	// package cdc a call of cdc.Followed. The sink asks when it begins at a checkpoint,
+	// and behind each transaction that has State. Default: it stays as Tables says.
+	Followed func(state string) ([]string, error)
+
 	// MaxRows is the most rows that a statement writes. Default: 1000.
 	MaxRows int
 
@@ -93,15 +101,16 @@ type MySQLOptions struct {
 // But for Stats, its methods must be called by one goroutine at a time.
 type MySQL struct {
 	rules
-	connector dialer
-	cpTable   string // quoted
-	ddlTable  string // quoted
-	ddlWait   int    // seconds that a statement waits for locks of its tables
-	maxRows   int
-	maxBytes  int
-	sqlOnly   bool
-	replace   bool
-	mixes     bool // rows may be copied into tables that have some
+	connector  dialer
+	cpTable    string // quoted
+	ddlTable   string // quoted
+	ddlWait    int    // seconds that a statement waits for locks of its tables
+	maxRows    int
+	maxBytes   int
+	sqlOnly    bool
+	replace    bool
+	mixes      bool                                 // rows may be copied into tables that have some
+	followedBy func(state string) ([]string, error) // nil: it never changes
 
 	instance string // begins each owner token of this sink
 	owner    string // the token in the checkpoint's row; see checkpoint.go
@@ -181,7 +190,7 @@ func newMySQL(dsn string, opts *MySQLOptions) (*MySQL, error) {
 		rules:   rules{name: opts.Name, schema: opts.Schema, ddl: opts.DDL, ddlDone: opts.DDLDone, log: opts.Logger},
 		maxRows: opts.MaxRows, maxBytes: opts.MaxBytes, sqlOnly: opts.SQLOnly, replace: opts.Replace, mixes: opts.Append || opts.Replace,
 		instance: token(12) + "-", patience: 1, merger: newMerger(), runs: make(map[string]*tableRun),
-		failed: make(map[*dfs.Change]bool), ddlWait: defaultDDLWait,
+		failed: make(map[*dfs.Change]bool), ddlWait: defaultDDLWait, followedBy: opts.Followed,
 	}
 	var errs []error
 	var err error
@@ -283,6 +292,9 @@ func (m *MySQL) Checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
 	m.base, m.at = at.Seq, at.Seq
 	err = m.unload(ctx)
 	if err == nil {
+		err = m.follow(at.State)
+	}
+	if err == nil {
 		err = m.resumeIndexes(ctx)
 	}
 	if err != nil {
@@ -315,6 +327,40 @@ func (m *MySQL) Apply(ctx context.Context, batch []*dfs.Transaction) error {
 	if m.replace {
 		replace(batch)
 	}
+	for m.followedBy != nil && len(batch) > 0 {
+		// Statements behind a State are judged by what is followed from there on.
+		i := slices.IndexFunc(batch, func(tx *dfs.Transaction) bool { return tx.State != "" })
+		if i < 0 {
+			break
+		}
+		if err := m.applyAll(ctx, batch[:i+1]); err != nil {
+			return err
+		}
+		if err := m.follow(batch[i].State); err != nil {
+			return err
+		}
+		batch = batch[i+1:]
+	}
+	return m.applyAll(ctx, batch)
+}
+
+// follow takes over which tables the source follows from a place on.
+func (m *MySQL) follow(state string) error {
+	if m.followedBy == nil {
+		return nil
+	}
+	list, err := m.followedBy(state)
+	if err == nil {
+		m.followed, err = match.ParseList(list)
+	}
+	if err != nil {
+		return fmt.Errorf("finding which tables the source follows: %w", err)
+	}
+	return nil
+}
+
+// applyAll applies a batch in which no statement depends on State.
+func (m *MySQL) applyAll(ctx context.Context, batch []*dfs.Transaction) error {
 	for len(batch) > 0 {
 		n := m.nextDDL(ctx, batch)
 		if n == len(batch) {

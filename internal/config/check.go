@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/go-sql-driver/mysql"
+
 	"github.com/dataflowsync/dfs/internal/ddl"
 	"github.com/dataflowsync/dfs/internal/match"
 )
@@ -128,6 +130,16 @@ func (s *Snapshot) check(d *decoder) {
 	d.negative("source.snapshot.max_rows", s.MaxRows < 0)
 	d.negative("source.snapshot.max_bytes", s.MaxBytes < 0)
 	d.negative("source.snapshot.max_threads_running", s.MaxThreadsRunning < 0)
+	d.negative("source.snapshot.max_replica_lag", s.MaxReplicaLag < 0)
+	for i, dsn := range s.Replicas {
+		path := fmt.Sprintf("source.snapshot.replicas[%d]", i)
+		if _, err := mysql.ParseDSN(string(dsn)); err != nil && !d.faulty(d.line(path)) {
+			d.fault(d.line(path), "%s is not of the form user:password@tcp(host:port)/", path) // err may quote the password
+		}
+	}
+	if len(s.Replicas) == 0 && s.MaxReplicaLag > 0 {
+		d.fault(d.line("source.snapshot.max_replica_lag"), "source.snapshot.max_replica_lag is for source.snapshot.replicas; name them, or leave it out")
+	}
 }
 
 func (c *Config) checkStart(d *decoder) {

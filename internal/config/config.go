@@ -108,6 +108,8 @@ type Snapshot struct {
 	MaxRows           int           `yaml:"max_rows"`            // per second
 	MaxBytes          Size          `yaml:"max_bytes"`           // per second
 	MaxThreadsRunning int           `yaml:"max_threads_running"` // of the source
+	Replicas          []Secret      `yaml:"replicas"`            // DSNs of replicas of the source
+	MaxReplicaLag     time.Duration `yaml:"max_replica_lag"`
 }
 
 // A Condition is what the rows of a table must meet to be copied.
@@ -119,7 +121,7 @@ type Condition struct {
 // On reports whether rows are to be copied.
 func (s *Snapshot) On() bool {
 	return s.Mode == "true" || s.Mode == "only" || s.Only || s.Mode == "" && (len(s.Tables) > 0 || len(s.Where) > 0 || s.Readers != 0 ||
-		s.ChunkTime != 0 || s.ChunkRows != 0 || s.MaxRows != 0 || s.MaxBytes != 0 || s.MaxThreadsRunning != 0)
+		s.ChunkTime != 0 || s.ChunkRows != 0 || s.MaxRows != 0 || s.MaxBytes != 0 || s.MaxThreadsRunning != 0 || len(s.Replicas) > 0 || s.MaxReplicaLag != 0)
 }
 
 // Queue is the file between source and target.

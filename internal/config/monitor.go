@@ -105,6 +105,11 @@ func (c *Config) Secrets() []string {
 	for _, u := range c.Monitor.Users {
 		list = append(list, string(u.Password))
 	}
+	for _, dsn := range c.Source.Snapshot.Replicas {
+		if p, err := mysql.ParseDSN(string(dsn)); err == nil {
+			list = append(list, p.Passwd)
+		}
+	}
 	return list
 }
 

@@ -4,9 +4,10 @@ import { el, say, attr, reuse, count, rate, span, bytes, clock, api, toast, ask 
 import { chart, spark } from "./chart.js";
 import { logView } from "./log.js";
 import { traceView } from "./trace.js";
+import { copiesView } from "./copies.js";
 
 const words = { good: "Healthy", behind: "Behind", waiting: "Waiting", held: "Held", failed: "Failed" };
-const tabs = [["tables", "Tables"], ["log", "Log"], ["trace", "Trace"], ["positions", "Positions"], ["settings", "Settings"], ["actions", "Actions"]];
+const tabs = [["tables", "Tables"], ["copies", "Copies"], ["log", "Log"], ["trace", "Trace"], ["positions", "Positions"], ["settings", "Settings"], ["actions", "Actions"]];
 
 export const pipelineLink = (name, tab) => "#/p/" + encodeURIComponent(name) + (tab ? "/" + tab : "");
 
@@ -155,7 +156,7 @@ export function pipeline(name, session) {
     tabBar.replaceChildren(...tabs.filter((t) => (t[0] !== "log" || session.log) && (t[0] !== "trace" || session.journal)).map(([k, t]) =>
       el("a", { href: pipelineLink(name, k), text: t, "aria-current": k === tab ? "page" : null })));
     view?.close();
-    view = { tables: tablesView, positions: positionsView, settings: settingsView, actions: actionsView, log: () => logView(name), trace: traceView }[tab](path, name);
+    view = { tables: tablesView, positions: positionsView, settings: settingsView, actions: actionsView, log: () => logView(name), trace: traceView, copies: copiesView }[tab](path, name, session);
     body.replaceChildren(view.root);
     if (now) view.update(now);
   }
