@@ -222,7 +222,7 @@ func TestStopFinishesTheBatchInHand(t *testing.T) {
 	for _, timeout := range []time.Duration{0, 3 * time.Second, -1} {
 		synctest.Test(t, func(t *testing.T) {
 			src, dst := filled(1, 50, 0), blocked()
-			p := &Pipeline{Source: src, Stages: []Stage{double}, Sink: dst, Logger: discard, StopTimeout: timeout}
+			p := &Pipeline{Source: src, Stages: []Stage{double}, Sink: struct{ Sink }{dst}, Logger: discard, StopTimeout: timeout}
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error)
 			go func() { done <- p.Run(ctx) }()
@@ -241,6 +241,21 @@ func TestStopFinishesTheBatchInHand(t *testing.T) {
 			require.Zero(t, dst.len())
 		})
 	}
+}
+
+func TestAStopWaitsASecondForAQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dst := blocked() // a Queue, since it embeds one
+		p := &Pipeline{Source: filled(1, 50, 0), Stages: []Stage{double}, Sink: dst, Logger: discard}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- p.Run(ctx) }()
+		<-dst.entered
+		start := time.Now()
+		cancel()
+		require.NoError(t, <-done)
+		require.Equal(t, time.Second, time.Since(start))
+	})
 }
 
 func TestALostQueueStartsAtTheSink(t *testing.T) {

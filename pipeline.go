@@ -45,7 +45,8 @@ type Pipeline struct {
 	ReadAhead int
 
 	// StopTimeout limits how long Run finishes work in hand once its context
-	// ends. Default: 10 seconds. Negative: not at all.
+	// ends; what goes to a Queue has a second at most, since a full one may wait
+	// for a reader that stops too. Default: 10 seconds. Negative: not at all.
 	StopTimeout time.Duration
 
 	// RetryWait is the first wait after a transient error; it doubles up to a
