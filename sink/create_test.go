@@ -181,7 +181,7 @@ func TestTablesAreCreatedAcrossServers(t *testing.T) {
 			"uu":   "(id uuid PRIMARY KEY, ip inet6, j json, t datetime(3) DEFAULT current_timestamp(3) ON UPDATE current_timestamp(3))",
 			"aria": "(id int PRIMARY KEY AUTO_INCREMENT) ENGINE=Aria AUTO_INCREMENT=50 TRANSACTIONAL=1",
 		}, map[string]string{
-			"coll": "`b` varchar(20) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin", "uu": "`id` char(36)", "aria": "ENGINE=InnoDB AUTO_INCREMENT=50",
+			"coll": "`b` varchar(20) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin", "uu": "`id` binary(16)", "aria": "ENGINE=InnoDB AUTO_INCREMENT=50",
 		}, map[string]string{"uu": "has the columns and the primary key", "aria": "not of Aria", "coll": "UCA 14.0.0"}},
 		{testenv.MySQL56, testenv.MySQL97, map[string]string{
 			"old": "(id int(11) unsigned zerofill PRIMARY KEY, z timestamp NOT NULL DEFAULT '0000-00-00 00:00:00', y year(4), t varchar(9) CHARACTER SET utf8, KEY y (y)) ENGINE=MyISAM ROW_FORMAT=COMPACT DEFAULT CHARSET=latin1",

@@ -252,11 +252,11 @@ func plainTable(t *dfs.Table, toMaria bool) definition {
 		if !toMaria {
 			switch otherTypes.FindString(typ) {
 			case "uuid":
-				typ = "char(36)"
+				typ = "binary(16)" // the log has the bytes
 			case "inet6":
-				typ = "varchar(39)"
+				typ = "binary(16)"
 			case "inet4":
-				typ = "varchar(15)"
+				typ = "binary(4)"
 			}
 		}
 		b = append(b, typ...)

@@ -171,6 +171,9 @@ func (j *job) values(ctx context.Context, src *sql.Tx, key bound, was [][]cell) 
 // to the target.
 func (p *pair) written() string {
 	name := ident(p.from.name)
+	if octets(p.from) > 0 && p.to.class() == classBinary {
+		return asOctets(p.from)
+	}
 	switch p.from.class() {
 	case classFloat, classDouble:
 		return name + "*1e0"
@@ -200,6 +203,9 @@ func (p *pair) byNumber() bool {
 func (p *pair) stored(v cell) string {
 	if v.null {
 		return "NULL"
+	}
+	if octets(p.from) > 0 && p.to.class() == classBinary {
+		return "_binary " + hexLiteral(v.text)
 	}
 	switch p.from.class() {
 	case classInt, classYear, classDecimal, classBit:

@@ -82,7 +82,8 @@ type pair struct {
 	long     bool                // its form may have any length, and any byte
 	charset  string              // of the form, where it is text in the columns' own bytes
 	norm     func(string) string // makes one form of both in Go, where servers cannot; nil if not needed
-	ordered  bool                // both servers order values of the pair alike
+	ordered  bool                // both servers order values of the pair alike, and find ranges of them by an index
+	sorted   bool                // they order them alike, but read all of an index to find a range
 	exact    bool                // a value can be found by its form, on both sides
 }
 
@@ -185,7 +186,7 @@ func newPair(from, to *column, zero, kin bool) pair {
 	case a == classEnum && b == classEnum && slices.Equal(from.members, to.members),
 		a == classSet && b == classSet && slices.Equal(from.members, to.members):
 		both("CAST(? AS UNSIGNED)")
-		p.exact = true
+		p.exact, p.sorted = true, true // seen on MySQL 5.6, 9.7 and MariaDB 10.11
 	case a == classEnum && b == classEnum:
 		// By name; the number 0 is no member, though it reads as the empty string.
 		both("CONCAT(?+0=0,CONVERT(? USING utf8mb4))")
@@ -201,6 +202,12 @@ func newPair(from, to *column, zero, kin bool) pair {
 		p.long, p.norm = true, normJSON
 	case a == classSpatial && b == classSpatial, a == classVector && b == classVector:
 		both("HEX(?)")
+	case a == classOther && b == classBinary && octets(from) > 0, a == classBinary && b == classOther && octets(to) > 0:
+		// MariaDB's log has the bytes, and so has what takes them elsewhere. UUIDs are in
+		// another order there than their bytes.
+		p.fromExpr, p.toExpr = asOctets(from), asOctets(to)
+		p.long, p.exact = true, true
+		p.ordered = from.base != "uuid" && to.base != "uuid" && max(from.arg(0, 0), to.arg(0, 0)) == max(octets(from), octets(to))
 	case a == classOther && b == classOther && from.base == to.base:
 		both("CAST(? AS CHAR CHARACTER SET utf8mb4)")
 		p.ordered, p.exact = true, true
@@ -215,6 +222,30 @@ func newPair(from, to *column, zero, kin bool) pair {
 		}
 	}
 	return p
+}
+
+// octets returns how many bytes values of a type of MariaDB's are that has a text of
+// its own; 0 if it is none.
+func octets(c *column) int {
+	switch c.base {
+	case "uuid", "inet6":
+		return 16
+	case "inet4":
+		return 4
+	}
+	return 0
+}
+
+// asOctets returns the expression for these bytes, or for the column where it has them.
+func asOctets(c *column) string {
+	switch name := ident(c.name); c.base {
+	case "uuid":
+		return "UNHEX(REPLACE(CAST(" + name + " AS CHAR),'-',''))"
+	case "inet6", "inet4":
+		return "INET6_ATON(CAST(" + name + " AS CHAR))"
+	default:
+		return name
+	}
 }
 
 // plain reports whether values are shown as they are, and not as text in quotes.
@@ -251,6 +282,9 @@ func sameCollation(a, b string) bool {
 // if there is no such literal.
 func (p *pair) literal(c *column, form cell) string {
 	v := form.text
+	if octets(p.from)+octets(p.to) > 0 && p.from.base != p.to.base {
+		return "_binary " + hexLiteral(v) // MariaDB compares its own types with bytes
+	}
 	switch p.to.class() {
 	case classInt, classYear, classBit, classDecimal:
 		if strings.Trim(v, "-0123456789.") != "" || v == "" {

@@ -89,7 +89,8 @@ func (p *plan) findKey() {
 		}
 		p.key = append(p.key, at)
 		toColumns = append(toColumns, p.to.column(p.pairs[at].to.name))
-		ordered = ordered && p.pairs[at].ordered
+		// Behind a column of which a range is found the index need not find another.
+		ordered = ordered && (p.pairs[at].ordered || p.pairs[at].sorted && len(p.key) > 1)
 	}
 	if p.key == nil {
 		return
