@@ -47,9 +47,9 @@ func (a *applier) run(ctx, work context.Context, from <-chan *chunk) error {
 			return nil
 		}
 		chunks := []*chunk{c}
-		n, size, alone := len(c.txs), c.size, c.alone
+		n, size, weight, alone := len(c.txs), c.size, c.weight, c.alone
 	gather:
-		for open && !alone && n < a.limit && size < a.p.readAhead()/2 {
+		for open && !alone && n < a.limit && weight < a.p.readAhead()/2 {
 			select {
 			case c, open = <-from:
 				if !open {
@@ -60,7 +60,7 @@ func (a *applier) run(ctx, work context.Context, from <-chan *chunk) error {
 					break gather
 				}
 				chunks = append(chunks, c)
-				n, size = n+len(c.txs), size+c.size
+				n, size, weight = n+len(c.txs), size+c.size, weight+c.weight
 			default:
 				break gather
 			}
@@ -94,7 +94,7 @@ func (a *applier) gate(ctx context.Context) bool {
 // apply applies n transactions of size bytes as one batch.
 func (a *applier) apply(ctx context.Context, chunks []*chunk, n, size int) error {
 	batch := make([]*Transaction, 0, n)
-	rows := 0
+	rows, weight := 0, 0
 	var letters []*chunk
 	for _, c := range chunks {
 		if c.refused != nil {
@@ -106,7 +106,7 @@ func (a *applier) apply(ctx context.Context, chunks []*chunk, n, size int) error
 			letters = append(letters, c)
 		}
 		batch = append(batch, c.txs...)
-		rows += c.rows
+		rows, weight = rows+c.rows, weight+c.weight
 		a.ledger = append(a.ledger, c.ledger...)
 	}
 	// After Apply the batch is no longer ours to read.
@@ -148,7 +148,7 @@ func (a *applier) apply(ctx context.Context, chunks []*chunk, n, size int) error
 		return a.blame(chunks[0], last.Seq, &Error{a.to, from, name, err})
 	}
 	a.at, a.progress, a.open = last.Checkpoint, true, last.More
-	a.room.give(size)
+	a.room.give(weight)
 	if whole == from {
 		return nil
 	}

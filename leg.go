@@ -253,6 +253,7 @@ type chunk struct {
 	txs     []*Transaction
 	first   uint64 // Seq of the first part of the transaction that txs[0] belongs to
 	size    int    // bytes as read
+	weight  int    // what of the room that takes
 	alone   bool   // it is one transaction, or part of one, and goes by itself
 	refused error  // not nil: it is to be offered to Reject, or to become a letter
 	suspect bool   // it may be to blame
@@ -335,7 +336,7 @@ func (r *reader) run(ctx context.Context, to chan<- *chunk) error {
 		r.st.read(r.at.Seq, txs[0].Committed)
 		for len(txs) > 0 {
 			c := r.cut(&txs)
-			r.room.take(c.size)
+			r.room.take(c.weight)
 			select {
 			case to <- c:
 			case <-ctx.Done():
@@ -363,6 +364,13 @@ func (r *reader) cut(txs *[]*Transaction) *chunk {
 	for _, tx := range c.txs {
 		n := tx.Size()
 		c.size += n
+		if tx.Snapshot && tx.Encoded == nil {
+			// Its rows are decoded, and others take three times as much when they are.
+			// Larger batches of a copy are fewer commits that its connections wait for.
+			c.weight += n / 2
+		} else {
+			c.weight += n
+		}
 		e := entry{seq: tx.Seq, what: size, n: n, committed: tx.Committed}
 		if !tx.More {
 			// The name is part of the block that tx was read in, and the entries

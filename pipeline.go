@@ -40,8 +40,9 @@ type Pipeline struct {
 
 	// ReadAhead limits the bytes of transactions that each side of the queue
 	// holds in memory, by Transaction.Size as they were read; decoded rows take
-	// about three times as much. One Apply is given up to half of it. It may be
-	// passed by what one Next returns. Default: 8 MiB.
+	// about three times as much. Rows of a copy that come decoded count half. One
+	// Apply is given up to half of it. It may be passed by what one Next returns.
+	// Default: 8 MiB.
 	ReadAhead int
 
 	// StopTimeout limits how long Run finishes work in hand once its context
