@@ -19,7 +19,6 @@ import (
 	"github.com/dataflowsync/dfs/cdc"
 	"github.com/dataflowsync/dfs/internal/config"
 	"github.com/dataflowsync/dfs/internal/match"
-	"github.com/dataflowsync/dfs/queue"
 	"github.com/dataflowsync/dfs/sink"
 )
 
@@ -249,6 +248,10 @@ func listArchive(a *sink.Archive, f archiveFlags, stdout io.Writer) error {
 		return err
 	}
 	for _, b := range bases {
+		if b.Failed {
+			fmt.Fprintf(stdout, "copy of rows after transaction %d: ended without some of the tables; no restore begins there\n", b.After)
+			continue
+		}
 		if b.Done == 0 {
 			fmt.Fprintf(stdout, "copy of rows after transaction %d: not whole yet\n", b.After)
 			continue
@@ -358,222 +361,6 @@ func showArchive(ctx context.Context, a *sink.Archive, f archiveFlags, stdout io
 		}
 		return nil
 	})
-}
-
-// restore restores from the archive that is the source of a file into its target.
-func restore(ctx context.Context, c *config.Config, f archiveFlags, stderr io.Writer) int {
-	log := newLogger(stderr, cmp.Or(f.format, c.Log.Format), c.Log.Level).With("pipeline", c.Name)
-	if len(f.tables) > 0 {
-		c.Source.Tables = f.tables
-	}
-	p, line, err := openRestore(ctx, c, f, log)
-	if ctx.Err() != nil {
-		p.close()
-		return exitOK
-	}
-	if err != nil {
-		p.close()
-		reportParts(stderr, err)
-		return exitSetup
-	}
-	log.Info("restoring", "archive", c.Source.Archive.Dir, "to", f.to.String(), "before", f.before, "target", c.Target.Address())
-	began := p.look(line)
-	watch, stopWatching := context.WithCancel(context.Background())
-	go summarize(watch, log, cmp.Or(c.Log.Every, 10*time.Second), func() view { return p.look(line) })
-	err = line.Run(ctx)
-	stopWatching()
-	cut := ctx.Err() != nil
-	if err == nil && !cut {
-		err = p.target.AddIndexes(ctx)
-	}
-	log.Info("stopped", summary(began, p.look(line))...)
-	if closing := p.close(); err == nil {
-		err = closing
-	}
-	switch {
-	case err != nil:
-		report(stderr, "stopped", err)
-		return exitRun
-	case cut:
-		log.Warn("told to stop before the end; run it again, and it goes on")
-	default:
-		log.Info("restored")
-	}
-	return exitOK
-}
-
-// openRestore puts together what restores. The parts are to be closed also after an
-// error.
-func openRestore(ctx context.Context, c *config.Config, f archiveFlags, log *slog.Logger) (*parts, *dfs.Pipeline, error) {
-	p := &parts{}
-	p.finds.c = c
-	o, err := c.Source.Archive.Options()
-	if err != nil {
-		return p, nil, &partError{sourceName(c), err}
-	}
-	o.ReadOnly, o.Logger = true, log
-	if p.archive, err = sink.OpenArchive(c.Source.Archive.Dir, o); err != nil {
-		return p, nil, &partError{sourceName(c), err}
-	}
-	r, err := p.archive.Restore(ctx, &sink.RestoreOptions{To: f.to, Before: f.before, LogOnly: f.logOnly, Tables: c.Source.Tables, Decode: new(cdc.Source).Decode})
-	if err != nil {
-		return p, nil, &partError{sourceName(c), err}
-	}
-	to := targetOptions(c, log)
-	to.DDL = sink.PolicyApply // unless a rule says otherwise; the target is to be what the source was
-	if p.target, err = sink.OpenMySQL(ctx, c.TargetDSN(), to); err != nil {
-		return p, nil, &partError{targetName(c), err}
-	}
-	var tables []*dfs.Table
-	var defined []cdc.Definition
-	for _, d := range r.Definitions() {
-		tables, defined = append(tables, d.Table), append(defined, cdc.Definition(d))
-	}
-	if p.units, err = openUnits(ctx, c, &p.finds, tables, log); err != nil {
-		return p, nil, &partError{"the units", err}
-	}
-	made, err := p.targets(tables)
-	if err != nil {
-		return p, nil, &partError{"the units", err}
-	}
-	fresh, err := p.target.Fresh(ctx)
-	if err == nil && fresh && !f.logOnly {
-		if c.Target.Existing == "" || c.Target.Existing == "error" {
-			err = p.target.CheckEmpty(ctx, made)
-		}
-		var list []sink.Definition
-		if err == nil {
-			list, err = p.wanted(made, defined)
-		}
-		if err == nil {
-			_, _, err = p.target.CreateTables(ctx, list, true)
-		}
-	}
-	if err == nil {
-		err = p.target.CheckTables(ctx, made)
-	}
-	if err != nil {
-		return p, nil, &partError{targetName(c), err}
-	}
-	line := p.pipeline(c, log)
-	line.Source = r
-	return p, line, nil
-}
-
-// runArchive carries changes into an archive until ctx ends.
-func runArchive(ctx context.Context, c *config.Config, f flags, stderr io.Writer) int {
-	log := newLogger(stderr, cmp.Or(f.format, c.Log.Format), c.Log.Level).With("pipeline", c.Name)
-	p := &parts{}
-	err := p.openArchive(ctx, c, log)
-	if err != nil || ctx.Err() != nil {
-		err = errors.Join(err, p.close())
-		if ctx.Err() != nil {
-			return exitOK
-		}
-		reportParts(stderr, err)
-		return exitSetup
-	}
-	line := p.pipeline(c, log)
-	line.Sink = p.archive
-	log.Info("running", "source", c.Source.Address(), "queue", c.Queue.Path, "archive", c.Target.Archive.Dir)
-	began := p.look(line)
-	watch, stopWatching := context.WithCancel(context.Background())
-	if every := cmp.Or(c.Log.Every, 10*time.Second); every > 0 {
-		go summarize(watch, log, every, func() view { return p.look(line) })
-	}
-	copies := make(chan struct{})
-	go func() {
-		defer close(copies)
-		p.baselines(watch, c.Target.Archive.Baseline, log)
-	}()
-	err = line.Run(ctx)
-	stopWatching()
-	<-copies
-	log.Info("stopped", summary(began, p.look(line))...)
-	if closing := p.close(); err == nil {
-		err = closing
-	}
-	if err != nil {
-		report(stderr, "stopped", explain(c, err))
-		return exitRun
-	}
-	return exitOK
-}
-
-// openArchive opens the source, the queue if there is one, and the archive.
-func (p *parts) openArchive(ctx context.Context, c *config.Config, log *slog.Logger) error {
-	var errs []error
-	fault := func(part string, err error) {
-		if err != nil {
-			errs = append(errs, &partError{part, err})
-		}
-	}
-	var err error
-	p.source, err = openSource(ctx, c, sourceOptions(c, log))
-	fault(sourceName(c), err)
-	if c.Queue.Path != "" {
-		p.queue, err = queue.Open(c.Queue.Path, queueOptions(c, log))
-		fault(queueName(c), err)
-	}
-	o, err := c.Target.Archive.Options()
-	if err == nil {
-		o.Logger = log
-		p.archive, err = sink.OpenArchive(c.Target.Archive.Dir, o)
-	}
-	fault(targetName(c), err)
-	if len(errs) == 0 && p.archive.End().Seq == 0 && c.Source.Snapshot.On() {
-		fault(targetName(c), p.baseline(ctx))
-	}
-	return errors.Join(errs...)
-}
-
-// baseline notes in the archive how the tables are made whose rows are to be copied.
-func (p *parts) baseline(ctx context.Context) error {
-	defined, err := p.source.Definitions(ctx)
-	if err != nil {
-		return err
-	}
-	var list []sink.Definition
-	for _, d := range defined {
-		list = append(list, sink.Definition(d))
-	}
-	return p.archive.Baseline(ctx, list)
-}
-
-// baselines has all rows copied again, once the last copy is so old, until ctx ends.
-func (p *parts) baselines(ctx context.Context, every time.Duration, log *slog.Logger) {
-	if every <= 0 {
-		return
-	}
-	tick := time.NewTicker(min(every, time.Minute))
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		_, bases := p.archive.List()
-		if n := len(bases); n == 0 || bases[n-1].Done == 0 || time.Since(bases[n-1].At) < every {
-			continue // it is under way, or not due
-		}
-		err := p.baseline(ctx)
-		var tables []string
-		if err == nil {
-			var all []*dfs.Table
-			all, err = p.source.Tables(ctx)
-			for _, t := range all {
-				tables = append(tables, t.String())
-			}
-		}
-		if err == nil {
-			log.Info("copying all rows again, for restores to begin with", "tables", len(tables))
-			err = p.source.ResnapshotAll(ctx, tables)
-		}
-		if err != nil && ctx.Err() == nil {
-			log.Error("the rows could not be copied again; restores begin with the copy before", "err", err)
-		}
-	}
 }
 
 // checkArchive looks at the archive of a file.

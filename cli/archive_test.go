@@ -134,6 +134,30 @@ target: {host: 127.0.0.1, port: %s, user: root, password: ""}
 	require.Equal(t, exitRun, code, out)
 	require.Contains(t, out, "nothing was taken back, as the target has moved on")
 
+	// All rows are copied again as often as the file says, and a restore begins there.
+	b, err = os.ReadFile(keep)
+	require.NoError(t, err)
+	again := filepath.Join(e.dir, "again.yaml")
+	require.NoError(t, os.WriteFile(again, []byte(strings.Replace(string(b), "segment_bytes: 2KB", "segment_bytes: 2KB, baseline: 1s", 1)), 0o600))
+	p = e.start(t, "run", "-c", again)
+	waitFor(t, func() bool {
+		_, out := e.basic(t, "archive", "list", "-c", keep)
+		return strings.Count(out, "restores to") > 1
+	})
+	p.signal(t, syscall.SIGTERM)
+	code, out = p.wait(t)
+	require.Equal(t, exitOK, code, out)
+	third := filepath.Join(e.dir, "third.yaml")
+	b, err = os.ReadFile(back)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(third, []byte(strings.Replace(string(b), "name: restore", "name: third", 1)), 0o600))
+	e.target.Exec(t, "DROP DATABASE shop")
+	code, out = e.basic(t, "archive", "restore", "-c", third)
+	require.Equal(t, exitOK, code, out)
+	r, err = same.Compare(t.Context(), src, dst, same.Options{Schemas: []string{"shop"}, Structure: true})
+	require.NoError(t, err)
+	require.Empty(t, r.Differences)
+
 	// A byte that changed is named.
 	segments, err := filepath.Glob(filepath.Join(e.dir, "backup", "segment-*.dfs"))
 	require.NoError(t, err)

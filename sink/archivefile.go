@@ -179,8 +179,9 @@ type baseline struct {
 	After   uint64 `json:"after"`          // Seq of the last transaction before it
 	Done    uint64 `json:"done,omitempty"` // Seq of the transaction with which it is whole; 0 if it is not yet
 	DoneAt  int64  `json:"done_at,omitempty"`
-	Again   bool   `json:"again,omitempty"` // rows came beside changes of rows that were archived before
-	Segment uint64 `json:"segment"`         // number of the segment that begins with it
+	Failed  bool   `json:"failed,omitempty"` // it ended without some of the tables, and is never whole
+	Again   bool   `json:"again,omitempty"`  // rows came beside changes of rows that were archived before
+	Segment uint64 `json:"segment"`          // number of the segment that begins with it
 }
 
 // An indexBody is the index of a sealed segment.

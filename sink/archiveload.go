@@ -62,6 +62,9 @@ func (e *ArchiveError) Error() string {
 // Unwrap returns what was found.
 func (e *ArchiveError) Unwrap() error { return e.Err }
 
+// isOrigin reports whether a segment begins with the first transaction of all.
+func (s *segment) isOrigin() bool { return s.head.number == 1 && s.head.base == 0 }
+
 var segmentName = regexp.MustCompile(`^segment-(\d{8,})\.(dfs|open)$`)
 
 func openName(number uint64) string { return fmt.Sprintf("segment-%08d.open", number) }
@@ -105,10 +108,14 @@ func (a *Archive) files() ([]segmentFile, error) {
 
 // load reads what the folder holds, but for the content of blocks.
 func (a *Archive) load() error {
-	// Another process may seal or delete a segment meanwhile.
+	// Another process may seal or delete a segment meanwhile, or cut off parts and write
+	// in their place.
 	var err error
 	for range 20 {
-		if err = a.tryLoad(); !errors.Is(err, os.ErrNotExist) {
+		err = a.tryLoad()
+		var damage *ArchiveError
+		changing := a.opts.ReadOnly && errors.As(err, &damage) && filepath.Ext(damage.File) == ".open"
+		if !errors.Is(err, os.ErrNotExist) && !changing {
 			break
 		}
 	}
@@ -122,7 +129,7 @@ func (a *Archive) tryLoad() error {
 	}
 	var segs []*segment
 	for i, n := range names {
-		s, err := a.readSegment(n)
+		s, err := a.readSegment(n, len(segs) > 0 && segs[0].isOrigin())
 		if err == nil {
 			if len(segs) > 0 {
 				err = s.follows(segs[i-1])
@@ -172,8 +179,9 @@ func (s *segment) follows(p *segment) error {
 }
 
 // readSegment reads the head, start and index of a segment, or all heads of records
-// of one that is not sealed.
-func (a *Archive) readSegment(n segmentFile) (s *segment, err error) {
+// of one that is not sealed. Origin says that the segments begin with the first
+// transaction of all.
+func (a *Archive) readSegment(n segmentFile, origin bool) (s *segment, err error) {
 	path := filepath.Join(a.dir, n.name)
 	f, err := os.Open(path)
 	if err != nil {
@@ -222,7 +230,7 @@ func (a *Archive) readSegment(n segmentFile) (s *segment, err error) {
 		return nil, fault(headLen, err)
 	}
 	if !s.sealed {
-		return s, a.scan(f, s, r.end())
+		return s, a.scan(f, s, r.end(), origin || s.isOrigin())
 	}
 	tail := make([]byte, tailLen)
 	var t segmentTail
@@ -252,7 +260,7 @@ func (a *Archive) readSegment(n segmentFile) (s *segment, err error) {
 // scan reads the records of a segment that is not sealed, from an offset on. What
 // follows the last one that is whole was being written when a process ended; but if a
 // record that became durable later stands behind it, it is damage.
-func (a *Archive) scan(f *os.File, s *segment, off int64) error {
+func (a *Archive) scan(f *os.File, s *segment, off int64, origin bool) error {
 	s.safe, s.valid, s.whole, s.end = off, off, s.head.base, s.start
 	latest := -1 // of the blocks with State
 	seq := s.head.base
@@ -290,7 +298,14 @@ func (a *Archive) scan(f *os.File, s *segment, off int64) error {
 			latest = i
 		}
 		if d := s.records[i].done; d > 0 {
-			s.end.copied(d, time.UnixMicro(max(s.records[i].to, s.head.created)), &s.head)
+			err := a.each(f, s, &s.records[i], func(tx *dfs.Transaction) {
+				if tx.Copied {
+					s.end.copied(tx, time.UnixMicro(max(s.records[i].to, s.head.created)), origin)
+				}
+			})
+			if err != nil {
+				return err
+			}
 		}
 	}
 	if latest >= 0 {

@@ -125,6 +125,8 @@ func (r *Restore) choose() error {
 	case first > 0:
 		return fmt.Errorf("the copy of rows that it begins with was whole with transaction %d only, and the restore is to end with %d: "+
 			"restore to a later place", first, r.end)
+	case len(a.chain.Baselines) > 0 && a.chain.Baselines[len(a.chain.Baselines)-1].Failed:
+		return errors.New("its copy of rows ended without some of the tables, as the pipeline that fills it has told: mend the cause, and have all rows copied again (Baseline)")
 	case len(a.chain.Baselines) > 0:
 		return errors.New("its copy of rows is not whole yet: wait until it is, or go on with the pipeline that fills it")
 	}

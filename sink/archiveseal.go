@@ -41,8 +41,10 @@ func (a *Archive) sealSegment() error {
 	default:
 		if sealed, err = a.finish(w, w.seg.records, name); err != nil {
 			// What was appended is cut, so that the next try finds it as it was.
-			if e := a.cut(w.safe); e != nil {
-				a.broken = errors.Join(err, e)
+			if a.broken == nil {
+				if e := a.cut(w.safe); e != nil {
+					a.broken = errors.Join(err, e)
+				}
 			}
 			return wrap(err)
 		}
@@ -90,7 +92,7 @@ func (a *Archive) finish(w *segmentWriter, blocks []record, name string) (*segme
 		return nil, err
 	}
 	if err := syncDir(a.dir); err != nil {
-		return nil, err
+		return nil, a.unsure(err) // by which name it is on the disk
 	}
 	return &segment{path: name, sealed: true, head: w.seg.head, key: w.key, start: w.seg.start, records: slices.Clone(blocks),
 		end: x.End, size: w.size + tailLen, whole: last, sum: t.sum}, nil

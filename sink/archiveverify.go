@@ -33,6 +33,10 @@ type BaselineInfo struct {
 	After uint64    // the last transaction before it
 	Done  uint64    // restores can end with this transaction or a later one; 0: it is not whole yet
 	At    time.Time // when it was whole
+
+	// Failed says that it ended without some of the tables, so that no restore can
+	// begin with it.
+	Failed bool
 }
 
 // List describes the segments, and the copies of rows from which restores can begin.
@@ -61,7 +65,7 @@ func (a *Archive) List() ([]SegmentInfo, []BaselineInfo) {
 	}
 	var bases []BaselineInfo
 	for _, b := range a.chain.Baselines {
-		i := BaselineInfo{After: b.After, Done: b.Done}
+		i := BaselineInfo{After: b.After, Done: b.Done, Failed: b.Failed}
 		if b.Done > 0 {
 			i.At = time.UnixMicro(b.DoneAt).UTC()
 		}
@@ -107,7 +111,7 @@ func (a *Archive) verify(ctx context.Context, opts *VerifyArchiveOptions) (*Arch
 	r := &ArchiveReport{}
 	var before *segment
 	for i, n := range names {
-		s, err := a.readSegment(n)
+		s, err := a.readSegment(n, false)
 		if errors.Is(err, ErrArchiveKey) {
 			return nil, fmt.Errorf("verify archive %s: %w", dir, err)
 		}

@@ -211,3 +211,45 @@ func TestRestoreSaysWhatCanBeRestoredInstead(t *testing.T) {
 	}
 	require.ErrorContains(t, (&Restore{}).Decode(t.Context(), loggedRun(1, 1, 1)), "set Decode")
 }
+
+// The first copy of rows counts also where it goes on over several segments, also when
+// they are read anew, and one that ended without some of the tables never does.
+func TestTheFirstCopyOfRowsIsKnown(t *testing.T) {
+	for name, failed := range map[string]bool{"whole": false, "without a table": true} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			a := openArchive(t, dir, ArchiveOptions{SegmentBytes: 1})
+			for seq := uint64(1); seq < 60; seq += 20 {
+				batch := loggedRun(seq, 20, 100)
+				if seq == 41 {
+					batch[2].Copied = true
+				}
+				if failed {
+					batch[2].Pos = "gtid 3e11 copy:0;1! 3e11:1-5 binlog.1:4"
+				}
+				require.NoError(t, a.Apply(t.Context(), batch))
+			}
+			check := func(a *Archive) {
+				t.Helper()
+				_, bases := a.List()
+				require.Len(t, bases, 1)
+				require.Equal(t, failed, bases[0].Failed)
+				_, err := a.Restore(t.Context(), nil)
+				if failed {
+					require.ErrorContains(t, err, "ended without some of the tables")
+				} else {
+					require.NoError(t, err)
+					require.Equal(t, uint64(43), bases[0].Done)
+				}
+			}
+			check(a)
+			check(openArchive(t, dir, ArchiveOptions{ReadOnly: true}))
+			require.NoError(t, a.sealSegment())
+			check(openArchive(t, dir, ArchiveOptions{ReadOnly: true}))
+			batch := loggedRun(61, 2, 10)
+			batch[1].Copied = true // what a table that is copied alone ends with
+			require.NoError(t, a.Apply(t.Context(), batch))
+			check(a)
+		})
+	}
+}

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -92,7 +94,7 @@ func (a *Archive) store(ctx context.Context, batch []*dfs.Transaction) error {
 			a.state = tx.State
 		}
 		if tx.Copied && tx.Seq <= whole {
-			a.chain.copied(tx.Seq, a.now(), &w.seg.head)
+			a.chain.copied(tx, a.now(), a.segs[0].isOrigin())
 		}
 		if tx.Seq == whole {
 			a.whole = placeOf(tx)
@@ -112,18 +114,28 @@ func placeOf(tx *dfs.Transaction) place {
 }
 
 // copied notes that a copy of rows is whole with a transaction. The first copy of an
-// archive needs no Baseline before it.
-func (c *chainBody) copied(seq uint64, at time.Time, in *segmentHead) {
-	if len(c.Baselines) == 0 && in.number == 1 && in.base == 0 {
-		c.Baselines = append(c.Baselines, baseline{Segment: 1})
+// archive, which origin says it is, needs no Baseline before it.
+func (c *chainBody) copied(tx *dfs.Transaction, at time.Time, origin bool) {
+	if len(c.Baselines) == 0 && origin {
+		c.Baselines = []baseline{{Segment: 1}}
 	}
-	if n := len(c.Baselines); n > 0 && c.Baselines[n-1].Done == 0 {
-		// Those that have Streams may hold the list.
-		list := append([]baseline(nil), c.Baselines...)
-		list[n-1].Done, list[n-1].DoneAt = seq, at.UnixMicro()
-		c.Baselines = list
+	n := len(c.Baselines)
+	if n == 0 || c.Baselines[n-1].Done > 0 || c.Baselines[n-1].Failed {
+		return
 	}
+	list := slices.Clone(c.Baselines) // others may hold the old one
+	c.Baselines = list
+	if unfinished(tx.Pos) {
+		list[n-1].Failed = true
+		return
+	}
+	list[n-1].Done, list[n-1].DoneAt = tx.Seq, at.UnixMicro()
 }
+
+// unfinished reports whether a position at the end of a copy still has some of the
+// copy in it. That is how package cdc says that tables have failed, whose changes it
+// then leaves out until they are copied anew: see cdc.Position.Copy.
+func unfinished(p dfs.Position) bool { return strings.Contains(string(p), " copy:") }
 
 // write appends a record.
 func (w *segmentWriter) write(r *record, body []byte) error {

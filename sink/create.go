@@ -152,6 +152,12 @@ func (c *creation) create(ctx context.Context, d *Definition, later bool) error 
 				notes = append(notes, "the server gives its constraints other names, as another table has one of that name")
 				refused = c.run(ctx, schema, full, def.unnamed())
 			}
+			if serverError(refused) == erTableExists {
+				// It was not there a moment ago: the session of a process that was killed
+				// was still making it.
+				c.there[key] = true
+				return nil
+			}
 			if refused == nil {
 				for _, n := range notes {
 					c.notes = append(c.notes, fmt.Sprintf("%s.%s: %s", schema, name, n))

@@ -348,3 +348,18 @@ func TestConstraintsOfOneNameInSeveralSchemasComeTogether(t *testing.T) {
 		})
 	}
 }
+
+// The server may still be at the CREATE TABLE of a process that was killed.
+func TestATableThatIsMadeMeanwhileIsLeftAlone(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MySQL97)
+	schema := srv.Schema(t)
+	m, err := OpenMySQL(t.Context(), srv.DSN(""), &MySQLOptions{Name: schema})
+	require.NoError(t, err)
+	defer m.Close()
+	d := Definition{Table: users(schema), SQL: "CREATE TABLE `users` (\n  `id` int NOT NULL,\n  PRIMARY KEY (`id`)\n) ENGINE=InnoDB"}
+	c := creation{m: m, there: make(map[string]bool)} // as if it had looked before
+	require.NoError(t, c.create(t.Context(), &d, false))
+	clear(c.there)
+	require.NoError(t, c.create(t.Context(), &d, false))
+	require.Len(t, c.made, 1)
+}
