@@ -21,6 +21,8 @@
 // Nobody needs a password from this host. From elsewhere everybody does, but for
 // the two probes, which tell nothing but a word.
 //
+// A [Journal] keeps what became of transactions, and tells the way of a row.
+//
 // The monitor looks at pipelines once a second and is not on the path of a row;
 // a browser that does not read slows nobody down.
 package monitor

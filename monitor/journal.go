@@ -33,7 +33,9 @@ const (
 	JournalSampled JournalLevel = "sampled"
 
 	// JournalAll keeps all. The pipeline then goes no faster than the journal can
-	// be written: see BenchmarkJournal.
+	// be written: "make monitorbench" tells what that costs. It is a history that can
+	// be searched by row. As a backup it is poor, since nothing puts it back: for that
+	// there is sink.OpenArchive.
 	JournalAll JournalLevel = "all"
 )
 

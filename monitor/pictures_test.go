@@ -199,6 +199,9 @@ func TestPictureOfATrace(t *testing.T) {
 		b.picture("trace", 390, 2600, dark)
 	}
 	b.picture("trace", 1920, 1900, false)
+	b.shape(1280, 960)
+	b.run("document.querySelector('.tabs').scrollIntoView()")
+	b.picture("way", 1280, 960, false)
 }
 
 // A probing source tells that it will not keep its log for long.
