@@ -62,7 +62,9 @@ type JournalOptions struct {
 	// stand in its place.
 	Secrets []string
 
-	// Buffer is how many bytes may wait to be written. Default: 16 MiB.
+	// Buffer is how many bytes may wait to be written. Default: 16 MiB. What is on its
+	// way through the pipeline takes besides about as much as the pipeline itself may
+	// hold (ReadAhead), for each step that differs from the one before.
 	Buffer int
 
 	// Explain, if set, returns the statements by which the sink of a pipeline

@@ -168,6 +168,9 @@ func TestPictureOfATrace(t *testing.T) {
 		{ID: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1043", Committed: now, Changes: []dfs.Change{dfstest.Insert(t, tab, 42, "Cy", "070-7654321")}},
 	}}
 	j := openJournal(t, "", &JournalOptions{Level: JournalAll, Explain: func(_ context.Context, _ string, tx *dfs.Transaction) ([]string, error) {
+		if c := tx.Changes[0]; c.Op == dfs.Update {
+			return []string{fmt.Sprintf("UPDATE `crm`.`person` SET `full_name`=_utf8mb4'%s',`phone`=NULL WHERE `id`=%s", c.After[1], c.After[0])}, nil
+		}
 		return []string{fmt.Sprintf("INSERT INTO `crm`.`person` (`id`,`full_name`,`phone`) VALUES (%s,_utf8mb4'%s',_utf8mb4'07')", tx.Changes[0].After[0], tx.Changes[0].After[1])}, nil
 	}})
 	p := &dfs.Pipeline{Source: &probing{Source: src}, Stages: []dfs.Stage{units}, Sink: new(dfstest.Target).Open(), Logger: discardLog}
