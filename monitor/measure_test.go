@@ -166,7 +166,7 @@ func TestCosts(t *testing.T) {
 	journals := []setting{{name: "no journal"}, {name: "errors", level: JournalErrors}, {name: "sampled", level: JournalSampled}, {name: "all", level: JournalAll}}
 	src := &stock{table, n, 1}
 	compare(t, "memory, 1 row", rounds, journals, func(s setting) cost { return carry(t, s, src, new(drain)) })
-	src = &stock{table, n / 10, 20}
+	src = &stock{table, n / 3, 20}
 	compare(t, "memory, 20 rows", rounds, journals, func(s setting) cost { return carry(t, s, src, new(drain)) })
 	src = &stock{table, n * m / 2, 1}
 	compare(t, "browsers", rounds, []setting{{name: "none"}, {name: fmt.Sprint(sockets), sockets: sockets}}, func(s setting) cost { return carry(t, s, src, new(drain)) })
