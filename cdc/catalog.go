@@ -397,7 +397,11 @@ func (c *catalog) take(text string, mode ddl.Mode) []Fault {
 
 // useOf returns the schema that a USE statement names.
 func useOf(statement string) (schema string, ok bool) {
-	word, rest, _ := strings.Cut(strings.TrimSpace(statement), " ")
+	statement = strings.TrimSpace(statement)
+	for strings.HasPrefix(statement, "--") || strings.HasPrefix(statement, "#") || strings.HasPrefix(statement, "/*") && !strings.HasPrefix(statement, "/*!") {
+		statement = strings.TrimSpace(statement[skipToken(statement):])
+	}
+	word, rest, _ := strings.Cut(statement, " ")
 	if !strings.EqualFold(word, "USE") {
 		return "", false
 	}

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/dataflowsync/dfs/internal/ddl"
 )
@@ -43,11 +45,12 @@ func (s *Source) SilentForeignKeys(ctx context.Context) ([]ForeignKey, error) {
 func acts(rule string) bool { return rule != "RESTRICT" && rule != "NO ACTION" }
 
 // ForeignKeys returns all foreign keys of followed tables, as the server has them
-// now. Of files nothing is known, and the list is empty.
+// now. Of files it returns those that Options.Schema declares; without that nothing is
+// known of them, and the list is empty.
 func (s *Source) ForeignKeys(ctx context.Context) ([]ForeignKey, error) {
 	switch {
 	case s.db == nil:
-		return nil, nil
+		return s.followed().writtenForeignKeys(s.opts.Schema, ddl.Mode{MariaDB: s.maria, Version: versionNumber(s.version)}), nil
 	case s.maria:
 		return s.definedForeignKeys(ctx)
 	}
@@ -92,13 +95,82 @@ func (s *Source) definedForeignKeys(ctx context.Context) ([]ForeignKey, error) {
 	}
 	var keys []ForeignKey
 	for _, d := range definitions {
-		for _, k := range ddl.ForeignKeys(d.SQL, ddl.Mode{MariaDB: true, Version: versionNumber(s.version)}) {
-			key := ForeignKey{Name: k.Name, Schema: d.Table.Schema, Table: d.Table.Name, Columns: k.Columns,
-				ParentSchema: cmp.Or(k.Parent.Schema, d.Table.Schema), Parent: k.Parent.Name, ParentColumns: k.ParentColumns,
-				OnDelete: cmp.Or(k.OnDelete, "RESTRICT"), OnUpdate: cmp.Or(k.OnUpdate, "RESTRICT")}
-			key.ParentFollowed = s.followed().follows(key.ParentSchema, key.Parent)
-			keys = append(keys, key)
+		for _, k := range mariaForeignKeys(d.SQL, ddl.Mode{MariaDB: true, Version: versionNumber(s.version)}) {
+			keys = append(keys, s.followed().foreignKey(d.Table.Schema, d.Table.Name, k))
 		}
 	}
 	return keys, nil
+}
+
+func (f *filter) foreignKey(schema, table string, k ddl.ForeignKey) ForeignKey {
+	key := ForeignKey{Name: k.Name, Schema: schema, Table: table, Columns: k.Columns,
+		ParentSchema: cmp.Or(k.Parent.Schema, schema), Parent: k.Parent.Name, ParentColumns: k.ParentColumns,
+		OnDelete: cmp.Or(k.OnDelete, "RESTRICT"), OnUpdate: cmp.Or(k.OnUpdate, "RESTRICT")}
+	key.ParentFollowed = f.follows(key.ParentSchema, key.Parent)
+	return key
+}
+
+// writtenForeignKeys returns those of followed tables that statements such as a dump's
+// declare.
+func (f *filter) writtenForeignKeys(text string, mode ddl.Mode) (keys []ForeignKey) {
+	schema := ""
+	for statement := range statements(text) {
+		if name, ok := useOf(statement); ok {
+			schema = name
+			continue
+		}
+		s := ddl.Parse(statement, schema, mode)
+		if s.Kind != ddl.CreateTable && s.Kind != ddl.AlterTable || len(s.Tables) == 0 || !f.follows(s.Tables[0].Schema, s.Tables[0].Name) {
+			continue
+		}
+		t := s.Tables[0]
+		if s.Kind == ddl.CreateTable {
+			keys = slices.DeleteFunc(keys, func(k ForeignKey) bool { return k.Schema == t.Schema && k.Table == t.Name })
+		}
+		for _, k := range ddl.ForeignKeys(statement, mode) {
+			keys = append(keys, f.foreignKey(t.Schema, t.Name, k))
+		}
+	}
+	return keys
+}
+
+// mariaKey is a foreign key as SHOW CREATE TABLE of MariaDB has it, in a line. Names in
+// it may have a backtick that is not written twice, other than in the rest of the text
+// (seen with 10.11.18).
+var mariaKey = regexp.MustCompile("^CONSTRAINT `(.*)` FOREIGN KEY \\(`(.*)`\\) REFERENCES `(.*)` \\(`(.*)`\\)((?: ON (?:DELETE|UPDATE) [A-Z ]+?)*)$")
+
+// mariaForeignKeys reads the foreign keys out of a definition.
+func mariaForeignKeys(text string, mode ddl.Mode) (keys []ddl.ForeignKey) {
+	name := func(s string) string { return strings.ReplaceAll(s, "``", "`") }
+	names := func(s string) (list []string) {
+		for n := range strings.SplitSeq(s, "`, `") {
+			list = append(list, name(n))
+		}
+		return list
+	}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(strings.TrimSpace(line), ",")
+		if !strings.HasPrefix(line, "CONSTRAINT ") || !strings.Contains(line, " FOREIGN KEY ") {
+			continue
+		}
+		m := mariaKey.FindStringSubmatch(line)
+		if m == nil {
+			return ddl.ForeignKeys(text, mode) // written in another way
+		}
+		k := ddl.ForeignKey{Name: name(m[1]), Columns: names(m[2]), ParentColumns: names(m[4])}
+		if schema, table, ok := strings.Cut(m[3], "`.`"); ok {
+			k.Parent.Schema, k.Parent.Name = name(schema), name(table)
+		} else {
+			k.Parent.Name = name(m[3])
+		}
+		for part := range strings.SplitSeq(m[5], " ON ") {
+			if rule, ok := strings.CutPrefix(part, "DELETE "); ok {
+				k.OnDelete = rule
+			} else if rule, ok := strings.CutPrefix(part, "UPDATE "); ok {
+				k.OnUpdate = rule
+			}
+		}
+		keys = append(keys, k)
+	}
+	return keys
 }

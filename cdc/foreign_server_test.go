@@ -44,3 +44,22 @@ func TestForeignKeysAreSeenByAReader(t *testing.T) {
 		})
 	}
 }
+
+// MariaDB does not write a backtick twice that is part of a name in a foreign key.
+func TestForeignKeysOfOddNamesAreRead(t *testing.T) {
+	for _, kind := range []testenv.Kind{testenv.MariaDB, testenv.MySQL97} {
+		t.Run(string(kind), func(t *testing.T) {
+			srv := testenv.Shared(t, kind)
+			schema := srv.Schema(t)
+			srv.Exec(t, "USE "+schema, "CREATE TABLE `p``q` (`i``d` int, `x y` int, PRIMARY KEY (`i``d`, `x y`))",
+				"CREATE TABLE c (id int PRIMARY KEY, `a``b` int, b int, CONSTRAINT `o``ne` FOREIGN KEY (`a``b`, b) REFERENCES `p``q` (`i``d`, `x y`) ON DELETE SET NULL ON UPDATE NO ACTION)")
+			src, err := cdc.Open(t.Context(), srv.DSN(""), &cdc.Options{Tables: []string{schema + ".*"}})
+			require.NoError(t, err)
+			defer src.Close()
+			keys, err := src.ForeignKeys(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, []cdc.ForeignKey{{Name: "o`ne", Schema: schema, Table: "c", Columns: []string{"a`b", "b"}, ParentSchema: schema, Parent: "p`q",
+				ParentColumns: []string{"i`d", "x y"}, OnDelete: "SET NULL", OnUpdate: "NO ACTION", ParentFollowed: true}}, keys)
+		})
+	}
+}

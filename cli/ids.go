@@ -31,6 +31,9 @@ func openIDs(ctx context.Context, c *config.Config, source *cdc.Source, tables [
 	if err != nil {
 		return nil, err
 	}
+	if why := noKeys(c); why != "" {
+		log.Warn(why)
+	}
 	var d ids
 	o.Tables, o.ForeignKeys, o.DryRun, o.Logger = tables, relmgr.Declared(keys), dry, log
 	if !dry && !c.RelMgr.Alone {
@@ -61,6 +64,14 @@ func openIDs(ctx context.Context, c *config.Config, source *cdc.Source, tables [
 		errs = append(errs, fmt.Errorf("%s: %s: %s", c.Where(path), path, text))
 	}
 	return nil, errors.Join(errs...)
+}
+
+// noKeys says that nothing is known of foreign keys; empty if they are.
+func noKeys(c *config.Config) string {
+	if len(c.Source.Files) == 0 || c.Source.SchemaFile != "" {
+		return ""
+	}
+	return "log files tell nothing of foreign keys, so what refers to what is known by relmgr.references alone: name a source.schema_file, which declares them, or list them there"
 }
 
 // retyped returns the tables as their rows leave the map of ids.
@@ -104,6 +115,9 @@ func (d *ids) close() error {
 // checkIDs tells what becomes of the keys and references of each table.
 func checkIDs(d *ids, c *config.Config, tables []*dfs.Table) section {
 	s := section{Part: "relmgr", About: c.RelMgr.Path + ", which keys get new ids and what refers to them"}
+	if why := noKeys(c); why != "" {
+		s.add("note", "", "", why)
+	}
 	for _, t := range tables {
 		list, err := d.Rewrites(t)
 		if err != nil {

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"path/filepath"
+	"regexp"
 	"syscall"
 	"testing"
 
@@ -30,6 +31,7 @@ func (e *env) testIDs(t *testing.T) {
     - {table: shop_ids.orders, columns: doc, path: "$.friend", parent: shop_ids.users}
 units:
   - {from: shop_ids.users, into: shop_ids.people}`}
+	watched := [2]string{"", "monitor: {listen: " + freeAddress(t) + "}"}
 
 	wrong := section
 	wrong[1] = wrong[1][:len(wrong[1])-len("units:\n  - {from: shop_ids.users, into: shop_ids.people}")] + "    - {table: shop_ids.orders, columns: nr, parent: shop_ids.users}"
@@ -37,7 +39,7 @@ units:
 	require.Equal(t, exitSetup, code, out)
 	require.Regexp(t, `shop_ids\.yaml:\d+: relmgr\.references\[1\]: shop_ids\.orders: there is no column nr`, out)
 
-	file := e.config(t, "shop_ids", section)
+	file := e.config(t, "shop_ids", section, watched)
 	code, out = e.basic(t, "check", "-c", file)
 	require.Zero(t, code, out)
 	require.Contains(t, out, "user_id: refers to shop_ids.users.id (foreign key orders_ibfk_1)")
@@ -51,6 +53,12 @@ units:
 	eventually(t, p, db, "SELECT code FROM shop_ids.countries", "de")
 	eventually(t, p, db, "SELECT CONCAT(LENGTH(o.id), ' ', p.name, ' ', f.name, ' ', p.id > 100) FROM shop_ids.orders o JOIN shop_ids.people p ON p.id = o.user_id JOIN shop_ids.people f ON f.id = o.doc->'$.friend'",
 		"36 Bob Ann 1")
+	waitFor(t, func() bool { // the monitor looks once a second
+		code, out = e.basic(t, "status", "-c", file)
+		return regexp.MustCompile(`(?m)^ids\s+3 keys · 0 of rows that have not come$`).MatchString(out) &&
+			regexp.MustCompile(`(?m)^units\s+shop_ids\.users · 2 rows in · 2 out$`).MatchString(out)
+	})
+	require.Zero(t, code, out)
 	p.signal(t, syscall.SIGTERM)
 	code, out = p.wait(t)
 	require.Zero(t, code, out)

@@ -194,10 +194,14 @@ func send(ctx context.Context, c *config.Config, f flags, name, action string) (
 	if err != nil {
 		return nil, err
 	}
+	return callMonitor(ctx, c, http.MethodPost, name, "/"+action, b)
+}
+
+// callMonitor calls the monitor of the process that runs with this file.
+func callMonitor(ctx context.Context, c *config.Config, method, name, action string, body []byte) (*monitor.State, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost,
-		monitorURL(c, c.Monitor.Listen)+"api/pipelines/"+url.PathEscape(name)+"/"+action, bytes.NewReader(b))
+	r, err := http.NewRequestWithContext(ctx, method, monitorURL(c, c.Monitor.Listen)+"api/pipelines/"+url.PathEscape(name)+action, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +223,7 @@ func send(ctx context.Context, c *config.Config, f flags, name, action string) (
 		monitor.State
 		Refused string `json:"error"`
 	}
-	body, err := io.ReadAll(io.LimitReader(answer.Body, 10<<20))
+	body, err = io.ReadAll(io.LimitReader(answer.Body, 10<<20))
 	switch {
 	case err != nil:
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -37,6 +38,24 @@ type state struct {
 
 	// InStep says that the target has all that the source has.
 	InStep bool `json:"in_step"`
+
+	// Units and IDs are what the running process tells through its monitor; empty
+	// if there is none.
+	Units []unitState `json:"units,omitempty"`
+	IDs   *idState    `json:"relmgr,omitempty"`
+}
+
+// A unitState counts the rows of a unit, since the process began.
+type unitState struct {
+	Name string `json:"name"`
+	In   uint64 `json:"in"`
+	Out  uint64 `json:"out"`
+}
+
+// An idState counts the ids of the map.
+type idState struct {
+	Keys     uint64 `json:"keys"`
+	Promised uint64 `json:"promised"` // whose row has not come
 }
 
 type sourceState struct {
@@ -93,6 +112,7 @@ func status(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Wr
 	code := exitOK
 	for _, l := range c.Lines() {
 		s := stateOf(ctx, l)
+		s.ask(ctx, l)
 		if s.Source.Error != "" || s.Target.Error != "" || s.Queue != nil && s.Queue.Error != "" {
 			code = exitRun
 		}
@@ -117,6 +137,39 @@ func status(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Wr
 		return exitRun
 	}
 	return code
+}
+
+// ask asks the process that runs with this file, if it has a monitor that answers.
+func (s *state) ask(ctx context.Context, c *config.Config) {
+	if !c.Monitor.On() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	running, err := callMonitor(ctx, c, http.MethodGet, c.Name, "", nil)
+	if err != nil {
+		return // it does not run; all else is told without it
+	}
+	for _, p := range running.Parts {
+		switch p.Kind {
+		case "dpu.Units":
+			for i, m := range p.Measures {
+				if name, ok := strings.CutPrefix(m.Help, "rows given to unit "); ok && i+1 < len(p.Measures) {
+					s.Units = append(s.Units, unitState{name, uint64(m.Value), uint64(p.Measures[i+1].Value)})
+				}
+			}
+		case "relmgr.Manager":
+			s.IDs = &idState{}
+			for _, m := range p.Measures {
+				switch m.Name {
+				case "keys":
+					s.IDs.Keys = uint64(m.Value)
+				case "promised":
+					s.IDs.Promised = uint64(m.Value)
+				}
+			}
+		}
+	}
 }
 
 func stateOf(ctx context.Context, c *config.Config) state {
@@ -303,6 +356,13 @@ func (s *state) print(w io.Writer) {
 				line("", "reader %s · %s held for it", r.Name, config.Size(r.Bytes))
 			}
 		}
+	}
+
+	if s.IDs != nil {
+		line("ids", "%s · %s of rows that have not come", plural(s.IDs.Keys, "key"), count(s.IDs.Promised))
+	}
+	for i, u := range s.Units {
+		line([]string{"units", ""}[min(i, 1)], "%s · %s in · %s out", u.Name, plural(u.In, "row"), count(u.Out))
 	}
 
 	t := &s.Target

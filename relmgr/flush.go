@@ -51,6 +51,7 @@ func (m *Manager) flush(ctx context.Context, head uint64) error {
 	m.newSeen, m.newLearned = m.newSeen[:0], m.newLearned[:0]
 	clear(m.newHere)
 	m.head = max(m.head, head)
+	m.measure()
 	m.turn()
 	return nil
 }

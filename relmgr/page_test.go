@@ -78,7 +78,7 @@ func TestWhatLeavesMemoryIsFoundAgain(t *testing.T) {
 			}
 		}
 	}
-	require.NotEmpty(t, m.spaces[0].whole)
+	require.NotEmpty(t, append(m.spaces[0].whole.list, m.spaces[0].oldWhole.list...))
 	for old, id := range known {
 		new, ok, err := m.New(t.Context(), "s.users", old)
 		require.NoError(t, err)

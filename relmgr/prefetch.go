@@ -74,7 +74,7 @@ func (m *Manager) want(cl *cell, t *dfs.Table, row dfs.Row) {
 	}
 	if sp.linear {
 		key, err := sp.keyOf(row[cl.args[0]])
-		if no := key >> pageBits; err == nil && sp.stored(no) && (sp.page == nil || sp.page.no != no) && m.wholeAt(sp, no) == 0 && m.cached(sp, no) == nil {
+		if no := key >> pageBits; err == nil && sp.stored(no) && (sp.page == nil || sp.page.no != no) && m.wholeID(sp, no<<pageBits) == 0 && m.cached(sp, no) == nil {
 			m.wanted.pages = append(m.wanted.pages, pageOf{sp, no})
 		}
 		return

@@ -112,7 +112,8 @@ type Manager struct {
 	vals         []dfs.Value
 	key          []byte
 
-	reserved atomic.Uint64 // blocks
+	reserved       atomic.Uint64 // blocks
+	keys, promised atomic.Int64  // see measure
 }
 
 var (
@@ -309,6 +310,7 @@ func (m *Manager) reset(ctx context.Context) error {
 	if err := m.store.load(ctx, m); err != nil {
 		return err
 	}
+	m.measure()
 	m.stale = false
 	return nil
 }

@@ -41,7 +41,7 @@ type space struct {
 	// Pages all of whose keys have come are kept as the new id of their first key alone,
 	// a few kilobytes for a quarter of a million keys: what is looked up in a large map
 	// is then still in the processor's cache. By page number / chunkPages.
-	whole, oldWhole map[int64]*chunk
+	whole, oldWhole chunks
 }
 
 // A caches keeps what was looked up, in two halves: what has not been used while
@@ -69,7 +69,7 @@ func (m *Manager) turn() {
 	c.oldEnts, c.entries, c.size = c.entries, make(map[entryKey]*entry), 0
 	for _, sp := range m.spaces {
 		sp.oldPages, sp.pages, sp.page = sp.pages, nil, nil
-		sp.oldWhole, sp.whole = sp.whole, nil
+		sp.oldWhole, sp.whole = sp.whole, chunks{}
 	}
 }
 
@@ -82,61 +82,9 @@ func (p *page) bytes() int {
 	return n - min(len(p.runs), 1)*runBytes // the first is part of the page
 }
 
-// chunk has the new ids that whole pages begin with; 0 if a page is not one, or not in
-// memory.
-type chunk [chunkPages]int64
-
-const (
-	chunkPages = 256
-	chunkBytes = 8*chunkPages + 64
-)
-
-// wholeAt returns the new id of the first key of a whole page; 0 if it is not in
-// memory as one.
-func (m *Manager) wholeAt(sp *space, no int64) int64 {
-	at := no >> 8
-	c := sp.whole[at]
-	if c == nil {
-		if c = sp.oldWhole[at]; c == nil {
-			return 0
-		}
-		m.keepChunk(sp, at, c)
-	}
-	return c[no&(chunkPages-1)]
-}
-
-func (m *Manager) keepChunk(sp *space, at int64, c *chunk) {
-	if sp.whole == nil {
-		sp.whole = make(map[int64]*chunk)
-	}
-	sp.whole[at] = c
-	m.cache.size += chunkBytes
-}
-
-// keepWhole keeps a page as one that is whole, if it is, and nothing of it is newer
-// than the file.
-func (m *Manager) keepWhole(p *page) bool {
-	sp := p.space
-	if len(p.runs) != 1 || p.dirty {
-		return false
-	}
-	r := &p.runs[0]
-	if r.span != pageSize || r.known.n != pageSize || r.came.n != pageSize || r.new == 0 {
-		return false
-	}
-	m.wholeAt(sp, p.no) // as what was kept longer ago is kept on
-	c := sp.whole[p.no>>8]
-	if c == nil {
-		c = new(chunk)
-		m.keepChunk(sp, p.no>>8, c)
-	}
-	c[p.no&(chunkPages-1)] = r.new
-	return true
-}
-
 // cached returns a page that is in memory; nil if it is not.
 func (m *Manager) cached(sp *space, no int64) *page {
-	if first := m.wholeAt(sp, no); first != 0 {
+	if first := m.wholeID(sp, no<<pageBits); first != 0 {
 		p := newPage(sp, no)
 		p.runs = append(p.runs, run{old: no << pageBits, new: first, span: pageSize, known: bits{n: pageSize}, came: bits{n: pageSize}})
 		return p
@@ -214,8 +162,8 @@ func (m *Manager) readPage(ctx context.Context, p *page) error {
 // none. own says that the key is met as that of a row. came tells whether it has
 // ever been.
 func (m *Manager) number(ctx context.Context, sp *space, key int64, own bool) (id int64, came bool, err error) {
-	if first := m.wholeAt(sp, key>>pageBits); first != 0 {
-		return first + key&(pageSize-1), true, nil
+	if id := m.wholeID(sp, key); id != 0 {
+		return id, true, nil
 	}
 	p, err := m.load(ctx, sp, key>>pageBits)
 	if err != nil {
