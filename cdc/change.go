@@ -466,6 +466,7 @@ func (s *Stream) apply(ctx context.Context, asks []*request) error {
 	if copies {
 		var err error
 		if c, err = s.src.newCopier(ctx, s, items, word, old); err != nil {
+			s.src.follow.Store(was)
 			return err
 		}
 	}

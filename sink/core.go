@@ -122,7 +122,7 @@ func (c *core) checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
 		return dfs.Checkpoint{}, fmt.Errorf("taking over the checkpoint %q: %w", c.name, err)
 	}
 	c.base, c.at = at.Seq, at.Seq
-	return at, nil
+	return at, c.follow(at.State)
 }
 
 // setUp makes sure of the pipeline's row in the table of checkpoints.
@@ -250,6 +250,11 @@ func (c *core) take(ctx context.Context, batch []*dfs.Transaction) error {
 	if c.replace {
 		replace(batch)
 	}
+	return c.byState(batch, func(batch []*dfs.Transaction) error { return c.takeAll(ctx, batch) })
+}
+
+// takeAll takes a batch in which no statement depends on State.
+func (c *core) takeAll(ctx context.Context, batch []*dfs.Transaction) error {
 	for len(batch) > 0 {
 		n := c.nextDDL(batch)
 		if n == len(batch) {

@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 
 	"github.com/dataflowsync/dfs"
-	"github.com/dataflowsync/dfs/internal/match"
 )
 
 // MySQLOptions refine a MySQL sink. The zero value of each field is the default.
@@ -101,16 +99,15 @@ type MySQLOptions struct {
 // But for Stats, its methods must be called by one goroutine at a time.
 type MySQL struct {
 	rules
-	connector  dialer
-	cpTable    string // quoted
-	ddlTable   string // quoted
-	ddlWait    int    // seconds that a statement waits for locks of its tables
-	maxRows    int
-	maxBytes   int
-	sqlOnly    bool
-	replace    bool
-	mixes      bool                                 // rows may be copied into tables that have some
-	followedBy func(state string) ([]string, error) // nil: it never changes
+	connector dialer
+	cpTable   string // quoted
+	ddlTable  string // quoted
+	ddlWait   int    // seconds that a statement waits for locks of its tables
+	maxRows   int
+	maxBytes  int
+	sqlOnly   bool
+	replace   bool
+	mixes     bool // rows may be copied into tables that have some
 
 	instance string // begins each owner token of this sink
 	owner    string // the token in the checkpoint's row; see checkpoint.go
@@ -187,10 +184,10 @@ func newMySQL(dsn string, opts *MySQLOptions) (*MySQL, error) {
 	}
 	loaders := cmp.Or(opts.Loaders, defaultLoaders)
 	m := &MySQL{
-		rules:   rules{name: opts.Name, schema: opts.Schema, ddl: opts.DDL, ddlDone: opts.DDLDone, log: opts.Logger},
+		rules:   rules{name: opts.Name, schema: opts.Schema, ddl: opts.DDL, ddlDone: opts.DDLDone, followedBy: opts.Followed, log: opts.Logger},
 		maxRows: opts.MaxRows, maxBytes: opts.MaxBytes, sqlOnly: opts.SQLOnly, replace: opts.Replace, mixes: opts.Append || opts.Replace,
 		instance: token(12) + "-", patience: 1, merger: newMerger(), runs: make(map[string]*tableRun),
-		failed: make(map[*dfs.Change]bool), ddlWait: defaultDDLWait, followedBy: opts.Followed,
+		failed: make(map[*dfs.Change]bool), ddlWait: defaultDDLWait,
 	}
 	var errs []error
 	var err error
@@ -327,36 +324,7 @@ func (m *MySQL) Apply(ctx context.Context, batch []*dfs.Transaction) error {
 	if m.replace {
 		replace(batch)
 	}
-	for m.followedBy != nil && len(batch) > 0 {
-		// Statements behind a State are judged by what is followed from there on.
-		i := slices.IndexFunc(batch, func(tx *dfs.Transaction) bool { return tx.State != "" })
-		if i < 0 {
-			break
-		}
-		if err := m.applyAll(ctx, batch[:i+1]); err != nil {
-			return err
-		}
-		if err := m.follow(batch[i].State); err != nil {
-			return err
-		}
-		batch = batch[i+1:]
-	}
-	return m.applyAll(ctx, batch)
-}
-
-// follow takes over which tables the source follows from a place on.
-func (m *MySQL) follow(state string) error {
-	if m.followedBy == nil {
-		return nil
-	}
-	list, err := m.followedBy(state)
-	if err == nil {
-		m.followed, err = match.ParseList(list)
-	}
-	if err != nil {
-		return fmt.Errorf("finding which tables the source follows: %w", err)
-	}
-	return nil
+	return m.byState(batch, func(batch []*dfs.Transaction) error { return m.applyAll(ctx, batch) })
 }
 
 // applyAll applies a batch in which no statement depends on State.

@@ -38,7 +38,8 @@ type PostgresOptions struct {
 	DDL       Policy         // Default: PolicyError. See coreddl.go for what PolicyApply can do
 	DDLRules  []DDLRule
 	DDLDone   []string
-	Tables    []string // the tables that the source follows. Default: all
+	Tables    []string                             // the tables that the source follows. Default: all
+	Followed  func(state string) ([]string, error) // what they are at a State of the source: see MySQLOptions. Default: they stay the same
 
 	// Unfit says what becomes of values that PostgreSQL cannot hold.
 	Unfit Unfit
@@ -118,7 +119,7 @@ func OpenPostgres(ctx context.Context, dsn string, opts *PostgresOptions) (*Post
 		opts = &PostgresOptions{}
 	}
 	p := &Postgres{}
-	p.rules = rules{name: opts.Name, schema: opts.Schema, ddl: opts.DDL, ddlDone: opts.DDLDone, log: opts.Logger}
+	p.rules = rules{name: opts.Name, schema: opts.Schema, ddl: opts.DDL, ddlDone: opts.DDLDone, followedBy: opts.Followed, log: opts.Logger}
 	p.replace = opts.Replace
 	var errs []error
 	cfg, err := pgconn.ParseConfig(dsn)

@@ -3,22 +3,25 @@ package sink
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 
+	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/match"
 )
 
 // rules are what the options of every sink say alike: whose checkpoint it is, where
 // tables go, and what becomes of conflicts and of statements.
 type rules struct {
-	name      string
-	schema    string
-	routes    []match.Route
-	conflicts []conflictRule
-	ddl       Policy
-	ddlRules  []ddlRule
-	ddlDone   []string
-	followed  match.List
-	log       *slog.Logger
+	name       string
+	schema     string
+	routes     []match.Route
+	conflicts  []conflictRule
+	ddl        Policy
+	ddlRules   []ddlRule
+	ddlDone    []string
+	followed   match.List
+	followedBy func(state string) ([]string, error) // nil: it never changes
+	log        *slog.Logger
 }
 
 type conflictRule struct {
@@ -70,4 +73,38 @@ func (m *rules) policy(t *table) Policy {
 		}
 	}
 	return PolicyError
+}
+
+// follow takes over which tables the source follows from a place on.
+func (m *rules) follow(state string) error {
+	if m.followedBy == nil {
+		return nil
+	}
+	list, err := m.followedBy(state)
+	if err == nil {
+		m.followed, err = match.ParseList(list)
+	}
+	if err != nil {
+		return fmt.Errorf("finding which tables the source follows: %w", err)
+	}
+	return nil
+}
+
+// byState applies a batch piece by piece, and takes over what is followed behind each
+// transaction that has State, by which the statements that follow are judged.
+func (m *rules) byState(batch []*dfs.Transaction, apply func([]*dfs.Transaction) error) error {
+	for m.followedBy != nil {
+		i := slices.IndexFunc(batch, func(tx *dfs.Transaction) bool { return tx.State != "" })
+		if i < 0 {
+			break
+		}
+		if err := apply(batch[:i+1]); err != nil {
+			return err
+		}
+		if err := m.follow(batch[i].State); err != nil {
+			return err
+		}
+		batch = batch[i+1:]
+	}
+	return apply(batch)
 }

@@ -35,7 +35,8 @@ type SQLiteOptions struct {
 	DDL       Policy         // Default: PolicyError. See PostgresOptions
 	DDLRules  []DDLRule
 	DDLDone   []string
-	Tables    []string // the tables that the source follows. Default: all
+	Tables    []string                             // the tables that the source follows. Default: all
+	Followed  func(state string) ([]string, error) // what they are at a State of the source: see MySQLOptions. Default: they stay the same
 
 	// Unfit says what becomes of texts that are none in their character set, where that
 	// is not UTF-8; the file holds all else as it is.
@@ -67,7 +68,7 @@ func OpenSQLite(ctx context.Context, path string, opts *SQLiteOptions) (*SQLite,
 		opts = &SQLiteOptions{}
 	}
 	s := &SQLite{}
-	s.rules = rules{name: opts.Name, ddl: opts.DDL, ddlDone: opts.DDLDone, log: opts.Logger}
+	s.rules = rules{name: opts.Name, ddl: opts.DDL, ddlDone: opts.DDLDone, followedBy: opts.Followed, log: opts.Logger}
 	s.replace = opts.Replace
 	var errs []error
 	if path == "" || path == ":memory:" || strings.HasPrefix(path, "file:") {
