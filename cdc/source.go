@@ -255,6 +255,11 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 		endCopies(items, nameOf(name))
 	}
 	begin := s.copiesOf(change.New)
+	for _, item := range begin {
+		if err := s.checkWhere(ctx, item); err != nil {
+			return nil, err
+		}
+	}
 	if len(begin) > 0 {
 		items, word = append(items, begin...), cmp.Or(word, "-")
 	}
