@@ -38,7 +38,7 @@ type held struct {
 }
 
 const (
-	holdTime  = 500 * time.Millisecond
+	holdTime  = 300 * time.Millisecond
 	leastHeld = 4 << 20
 	mostHeld  = 64 << 20
 )
