@@ -61,6 +61,7 @@ type control struct {
 	recapture   context.CancelFunc // ends that of the leg into the queue
 	add         int                // empty transactions to be put behind what was read from the source
 	letters     LetterStats
+	carrier     *Pipeline         // that fills the queue which is read; nil if it is not known
 	stop        *stopper          // nil unless StopAt was called
 	skip        map[string]uint64 // by name; Seq once it was met, so that it can be forgotten when applied
 }
@@ -173,6 +174,11 @@ func (p *Pipeline) Nudge() { p.nudge(1) }
 
 func (p *Pipeline) nudge(n int) {
 	p.mu.Lock()
+	if c := p.control.carrier; c != nil {
+		p.mu.Unlock()
+		c.nudge(n)
+		return
+	}
 	defer p.mu.Unlock()
 	again := p.control.again
 	if p.Queue != nil {
@@ -206,7 +212,10 @@ func (l *leg) empties(at Checkpoint, box *letterBox) int {
 // carriers sees to it that letters which are to be applied find transactions to
 // ride on, also if the source is idle.
 func (l *leg) carriers(box *letterBox) (stop func()) {
-	if !box.wants() || l.p.Queue == nil {
+	l.p.mu.Lock()
+	far := l.p.Queue != nil || l.p.control.carrier != nil
+	l.p.mu.Unlock()
+	if !box.wants() || !far {
 		return func() {}
 	}
 	wait := time.Second

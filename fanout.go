@@ -63,6 +63,9 @@ func (f *Fanout) Run(ctx context.Context) error {
 	errs := make([]error, 1+len(names))
 	for i, name := range names {
 		p := f.Pipelines[name]
+		p.mu.Lock()
+		p.control.carrier = f.Capture
+		p.mu.Unlock()
 		out.Go(func() {
 			err := each(ctx, name, p)
 			if err == nil {

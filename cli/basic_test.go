@@ -148,6 +148,7 @@ func TestBasic(t *testing.T) {
 	t.Run("a dry run", func(t *testing.T) { e.testDryRun(t) })
 	t.Run("tables that units make", func(t *testing.T) { e.testCreateUnits(t) })
 	t.Run("monitor", func(t *testing.T) { e.testMonitor(t) })
+	t.Run("letters", func(t *testing.T) { e.testLetters(t) })
 	t.Run("embed", func(t *testing.T) { e.testEmbed(t) })
 }
 

@@ -58,6 +58,11 @@ commands:
             ask it of the pipeline that runs, too: carry one more table and copy the
             rows that it has; leave a table out from now on; copy the rows of a table
             once more. It is answered when that is stored, and outlasts any restart
+  letters   list the transactions that were refused, and those that wait for them;
+            letters show N, letters retry N..., skip, park (do not retry after all),
+            purge (forget what is settled), each also with "all" for numbers;
+            letters edit N 0.mail=text 0.before.mail=NULL 1.drop, where 0 and 1 are
+            changes as show has them. A pipeline that runs needs the section monitor
   config    print an example file in which every key is explained
   version   print the version
 
@@ -65,10 +70,10 @@ flags:
   -c file   configuration file (default: dfs.yaml)
   -log fmt  run: log as text or json, over what the file says
   -plain    run: no live line, even on a terminal
-  -target name  verify, trace, run -dry-run, pause and so on: which of several targets; for
+  -target name  verify, trace, run -dry-run, letters, pause and so on: which of several targets; for
             pause and so on, "capture" is what fills the queue
-  -json     check, status, verify, trace, run -dry-run, pause and so on: print JSON
-  -why text pause and so on: the reason, for the log
+  -json     check, status, verify, trace, letters, run -dry-run, letters, pause and so on: print JSON
+  -why text letters, pause and so on: the reason, for the log
   -where c  copy: only the rows that meet this condition, in SQL
   -without-rows  follow: do not copy the rows that the table has
   -dry-run  run: print the statements that the target would get, a transaction
@@ -119,6 +124,7 @@ type flags struct {
 	continuous bool
 	rows       int
 	tables     []string
+	letters    []string
 	target     string // one of several
 
 	seq    uint64 // trace
@@ -143,8 +149,8 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 	if needs != "" && len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		f.arg, args = args[0], args[1:]
 	}
-	var words []string // of trace, in front of the flags
-	for name == "trace" && len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+	var words []string // of trace and letters, in front of the flags
+	for (name == "trace" || name == "letters") && len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		words, args = append(words, args[0]), args[1:]
 	}
 	set := flag.NewFlagSet("basic "+name, flag.ContinueOnError)
@@ -176,7 +182,7 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 		f.arg = set.Arg(0)
 	case needs != "" && f.arg == "":
 		return misuse(stderr, fmt.Sprintf("%s needs %s", name, needs))
-	case set.NArg() > 0 && name != "verify" && name != "trace":
+	case set.NArg() > 0 && name != "verify" && name != "trace" && name != "letters":
 		return misuse(stderr, fmt.Sprintf("unexpected argument %q", set.Arg(0)))
 	case f.format != "" && f.format != "text" && f.format != "json":
 		return misuse(stderr, fmt.Sprintf("-log is %q; want text or json", f.format))
@@ -202,6 +208,9 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 		return misuse(stderr, "-rows must not be negative")
 	}
 	f.tables = append(words, set.Args()...)
+	if name == "letters" {
+		f.letters, f.tables = f.tables, nil
+	}
 	names := f.tables
 	if name == "trace" {
 		names = names[:min(len(names), 1)] // then comes the key
@@ -219,7 +228,7 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 	case "version":
 		fmt.Fprintln(stdout, version())
 		return exitOK
-	case "run", "check", "status", "verify", "trace", "forget":
+	case "run", "check", "status", "verify", "trace", "forget", "letters":
 	default:
 		if _, ok := orders[name]; ok {
 			break
@@ -246,6 +255,8 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 		return verifyEach(ctx, cfg, f, stdout, stderr)
 	case "trace":
 		return traceRow(ctx, cfg, f, stdout, stderr)
+	case "letters":
+		return letters(ctx, cfg, f, stdout, stderr)
 	case "forget":
 		return forget(ctx, cfg, f, stdout, stderr)
 	}

@@ -190,11 +190,8 @@ func send(ctx context.Context, c *config.Config, f flags, name, action string) (
 	if key := orders[action].key; key != "" {
 		in[key] = f.arg
 	}
-	b, err := json.Marshal(in)
-	if err != nil {
-		return nil, err
-	}
-	return callMonitor(ctx, c, http.MethodPost, name, "/"+action, b)
+	var s monitor.State
+	return &s, post(ctx, c, "pipelines/"+url.PathEscape(name)+"/"+action, in, &s)
 }
 
 // callMonitor calls the monitor of the process that runs with this file.
@@ -205,6 +202,12 @@ func callMonitor(ctx context.Context, c *config.Config, method, name, action str
 	if err != nil {
 		return nil, err
 	}
+	var s monitor.State
+	return &s, call(c, r, &s)
+}
+
+// call sends a request to the monitor of the running pipeline.
+func call(c *config.Config, r *http.Request, out any) error {
 	r.Header.Set("Content-Type", "application/json")
 	if i := slices.IndexFunc(c.Monitor.Users, func(u config.MonitorUser) bool { return !u.ReadOnly }); i >= 0 {
 		r.SetBasicAuth(c.Monitor.Users[i].Name, string(c.Monitor.Users[i].Password))
@@ -216,24 +219,23 @@ func callMonitor(ctx context.Context, c *config.Config, method, name, action str
 	}
 	answer, err := (&http.Client{Transport: transport}).Do(r)
 	if err != nil {
-		return nil, fmt.Errorf("%w; check that run is running with this file", err)
+		return fmt.Errorf("%w; check that run is running with this file", err)
 	}
 	defer answer.Body.Close()
-	var out struct {
-		monitor.State
+	var no struct {
 		Refused string `json:"error"`
 	}
-	body, err = io.ReadAll(io.LimitReader(answer.Body, 10<<20))
+	body, err := io.ReadAll(io.LimitReader(answer.Body, 10<<20))
 	switch {
 	case err != nil:
-		return nil, err
+		return err
 	case answer.StatusCode == http.StatusUnauthorized && len(c.Monitor.Users) == 0:
-		return nil, errors.New("the monitor asks for the password that it has made; set monitor.users, so that this command knows one")
+		return errors.New("the monitor asks for the password that it has made; set monitor.users, so that this command knows one")
 	case answer.StatusCode != http.StatusOK:
-		if json.Unmarshal(body, &out) != nil || out.Refused == "" {
-			return nil, fmt.Errorf("the monitor answered %s", answer.Status)
+		if json.Unmarshal(body, &no) != nil || no.Refused == "" {
+			return fmt.Errorf("the monitor answered %s", answer.Status)
 		}
-		return nil, errors.New(out.Refused)
+		return errors.New(no.Refused)
 	}
-	return &out.State, json.Unmarshal(body, &out.State)
+	return json.Unmarshal(body, out)
 }

@@ -164,6 +164,8 @@ type parts struct {
 	journal *journal // nil if the file has none
 	only    *only    // nil unless it is one of several targets
 
+	letters *queue.Letters // nil if the file has none
+
 	// lines are the parts of each of several targets, which share source and queue
 	// with these; else these themselves.
 	lines []*parts
@@ -221,6 +223,10 @@ func (p *parts) openTarget(ctx context.Context, c *config.Config, log *slog.Logg
 	var err error
 	p.target, err = sink.OpenMySQL(ctx, c.TargetDSN(), targetOptions(c, log))
 	fault(targetName(c), err)
+	if c.Letters.Path != "" {
+		p.letters, err = openLetters(c, false)
+		fault("the dead letters", err)
+	}
 	if p.source != nil && p.target != nil {
 		change, err := p.resume(ctx)
 		fault(sourceName(c), err)
@@ -458,6 +464,9 @@ func (p *parts) close() error {
 	if p.target != nil {
 		errs = append(errs, p.target.Close())
 	}
+	if p.letters != nil {
+		errs = append(errs, p.letters.Close())
+	}
 	errs = append(errs, p.ids.close())
 	if p.archive != nil {
 		errs = append(errs, p.archive.Close())
@@ -480,11 +489,17 @@ func (p *parts) pipeline(c *config.Config, log *slog.Logger) *dfs.Pipeline {
 	if c.Reader != "" {
 		line := limits(c, log)
 		line.Source, line.Decoder, line.Sink = p.queue.Reader(c.Reader), p.source, p.target
+		if p.letters != nil {
+			line.Letters = p.letters
+		}
 		line.Stages = append([]dfs.Stage{p.only}, p.stages()...)
 		return line
 	}
 	line := limits(c, log)
 	line.Source, line.Stages, line.Sink = &source{p.source, c, log}, p.stages(), p.target
+	if p.letters != nil {
+		line.Letters = p.letters
+	}
 	if p.queue != nil { // a nil *queue.Queue is not a nil dfs.Queue
 		line.Queue = p.queue
 	}

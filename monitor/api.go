@@ -41,6 +41,9 @@ func (h *Handler) api() []route {
 		{"GET", "/api/pipelines/{name}/trace", false, h.getTrace},
 		{"GET", "/api/log", false, h.getLog},
 		{"GET", "/api/audit", false, h.getAudit},
+		{"GET", "/api/pipelines/{name}/letters", false, h.getLetters},
+		{"GET", "/api/pipelines/{name}/letters/{number}", false, h.getLetter},
+		{"POST", "/api/pipelines/{name}/letters", true, h.postLetters},
 		{"POST", "/api/pipelines/{name}/{action}", true, h.postAction},
 	}
 }

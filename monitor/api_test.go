@@ -54,7 +54,8 @@ func (s *spec) check(t *testing.T, method, path string, status int, body string)
 
 func TestEachCallIsAsTheDocumentSays(t *testing.T) {
 	s := newSpec(t)
-	l := newLab(t, &Options{Settings: map[string][]Setting{"shop": {{"source", "db1 with " + secret}}}, Journal: openJournal(t, "", &JournalOptions{Level: JournalAll})})
+	l := newLab(t, &Options{Settings: map[string][]Setting{"shop": {{"source", "db1 with " + secret}}}, Journal: openJournal(t, "", &JournalOptions{Level: JournalAll})},
+		func(p *dfs.Pipeline) { p.Letters = lettersOf(t) })
 	l.src.add(10)
 	waitFor(t, func() bool { return l.dst.count() == 10 && l.state().Legs[1].Committed != nil })
 	l.slog.Warn("something", "a", 1)
@@ -68,11 +69,14 @@ func TestEachCallIsAsTheDocumentSays(t *testing.T) {
 	for _, r := range l.h.api() {
 		require.True(t, described[r.method+" "+r.path], "%s is not described", r.path)
 		delete(described, r.method+" "+r.path)
-		path := strings.NewReplacer("{name}", "shop", "{action}", "pause").Replace(r.path)
+		path, in := strings.NewReplacer("{name}", "shop", "{action}", "pause", "{number}", "1").Replace(r.path), `{}`
+		if r.method == "POST" && strings.HasSuffix(path, "/letters") {
+			in = `{"action": "skip", "letters": [3], "why": "a test"}`
+		}
 		if strings.HasSuffix(path, "/trace") {
 			path += "?table=shop.orders&limit=3"
 		}
-		status, body := l.call(t, r.method, path, `{}`)
+		status, body := l.call(t, r.method, path, in)
 		require.Equal(t, http.StatusOK, status, body)
 		s.check(t, r.method, r.path, status, body)
 		require.NotContains(t, body, secret)

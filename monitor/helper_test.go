@@ -287,11 +287,14 @@ type lab struct {
 }
 
 // newLab opens a monitor of the pipeline "shop", and runs it.
-func newLab(t *testing.T, o *Options) *lab {
+func newLab(t *testing.T, o *Options, set ...func(*dfs.Pipeline)) *lab {
 	l := &lab{src: newFeed(), dst: new(drain)}
 	l.log = NewLog(slog.DiscardHandler, nil)
 	l.slog = slog.New(l.log)
 	l.p = &dfs.Pipeline{Source: l.src, Queue: newTank(), Sink: l.dst, Logger: l.slog.With("pipeline", "shop"), RetryWait: time.Millisecond}
+	for _, f := range set {
+		f(l.p)
+	}
 	if o == nil {
 		o = &Options{}
 	}

@@ -60,6 +60,8 @@ var (
 	clockError   = desc("source_clock_error_seconds", "How far the offset of the clock may be off.")
 	probedDesc   = desc("source_probe_timestamp_seconds", "When the source last told about itself.")
 	rejectedDesc = desc("rejected_transactions_total", "Transactions that were stepped over, since Run began.")
+	lettersDesc  = desc("dead_letters", "Dead letters that are parked, or about to be applied.", "state")
+	letterAge    = desc("dead_letters_oldest_timestamp_seconds", "When the oldest dead letter that waits came.")
 )
 
 // engineMetrics are what the engine counts.
@@ -68,7 +70,7 @@ type engineMetrics struct{ h *Handler }
 // Describe names all metrics.
 func (m engineMetrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{healthDesc, readyDesc, lagDesc, heardDesc, waitingDesc, catchUpDesc, seqDesc, committedAt,
-		latencyDesc, runningDesc, txDesc, bytesDesc, retriesDesc, rowsDesc, rejectedDesc, warningsDesc, purgeDesc, keepsDesc, purgedDesc, unreadDesc,
+		latencyDesc, runningDesc, txDesc, bytesDesc, retriesDesc, rowsDesc, rejectedDesc, lettersDesc, letterAge, warningsDesc, purgeDesc, keepsDesc, purgedDesc, unreadDesc,
 		unreadBytes, clockDesc, clockError, probedDesc} {
 		out <- d
 	}
@@ -105,6 +107,13 @@ func (w *watched) collect(out chan<- prometheus.Metric) {
 	}
 	gauge(catchUpDesc, catchUp)
 	counter(rejectedDesc, stats.Apply.RejectedTransactions)
+	if w.p.Letters != nil {
+		gauge(lettersDesc, float64(stats.Letters.Parked), "parked")
+		gauge(lettersDesc, float64(stats.Letters.Retrying), "retrying")
+		if !stats.Letters.Oldest.IsZero() {
+			gauge(letterAge, float64(stats.Letters.Oldest.UnixMicro())/1e6)
+		}
+	}
 	gauge(warningsDesc, float64(len(st.Warnings)))
 	if s := st.Source; s != nil && !s.At.IsZero() {
 		gauge(probedDesc, float64(s.At.UnixMicro())/1e6)

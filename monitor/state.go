@@ -57,6 +57,16 @@ type State struct {
 	StopAt string   `json:"stop_at"`
 	Skip   []string `json:"skip"`
 	Can    []string `json:"can"` // the actions that make sense now
+
+	Letters LetterCount `json:"letters"`
+}
+
+// A LetterCount counts dead letters.
+type LetterCount struct {
+	On       bool       `json:"on"` // there is a store of them
+	Parked   int        `json:"parked"`
+	Retrying int        `json:"retrying"`
+	Oldest   *time.Time `json:"oldest"` // of both
 }
 
 // A Trouble is an error and what to do about it.
@@ -114,6 +124,7 @@ func (w *watched) stateOf(now time.Time, s dfs.Stats, from dfs.Leg, parts []Part
 		RejectedRows: s.Apply.Rejected, RejectedTransactions: s.Apply.RejectedTransactions,
 		Retries: s.Apply.Retries + s.Capture.Retries, Tables: len(s.Tables),
 		Skip: append([]string{}, s.Skip...), Parts: parts, Can: []string{},
+		Letters: LetterCount{w.p.Letters != nil, s.Letters.Parked, s.Letters.Retrying, moment(s.Letters.Oldest)},
 	}
 	st.Copying, st.CopyFailed = copies(s.Copies)
 	if s.StopAt != nil {
@@ -140,6 +151,12 @@ func (w *watched) stateOf(now time.Time, s dfs.Stats, from dfs.Leg, parts []Part
 		st.Error = w.h.trouble(err, false)
 	}
 	st.Source, st.Warnings = w.source(), w.warnings(st.CatchUpSeconds)
+	switch n := s.Letters.Parked; {
+	case n == 1:
+		st.Warnings = append(st.Warnings, "One dead letter waits: a transaction that the target lacks. Look at it under Dead letters.")
+	case n > 1:
+		st.Warnings = append(st.Warnings, fmt.Sprintf("%d dead letters wait: transactions that the target lacks. Look at them under Dead letters.", n))
+	}
 	st.Health, st.Text = w.health(now, s, &st, lag)
 	st.Can = w.can(s)
 	return st

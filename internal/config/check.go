@@ -45,6 +45,13 @@ func (c *Config) check(d *decoder) {
 	}
 	c.Queue.Path = resolve(dir, c.Queue.Path)
 	c.Source.SchemaFile = resolve(dir, c.Source.SchemaFile)
+	if line := d.lines["dead_letters"]; line > 0 && c.Letters.Path == "" && !d.faulty(line) && !d.faulty(d.lines["dead_letters.path"]) {
+		d.fault(line, "dead_letters.path is missing; name the file, or leave dead_letters out")
+	}
+	d.negative("dead_letters.max_bytes", c.Letters.MaxBytes < 0)
+	if c.Letters.Path = resolve(dir, c.Letters.Path); c.Letters.Path != "" && c.Reader != "" {
+		c.Letters.Path += "." + c.Reader // each target has its own
+	}
 	d.negative("queue.max_bytes", c.Queue.MaxBytes < 0)
 	d.negative("queue.keep", c.Queue.Keep < 0)
 	c.checkReaders(d)

@@ -32,6 +32,8 @@ type Config struct {
 	OnlyUnits bool   `yaml:"only_units"` // drop the rows of tables that no unit takes
 	HashKey   Secret `yaml:"hash_key"`
 
+	Letters Letters `yaml:"dead_letters"`
+
 	Monitor Monitor `yaml:"monitor"`
 	Journal Journal `yaml:"journal"`
 	Log     Log     `yaml:"log"`
@@ -176,6 +178,14 @@ type DDLRule struct {
 	Policy string   `yaml:"policy"` // "apply", "try", "ignore" or "error"
 
 	Word string `yaml:",scalar"` // the policy, if it stands alone; Load moves it to Policy
+}
+
+// Letters is the file of refused transactions.
+type Letters struct {
+	Path       string        `yaml:"path"`
+	MaxLetters int           `yaml:"max_letters"` // negative: no limit
+	MaxBytes   Size          `yaml:"max_bytes"`
+	KeepFor    time.Duration `yaml:"keep_for"` // negative: for ever
 }
 
 // Pipeline holds the engine's limits.

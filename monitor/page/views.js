@@ -5,9 +5,10 @@ import { chart, spark } from "./chart.js";
 import { logView } from "./log.js";
 import { traceView } from "./trace.js";
 import { copiesView } from "./copies.js";
+import { lettersView } from "./letters.js";
 
 const words = { good: "Healthy", behind: "Behind", waiting: "Waiting", held: "Held", failed: "Failed" };
-const tabs = [["tables", "Tables"], ["copies", "Copies"], ["log", "Log"], ["trace", "Trace"], ["positions", "Positions"], ["settings", "Settings"], ["actions", "Actions"]];
+const tabs = [["tables", "Tables"], ["letters", "Dead letters"], ["copies", "Copies"], ["log", "Log"], ["trace", "Trace"], ["positions", "Positions"], ["settings", "Settings"], ["actions", "Actions"]];
 
 export const pipelineLink = (name, tab) => "#/p/" + encodeURIComponent(name) + (tab ? "/" + tab : "");
 
@@ -153,10 +154,10 @@ export function pipeline(name, session) {
     if (!tabs.some((t) => t[0] === which) || which === "trace" && !session.journal) which = "tables";
     if (which === tab) return;
     tab = which;
-    tabBar.replaceChildren(...tabs.filter((t) => (t[0] !== "log" || session.log) && (t[0] !== "trace" || session.journal)).map(([k, t]) =>
+    tabBar.replaceChildren(...tabs.filter((t) => (t[0] !== "log" || session.log) && (t[0] !== "trace" || session.journal) && (t[0] !== "letters" || now?.letters.on)).map(([k, t]) =>
       el("a", { href: pipelineLink(name, k), text: t, "aria-current": k === tab ? "page" : null })));
     view?.close();
-    view = { tables: tablesView, positions: positionsView, settings: settingsView, actions: actionsView, log: () => logView(name), trace: traceView, copies: copiesView }[tab](path, name, session);
+    view = { tables: tablesView, positions: positionsView, settings: settingsView, actions: actionsView, log: () => logView(name), trace: traceView, copies: copiesView, letters: lettersView }[tab](path, name, session);
     body.replaceChildren(view.root);
     if (now) view.update(now);
   }
@@ -174,7 +175,13 @@ export function pipeline(name, session) {
     update(s) {
       const p = s.pipelines.find((p) => p.name === name);
       if (!p) return;
+      const had = now?.letters.on;
       now = p;
+      if (had !== p.letters.on && tab) { // whether the tab is there is known now
+        const which = tab;
+        tab = null;
+        show(which);
+      }
       attr(pill, "data-health", p.health);
       say(pill, words[p.health]);
       say(text, p.text);
