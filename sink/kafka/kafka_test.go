@@ -1,8 +1,13 @@
 package kafka
 
 import (
+	"bufio"
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -144,5 +149,71 @@ func TestABrokerThatIsAwayMayComeBack(t *testing.T) {
 	_, err = Open(t.Context(), nil, &Options{Timeout: -1, Options: stream.Options{Format: "xml"}})
 	for _, want := range []string{"no broker", "must not be negative", `Format is "xml"`} {
 		require.True(t, strings.Contains(err.Error(), want), err)
+	}
+}
+
+func TestMain(m *testing.M) {
+	if brokers := os.Getenv("KAFKA_TEST_CHILD"); brokers != "" {
+		child(strings.Split(brokers, ","))
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// child publishes without end, and says how far it is.
+func child(brokers []string) {
+	ctx := context.Background()
+	s, err := Open(ctx, brokers, nil)
+	if err != nil {
+		panic(err)
+	}
+	at, err := s.Checkpoint(ctx)
+	for n := at.Seq; err == nil; {
+		var batch []*dfs.Transaction
+		for range 1 + n%5 {
+			n++
+			batch = append(batch, insert(n))
+			batch[len(batch)-1].More = n%7 == 0 // so that parts await their end
+		}
+		if err = s.Apply(ctx, batch); err == nil {
+			fmt.Println(n)
+		}
+	}
+	panic(err)
+}
+
+func TestAProcessThatIsKilledPublishesEachTransactionOnce(t *testing.T) {
+	brokers := broker(t)
+	for round := range 5 {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "KAFKA_TEST_CHILD="+strings.Join(brokers, ","))
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		out, err := cmd.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, cmd.Start())
+		r := bufio.NewReader(out)
+		for range 4 + 3*round {
+			_, err := r.ReadString('\n')
+			require.NoError(t, err, said.String())
+		}
+		require.NoError(t, cmd.Process.Kill())
+		cmd.Wait()
+
+		s, err := Open(t.Context(), brokers, nil)
+		require.NoError(t, err)
+		at, err := s.Checkpoint(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, s.Close())
+		seen := make(map[string]int)
+		for _, record := range consume(t, brokers, "dfs.shop.items") {
+			seen[string(record.Key)]++
+		}
+		want := make(map[string]int)
+		for n := range at.Seq {
+			want[fmt.Sprintf(`{"id":%d}`, n+1)] = 1
+		}
+		require.NotZero(t, at.Seq)
+		require.Equal(t, want, seen, "round %d", round)
 	}
 }

@@ -1,8 +1,13 @@
 package nats
 
 import (
+	"bufio"
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"os/exec"
 	"slices"
 	"testing"
 	"time"
@@ -174,4 +179,68 @@ func TestWhatIsNotOursIsRefused(t *testing.T) {
 	_, err = Open(t.Context(), "", &Options{MaxBatch: 1, Timeout: -1})
 	require.ErrorContains(t, err, "must not be negative")
 	require.ErrorContains(t, err, "MaxBatch is 1")
+}
+
+func TestMain(m *testing.M) {
+	if url := os.Getenv("NATS_TEST_CHILD"); url != "" {
+		child(url)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// child publishes without end, and says how far it is.
+func child(url string) {
+	ctx := context.Background()
+	s, err := Open(ctx, url, &Options{MaxBatch: 8}) // so that some take several batches
+	if err != nil {
+		panic(err)
+	}
+	at, err := s.Checkpoint(ctx)
+	for n := at.Seq; err == nil; {
+		var batch []*dfs.Transaction
+		for range 1 + n%5 {
+			n++
+			batch = append(batch, insert(n, int(n%20)))
+		}
+		if err = s.Apply(ctx, batch); err == nil {
+			fmt.Println(n)
+		}
+	}
+	panic(err)
+}
+
+func TestAProcessThatIsKilledPublishesEachTransactionOnce(t *testing.T) {
+	srv := start(t)
+	for round := range 5 {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "NATS_TEST_CHILD="+srv.ClientURL())
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		out, err := cmd.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, cmd.Start())
+		r := bufio.NewReader(out)
+		for range 4 + 3*round {
+			_, err := r.ReadString('\n')
+			require.NoError(t, err, said.String())
+		}
+		require.NoError(t, cmd.Process.Kill())
+		cmd.Wait()
+
+		s := open(t, srv, nil)
+		at, err := s.Checkpoint(t.Context())
+		require.NoError(t, err)
+		stored := s.rec.Stored // of one that was cut
+		require.NoError(t, s.Close())
+		want := 0
+		for n := range at.Seq {
+			want += int((n + 1) % 20)
+		}
+		if stored > 0 {
+			want += stored - 1 // all but the message that begins it
+		}
+		require.NotZero(t, at.Seq)
+		require.Len(t, rows(t, all(t, srv)), want, "round %d", round)
+	}
 }
