@@ -60,6 +60,8 @@ type Restore struct {
 	end    uint64
 	opts   RestoreOptions
 	tables match.List
+
+	referenced map[string][]string // columns of tables that foreign keys of others refer to
 }
 
 var (
@@ -83,7 +85,7 @@ func (a *Archive) Restore(ctx context.Context, opts *RestoreOptions) (*Restore, 
 		errs = append(errs, fmt.Errorf("an archive does not know the place %q: name a transaction, by its number or its name, or a time", r.opts.To.Place))
 	}
 	if r.opts.Before && r.opts.To.Seq == 0 && r.opts.To.ID == "" {
-		errs = append(errs, errors.New("Before needs a transaction to end before: name it in To"))
+		errs = append(errs, errors.New("option Before needs a transaction to end before: name it in To"))
 	}
 	if len(errs) == 0 {
 		if r.end, err = a.resolve(ctx, r.opts.To, r.opts.Before); err == nil {
@@ -117,6 +119,11 @@ func (r *Restore) choose() error {
 			r.base = b
 		case first == 0:
 			first = b.Done
+		}
+	}
+	for _, s := range a.segs {
+		if s.head.number == r.base.Segment {
+			r.findReferenced(s.start.Defined)
 		}
 	}
 	switch {
@@ -242,7 +249,7 @@ func (r *Restore) Decode(ctx context.Context, batch []*dfs.Transaction) error {
 			})
 		}
 		if r.base.Again && !tx.Snapshot && tx.Seq+r.base.After <= r.base.Done {
-			if err := overlap(tx); err != nil {
+			if err := r.overlap(tx); err != nil {
 				return err
 			}
 		}
@@ -264,11 +271,15 @@ func decodeWith(ctx context.Context, decode func(context.Context, []*dfs.Transac
 }
 
 // overlap rewrites the changes that came while a copy of rows was archived beside
-// them, so that they can be applied where some of the rows are missing yet. A change
-// of a row makes the row what it is after that, or makes it go, whatever the target
-// has; and the copy brings all others. Foreign keys are not checked meanwhile.
-func overlap(tx *dfs.Transaction) error {
-	out := make([]dfs.Change, 0, len(tx.Changes)+4)
+// them, so that they can be applied where some of the rows are missing yet: before a
+// row is changed or deleted it is put, whatever the target has. The copy brings all
+// others. So the target has at each place a part of what the source had.
+//
+// Rows are put without a look at foreign keys, as parents may be missing. But what the
+// source's foreign keys did to other rows need not be in its log, so deletes, and
+// updates of columns that other tables refer to, act on the target as they did there.
+func (r *Restore) overlap(tx *dfs.Transaction) error {
+	out := make([]dfs.Change, 0, 2*len(tx.Changes))
 	for _, c := range tx.Changes {
 		if c.Op == dfs.DDL {
 			out = append(out, c)
@@ -278,28 +289,56 @@ func overlap(tx *dfs.Transaction) error {
 			return fmt.Errorf("transaction %s changes a row of %s while a copy of it was archived, and its log has not all columns of the row: "+
 				"restore to a place before the copy, or from an earlier one", txName(tx.Seq, tx.ID), c.Table)
 		}
-		put := func(row dfs.Row) {
-			out = append(out, dfs.Change{Op: dfs.Insert, Table: c.Table, After: row, Overwrite: true, NoForeignKeys: true})
+		row := c.Before
+		if c.Op == dfs.Insert {
+			row = c.After
 		}
-		if c.Op != dfs.Insert && (c.Op == dfs.Delete || keyMoves(&c)) {
-			put(c.Before)
-			out = append(out, dfs.Change{Op: dfs.Delete, Table: c.Table, Before: c.Before, NoForeignKeys: true})
-		}
-		if c.Op != dfs.Delete {
-			put(c.After)
+		out = append(out, dfs.Change{Op: dfs.Insert, Table: c.Table, After: row, Overwrite: true, NoForeignKeys: true})
+		switch c.Op {
+		case dfs.Update:
+			c.NoForeignKeys = c.NoForeignKeys || !r.moves(&c)
+			out = append(out, c)
+		case dfs.Delete:
+			out = append(out, c)
 		}
 	}
 	tx.Changes = out
 	return nil
 }
 
-func isAbsent(v dfs.Value) bool { return v.Kind() == dfs.Absent }
-
-// keyMoves reports whether an update gives a row another primary key, as far as the
-// bytes tell.
-func keyMoves(c *dfs.Change) bool {
-	return slices.ContainsFunc(c.Table.Key, func(i int) bool { return c.Before[i] != c.After[i] })
+// moves reports whether an update changes a column that other tables refer to, as far
+// as the archive knows how they are made, or the primary key.
+func (r *Restore) moves(c *dfs.Change) bool {
+	differs := func(i int) bool { return i >= 0 && c.Before[i] != c.After[i] }
+	if slices.ContainsFunc(c.Table.Key, differs) {
+		return true
+	}
+	for _, name := range r.referenced[c.Table.String()] {
+		if differs(c.Table.Column(name)) {
+			return true
+		}
+	}
+	return false
 }
+
+// findReferenced finds out which columns of tables others refer to.
+func (r *Restore) findReferenced(defined []Definition) {
+	r.referenced = make(map[string][]string)
+	for _, d := range defined {
+		def, err := readDefinition(d.SQL)
+		if err != nil {
+			continue // it is known by its columns only
+		}
+		for _, item := range def.items {
+			if f, _, ok := readForeign(item, d.Table.Schema); ok {
+				name := f.schema + "." + f.table
+				r.referenced[name] = append(r.referenced[name], f.parentColumns...)
+			}
+		}
+	}
+}
+
+func isAbsent(v dfs.Value) bool { return v.Kind() == dfs.Absent }
 
 // Find returns the number of the last part of the transaction that the source calls
 // so, such as by a GTID.

@@ -75,14 +75,14 @@ func (a *Archive) Undo(ctx context.Context, opts *UndoOptions) (*Undo, error) {
 
 func (a *Archive) undoOf(ctx context.Context, opts *UndoOptions) (*Undo, error) {
 	if opts == nil || opts.From.IsZero() {
-		return nil, errors.New("From names no transaction and no time: say what to take back")
+		return nil, errors.New("option From names no transaction and no time: say what to take back")
 	}
 	tables, err := match.ParseList(opts.Tables)
 	if err != nil {
 		return nil, err
 	}
 	if opts.Key != "" && (len(opts.Tables) != 1 || strings.ContainsAny(opts.Tables[0], "*?!")) {
-		return nil, errors.New("Key is about a row of one table: name the table in Tables, without a wildcard")
+		return nil, errors.New("option Key is about a row of one table: name the table in Tables, without a wildcard")
 	}
 	to := opts.To
 	if to.IsZero() {

@@ -253,3 +253,36 @@ func TestTheFirstCopyOfRowsIsKnown(t *testing.T) {
 		})
 	}
 }
+
+// Beside a later copy of rows a change finds its row, and foreign keys do what they did
+// on the source, whose log need not tell that.
+func TestChangesBesideALaterCopyOfRows(t *testing.T) {
+	r := &Restore{}
+	r.findReferenced([]Definition{{Table: users("shop"), SQL: "CREATE TABLE `orders` (\n  `user` varchar(40),\n  CONSTRAINT `f` FOREIGN KEY (`user`) REFERENCES `users` (`name`) ON UPDATE CASCADE\n)"}})
+	table := users("shop")
+	row := func(id int64, name string, n int64) dfs.Row {
+		return dfs.Row{dfs.IntValue(id), dfs.StringValue(name), dfs.IntValue(n)}
+	}
+	put := func(row dfs.Row) dfs.Change {
+		return dfs.Change{Op: dfs.Insert, Table: table, After: row, Overwrite: true, NoForeignKeys: true}
+	}
+	update := func(before, after dfs.Row, off bool) dfs.Change {
+		return dfs.Change{Op: dfs.Update, Table: table, Before: before, After: after, NoForeignKeys: off}
+	}
+	a := row(1, "Ann", 1)
+	for name, c := range map[string]struct{ of, want []dfs.Change }{
+		"an insert": {[]dfs.Change{{Op: dfs.Insert, Table: table, After: a}}, []dfs.Change{put(a)}},
+		"a delete": {[]dfs.Change{{Op: dfs.Delete, Table: table, Before: a}},
+			[]dfs.Change{put(a), {Op: dfs.Delete, Table: table, Before: a}}},
+		"an update that no other table sees":         {[]dfs.Change{update(a, row(1, "Ann", 2), false)}, []dfs.Change{put(a), update(a, row(1, "Ann", 2), true)}},
+		"an update of a column that others refer to": {[]dfs.Change{update(a, row(1, "Eve", 1), false)}, []dfs.Change{put(a), update(a, row(1, "Eve", 1), false)}},
+		"a new key": {[]dfs.Change{update(a, row(2, "Ann", 1), false)}, []dfs.Change{put(a), update(a, row(2, "Ann", 1), false)}},
+		"a source that logs what its foreign keys did": {[]dfs.Change{update(a, row(2, "Ann", 1), true)}, []dfs.Change{put(a), update(a, row(2, "Ann", 1), true)}},
+	} {
+		tx := &dfs.Transaction{Changes: c.of}
+		require.NoError(t, r.overlap(tx))
+		require.Equal(t, c.want, tx.Changes, name)
+	}
+	err := r.overlap(&dfs.Transaction{Changes: []dfs.Change{update(a, dfs.Row{dfs.AbsentValue(), dfs.AbsentValue(), dfs.IntValue(2)}, false)}})
+	require.ErrorContains(t, err, "has not all columns")
+}

@@ -1,4 +1,4 @@
-// Package sink applies transactions to MySQL and MariaDB.
+// Package sink applies transactions to MySQL and MariaDB, or keeps them in archives.
 //
 // [OpenMySQL] gives a [MySQL], which is a [dfs.Sink]. It applies each
 // transaction whole, in order and exactly once: in the transaction that writes
@@ -19,4 +19,8 @@
 // such as gh-ost and pt-online-schema-change, pass as they are while their tables
 // are followed, as "shop.*" does. If they are left out, the swap brings rows into
 // a followed table that were never read, and so it stops the pipeline.
+//
+// [OpenArchive] gives an [Archive], which keeps transactions in a folder instead, as a
+// backup from which [Archive.Restore] restores to any of them, and [Archive.Undo] takes
+// single ones back.
 package sink

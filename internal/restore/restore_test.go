@@ -333,6 +333,20 @@ func TestArchiveRestoresEachTransaction(t *testing.T) {
 		restored++
 	}
 	t.Logf("%d restored, %d of them from the second copy of rows; %d refused, as no copy was whole", restored, second, early)
+	// A target that was restored is fed by the source itself from there on.
+	srv.Exec(t, "DROP DATABASE "+target, "CREATE DATABASE "+target)
+	name := target + " live"
+	for {
+		at := s.states[rng.IntN(len(s.states))]
+		err := restoreTo(ctx, a, srv.DSN(""), name, s.schema, target, dfs.StopPoint{ID: at.id}, false)
+		if err == nil {
+			t.Logf("fed from %s on", at.id)
+			break
+		}
+		require.ErrorContains(t, err, "was whole with transaction")
+	}
+	follow(t, srv, look, s, name, target)
+
 	report, err := sink.VerifyArchive(ctx, a.Dir(), &sink.VerifyArchiveOptions{Decode: new(cdc.Source).Decode})
 	require.NoError(t, err)
 	require.Empty(t, report.Faults)
@@ -362,4 +376,21 @@ func (s *shop) insert1() {
 	s.exec("BEGIN")
 	s.insert()
 	s.exec("COMMIT")
+}
+
+// follow feeds a target by the source's log, from where it stands, until it is what the
+// source is.
+func follow(t *testing.T, srv *testenv.Server, look *sql.DB, s *shop, name, target string) {
+	src, err := cdc.Open(t.Context(), srv.DSN(""), &cdc.Options{Tables: []string{s.schema + ".*"}, Logger: quiet})
+	require.NoError(t, err)
+	defer src.Close()
+	m, err := sink.OpenMySQL(t.Context(), srv.DSN(""), &sink.MySQLOptions{Name: name, DDL: sink.PolicyApply, Tables: []string{s.schema + ".*"},
+		Routes: []sink.Route{{From: s.schema + ".*", To: target + ".*"}}, Logger: quiet})
+	require.NoError(t, err)
+	defer m.Close()
+	last := s.states[len(s.states)-1]
+	p := &dfs.Pipeline{Source: src, Sink: m, Logger: quiet}
+	require.NoError(t, p.StopAt(dfs.StopPoint{Place: "gtid:" + last.id}))
+	require.NoError(t, p.Run(t.Context()))
+	require.Equal(t, last.hash, hash(t, look, target))
 }
