@@ -39,7 +39,7 @@ type held struct {
 
 const (
 	holdTime  = 300 * time.Millisecond
-	leastHeld = 4 << 20
+	leastHeld = 2 << 20
 	mostHeld  = 64 << 20
 )
 

@@ -506,7 +506,7 @@ func (c *copier) handOut(batch []*dfs.Transaction) (n int, err error) {
 	}
 	c.takeWord()
 	size := 0
-	for i := 0; i < len(c.pending) && n < len(batch) && size < 4*pieceSize && !c.holds(); {
+	for i := 0; i < len(c.pending) && n < len(batch) && size < pieceSize && !c.holds(); {
 		p := c.pending[i]
 		if !c.right(p) {
 			i++
