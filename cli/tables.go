@@ -65,7 +65,7 @@ func (s *source) Follow(ctx context.Context, tables []string, rows bool) error {
 	if c.RelMgr.Path != "" {
 		return fmt.Errorf("follow: %s: foreign keys, by which rows get their ids, are read at a start: name the table under source.tables, and start anew", c.Where("relmgr"))
 	}
-	if len(c.Source.Files) > 0 {
+	if len(c.Source.Files) > 0 || c.Target.Archive.On() { // there is no table of a target to look at
 		return s.Source.Follow(ctx, tables, rows)
 	}
 	was, err := s.Describe(ctx, tables)
