@@ -274,9 +274,14 @@ func (s *section) position(ctx context.Context, c *config.Config, p *parts) {
 		return
 	}
 	var from dfs.Checkpoint
-	for _, l := range c.Lines() {
-		if t := readTarget(ctx, l); t.Seq > from.Seq {
-			from = dfs.Checkpoint{Seq: t.Seq, Pos: dfs.Position(t.Position)}
+	for _, l := range p.lines {
+		at, err := l.target.Stored(ctx)
+		if err != nil {
+			s.faults(err)
+			return
+		}
+		if at.Seq > from.Seq {
+			from = at
 		}
 	}
 	if q := readQueue(ctx, c.Queue.Path, ""); q.at.Seq > from.Seq {
