@@ -147,6 +147,9 @@ func Open(ctx context.Context, file string, o *Options) (*Program, error) {
 	if o != nil && o.Logger != nil {
 		log = o.Logger
 	}
+	if c.Several() {
+		return nil, fmt.Errorf("%s has several targets, and Open opens a pipeline with one: give each a file of its own, or use Main", file)
+	}
 	p, err := open(ctx, c, log)
 	if err != nil {
 		return nil, err

@@ -162,6 +162,7 @@ type idColumn struct {
 	auto   bool
 	most   uint64
 	locked bool // no insert that is undone moves the counter: see describe
+	parts  bool // partitioned
 }
 
 // Reserve reserves up to n consecutive ids, of at least least, for a column of a
@@ -293,11 +294,12 @@ func (d *IDs) describe(ctx context.Context, schema, name, column string) (*idCol
 	c.key = s.tableKey(schema, name) + "." + strings.ToLower(column)
 	where := appendQuoted([]byte("TABLE_SCHEMA="), schema)
 	where = appendQuoted(append(where, " AND TABLE_NAME="...), name)
-	rows, err := s.query(ctx, "SELECT COALESCE(ENGINE,'') FROM information_schema.TABLES WHERE "+string(where))
+	rows, err := s.query(ctx, "SELECT COALESCE(ENGINE,''), COALESCE(CREATE_OPTIONS,'') FROM information_schema.TABLES WHERE "+string(where))
 	if err != nil || len(rows) == 0 {
 		return c, err
 	}
 	engine := rows[0][0].text
+	c.parts = strings.Contains(strings.ToLower(rows[0][1].text), "partitioned")
 	rows, err = s.query(ctx, "SELECT COLUMN_TYPE, EXTRA FROM information_schema.COLUMNS WHERE "+
 		string(appendQuoted(append(where, " AND COLUMN_NAME="...), column)))
 	if err == nil && len(rows) == 0 {
@@ -325,9 +327,10 @@ func (d *IDs) describe(ctx context.Context, schema, name, column string) (*idCol
 	if !strings.EqualFold(engine, "InnoDB") {
 		return nil, fmt.Errorf("the table is of %s, where a row that moves the counter could not be undone: ALTER TABLE %s ENGINE=InnoDB", engine, c.table)
 	}
-	// Triggers would act on such a row, and in the lock mode 0 an insert takes its
-	// numbers one by one.
-	c.locked = len(rows) > 0 || !d.ahead
+	// Triggers would act on such a row, in the lock mode 0 an insert takes its numbers
+	// one by one, and of a partitioned table servers give out again those that were
+	// undone (seen with MySQL 5.6.24 and 9.7.4 and MariaDB 10.11.18).
+	c.locked = len(rows) > 0 || !d.ahead || c.parts
 	return c, nil
 }
 
@@ -449,7 +452,7 @@ func (c *idColumn) withGrant(err error) error {
 	switch serverError(err) {
 	case erTableAccess, erDBAccess:
 		schema, _, _ := strings.Cut(c.table, ".")
-		return fmt.Errorf("%w; its counter can only be moved by ALTER TABLE, as it has triggers, takes no row of defaults or innodb_autoinc_lock_mode is 0: "+
+		return fmt.Errorf("%w; its counter can only be moved by ALTER TABLE, as it has triggers or partitions, takes no row of defaults or innodb_autoinc_lock_mode is 0: "+
 			"GRANT LOCK TABLES ON %s.* TO the account of the DSN; GRANT ALTER ON %s TO the account of the DSN", err, schema, c.table)
 	}
 	return err

@@ -3,6 +3,7 @@ package sink_test
 import (
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 	"testing"
 
@@ -29,12 +30,13 @@ func TestReservedIDsCollideWithNobody(t *testing.T) {
 			db := srv.DB(t)
 			srv.Exec(t, "USE "+schema,
 				"CREATE TABLE plain (id int unsigned AUTO_INCREMENT PRIMARY KEY, name varchar(20) NOT NULL, ref int NOT NULL)",
+				"CREATE TABLE parted (id bigint AUTO_INCREMENT PRIMARY KEY, name varchar(20) NOT NULL) PARTITION BY HASH (id) PARTITIONS 3",
 				"CREATE TABLE uniq (id bigint AUTO_INCREMENT PRIMARY KEY, name varchar(20) NOT NULL UNIQUE)",
 				"INSERT INTO uniq (name) VALUES ('')", // so a second row of defaults fails
 				"CREATE TABLE watched (id bigint AUTO_INCREMENT PRIMARY KEY, name varchar(20) NOT NULL)",
 				"CREATE TABLE audit (n int)",
 				"CREATE TRIGGER w BEFORE INSERT ON watched FOR EACH ROW INSERT INTO audit VALUES (1)")
-			for _, table := range []string{"plain", "uniq", "watched"} {
+			for _, table := range []string{"plain", "parted", "uniq", "watched"} {
 				t.Run(table, func(t *testing.T) {
 					var mu sync.Mutex
 					owner := make(map[uint64]string)
@@ -189,4 +191,28 @@ func TestReservationsDoNotGoBySettings(t *testing.T) {
 	require.ErrorContains(t, err, "the table is of MyISAM, where a row that moves the counter could not be undone: ALTER TABLE")
 	require.NoError(t, db.QueryRow("SELECT COUNT(*) FROM "+schema+".m").Scan(&rows))
 	require.Zero(t, rows)
+}
+
+// A target that has forgotten what was reserved is told, and gives it to nobody.
+func TestIDsThatWereForgottenAreNotGivenAgain(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MySQL97)
+	schema := srv.Schema(t)
+	srv.Exec(t, "CREATE TABLE "+schema+".t (id bigint AUTO_INCREMENT PRIMARY KEY, name varchar(20) NOT NULL)")
+	d := openIDs(t, srv.DSN(""), schema)
+	first, n, err := d.Reserve(t.Context(), schema+".t", "id", 1, 100)
+	require.NoError(t, err)
+	behind, err := d.Advance(t.Context(), schema+".t", "ID", first+n)
+	require.NoError(t, err)
+	require.False(t, behind)
+	for _, forget := range []string{"DELETE FROM " + schema + ".dfs_ids", "UPDATE " + schema + ".dfs_ids SET next=3"} {
+		srv.Exec(t, forget)
+		behind, err = d.Advance(t.Context(), schema+".t", "id", 5000)
+		require.NoError(t, err)
+		require.True(t, behind)
+		first, _, err = d.Reserve(t.Context(), schema+".t", "id", 1, 100)
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, first, uint64(5000))
+	}
+	_, _, err = d.Reserve(t.Context(), schema+"."+strings.Repeat("x", 600), "id", 1, 1)
+	require.ErrorContains(t, err, "the table of ids holds 600")
 }
