@@ -3,6 +3,7 @@ package stream
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"math/big"
@@ -16,6 +17,9 @@ import (
 
 // envelope sends a row as Debezium does.
 func (e *Encoder) envelope(c *dfs.Change) error {
+	if c.Part {
+		return errors.New("it is a part of a row, which Debezium's envelope cannot tell: use the format json, or leave part out of the unit")
+	}
 	op := "c"
 	switch {
 	case e.tx.Snapshot:

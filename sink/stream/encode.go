@@ -27,7 +27,8 @@ const (
 	// are dates and times as MySQL prints them, but for TIMESTAMP, which is RFC 3339
 	// in UTC, unless it is zero. ENUM is its name, SET its names with commas,
 	// BINARY, BLOB, GEOMETRY (SRID first) and VECTOR are base64, JSON stands as it
-	// is. What a row image leaves out is left out.
+	// is. What a row image leaves out is left out. "part":true says that other changes
+	// write other columns of the same row: see dfs.Change.Part.
 	JSON Format = "json"
 
 	// Debezium is the envelope of Debezium's MySQL connector (its documentation,
@@ -291,6 +292,9 @@ func (e *Encoder) change(c *dfs.Change) error {
 	b = e.head(b, e.rows)
 	b = append(b, `,"table":`...)
 	b = appendText(b, e.info.name)
+	if c.Part {
+		b = append(b, `,"part":true`...)
+	}
 	var err error
 	for _, side := range [2]struct {
 		name string

@@ -226,6 +226,12 @@ func TestJSON(t *testing.T) {
 {"op":"commit","seq":8,"n":3,"id":"`+txid+`","committed":"2016-06-10T17:50:29.1Z","pos":"gtid 0e4d5dcd-a33b-11ea-80f1-02010a22a99e `+txid+` mysql-bin.000003:484"}
 `, b.String())
 	require.Empty(t, encode(t, &Options{}, tx()), "an empty transaction says nothing")
+
+	part := dfs.Change{Op: dfs.Insert, Table: customers, After: customer(1, "a"), Part: true}
+	require.Contains(t, string(encode(t, &Options{NoTransactions: true}, tx(part))[0].Value), `"part":true`)
+	e, err := NewEncoder(&Options{Format: Debezium})
+	require.NoError(t, err)
+	require.ErrorContains(t, e.Encode(tx(part), func(Message) error { return nil }), "it is a part of a row")
 }
 
 func TestWhatCannotBeWrittenIsAnErrorThatNamesItsColumn(t *testing.T) {
