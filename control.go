@@ -70,6 +70,36 @@ type control struct {
 type stopper struct {
 	StopPoint
 	reached func(Position) (bool, error) // nil if Place is empty
+	passed  func(Position) (bool, error) // whether ID lies behind; nil if nobody knows
+}
+
+// named returns what tells whether the transaction of that name lies behind a
+// position, or nil. Only names that are GTIDs are known to sources.
+func (p *Pipeline) named(id string) func(Position) (bool, error) {
+	l, ok := p.Source.(Locator)
+	if !ok {
+		l, ok = p.Decoder.(Locator)
+	}
+	if !ok {
+		return nil
+	}
+	passed, err := l.Locate("gtid:" + id)
+	if err != nil {
+		return nil
+	}
+	return passed
+}
+
+// late returns an error if the transaction to stop at has been applied, and is not
+// the last.
+func (s *stopper) late(at Checkpoint) error {
+	if s == nil || s.passed == nil || at.Pos == "" {
+		return nil
+	}
+	if passed, err := s.passed(at.Pos); err != nil || !passed {
+		return nil // another kind of name
+	}
+	return fmt.Errorf("it has been applied already, so it does not come any more; the sink stands at %s", at.Pos)
 }
 
 // Stop makes Run finish the work in hand and return nil, as the end of its
@@ -98,7 +128,8 @@ func (p *Pipeline) Drain() {
 
 // StopAt makes Run return nil when the sink has come to the given place, with
 // exactly the transactions up to there applied. If it is past the place already,
-// it stops where it is, but for an ID, which then never comes. A place that was
+// it stops where it is, but for an ID, which then never comes: that is an error,
+// here or of Run, if the ID is a GTID. A place that was
 // set before is replaced; the zero StopPoint takes it back. Once Run has stopped
 // there, or has been called after the place was reached, the place is forgotten.
 // The error is about a Place that the Source, or else the Decoder, cannot read.
@@ -119,6 +150,15 @@ func (p *Pipeline) StopAt(at StopPoint) error {
 	}
 	if at.IsZero() {
 		s = nil
+	}
+	if s != nil && s.ID != "" {
+		s.passed = p.named(s.ID)
+		p.apply.mu.Lock()
+		now := p.apply.leg.At
+		p.apply.mu.Unlock()
+		if err := s.late(now); err != nil {
+			return fmt.Errorf("stop at transaction %s: %w", s.ID, err)
+		}
 	}
 	p.change(func(c *control) { c.stop = s })
 	return nil

@@ -113,6 +113,44 @@ func TestStopAtCountsWhatWasReadAhead(t *testing.T) {
 	})
 }
 
+// A located source knows names that are GTIDs.
+type gtids struct{ located }
+
+func (gtids) Locate(place string) (func(Position) (bool, error), error) {
+	var want int
+	if _, err := fmt.Sscanf(place, "gtid:t%d", &want); err != nil {
+		return nil, err
+	}
+	return func(p Position) (bool, error) {
+		n, err := strconv.Atoi(string(p))
+		return n >= want, err
+	}, nil
+}
+
+func TestStopAtWhatWasAppliedIsAnError(t *testing.T) {
+	src, dst := filled(1, 100, 0), newLog(2, 0)
+	for i := range src.txs {
+		src.txs[i].More = false
+	}
+	p := &Pipeline{Source: gtids{located{src}}, Stages: []Stage{double}, Sink: dst, Logger: discard}
+	require.NoError(t, p.StopAt(StopPoint{ID: "t50"}))
+	require.NoError(t, p.Run(t.Context()))
+	require.Equal(t, 50, dst.len())
+	require.ErrorContains(t, p.StopAt(StopPoint{ID: "t20"}), "stop at transaction t20: it has been applied already")
+	require.Nil(t, p.Stats().StopAt)
+
+	// One that has not run yet finds out when it asks the sink.
+	src.closed = true
+	again := &Pipeline{Source: gtids{located{src}}, Stages: []Stage{double}, Sink: dst, Logger: discard}
+	require.NoError(t, again.StopAt(StopPoint{ID: "t20"}))
+	require.ErrorContains(t, again.Run(t.Context()), "t20: it has been applied already")
+	require.NoError(t, again.StopAt(StopPoint{ID: "t60"}))
+	require.NoError(t, again.Run(t.Context()))
+	require.Equal(t, 60, dst.len())
+	require.NoError(t, again.Run(t.Context()))
+	require.Equal(t, 100, dst.len())
+}
+
 func TestStopAtCanBeTakenBack(t *testing.T) {
 	src, dst := filled(1, 100, 0), newLog(2, 0)
 	src.closed = true

@@ -135,6 +135,10 @@ func (l *leg) session(run context.Context) (progress bool, err error) {
 		l.halt(stop)
 		return false, nil
 	}
+	if err := stop.late(at); err != nil {
+		l.p.stoppedAt(stop) // or it would keep the next Run from its work too
+		return false, &Error{Part: "stop", At: at, Err: fmt.Errorf("transaction %s: %w", stop.ID, err)}
+	}
 	if at.Seq == 0 && l.first != nil {
 		if err := l.first(ctx); err != nil {
 			return false, err

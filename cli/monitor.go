@@ -32,7 +32,7 @@ type page struct {
 func (p *parts) monitor(c *config.Config, lines map[string]*dfs.Pipeline, shown *monitor.Log, log *slog.Logger, stderr io.Writer) (*page, error) {
 	o := &monitor.Options{
 		Log: shown, Logger: log, Journal: p.journal.shown(), Announce: stderr,
-		Listen: c.Monitor.Listen, TLS: c.Monitor.TLS.Config(), Hosts: c.Monitor.Hosts, MaxLag: c.Monitor.MaxLag,
+		Listen: c.Monitor.Listen, TLS: c.Monitor.TLS.Config(), Hosts: c.Monitor.Hosts, MaxLag: c.Monitor.MaxLag, Audit: c.Monitor.Audit,
 		Settings: make(map[string][]monitor.Setting),
 		Secrets:  c.Secrets(),
 		Remedy: func(err error) string {

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/dataflowsync/dfs"
@@ -343,14 +342,6 @@ type Action struct {
 	Error    string    `json:"error"` // empty if it was done
 }
 
-// audit keeps the last actions. The log has them all.
-type audit struct {
-	mu   sync.Mutex
-	list []Action
-}
-
-const audited = 500
-
 func (h *Handler) note(a Action) {
 	level := slog.LevelInfo
 	args := []any{"pipeline", a.Pipeline, "action", a.Action, "by", a.By, "from", a.From}
@@ -363,10 +354,9 @@ func (h *Handler) note(a Action) {
 		level = slog.LevelWarn
 	}
 	h.opts.Logger.Log(context.Background(), level, "asked of the pipeline", args...)
-	h.audit.mu.Lock()
-	defer h.audit.mu.Unlock()
-	h.audit.list = append(h.audit.list, a)
-	h.audit.list = h.audit.list[max(0, len(h.audit.list)-audited):]
+	if err := h.audit.add(a); err != nil {
+		h.opts.Logger.Error("an action could not be written to the file of actions; the log has it", "err", err)
+	}
 }
 
 func (h *Handler) getAudit(w http.ResponseWriter, _ *http.Request, _ visitor) {

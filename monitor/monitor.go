@@ -80,6 +80,11 @@ type Options struct {
 	// beyond are counted together. Default: 500.
 	MaxTables int
 
+	// Audit, if set, is a file to which each action is added as a line of JSON, with
+	// who has asked, when, what, why, and the result. It is written before the answer
+	// is sent, and never cut. Default: the actions since the start are kept in memory.
+	Audit string
+
 	// Logger is told who asks what of the pipelines. Default: slog.Default().
 	Logger *slog.Logger
 
@@ -156,6 +161,12 @@ func Open(pipelines map[string]*dfs.Pipeline, opts *Options) (*Handler, error) {
 			return nil, errors.Join(err, l.Close())
 		}
 	}
+	if err := h.openAudit(); err != nil {
+		if h.listener != nil {
+			err = errors.Join(err, h.listener.Close())
+		}
+		return nil, err
+	}
 	h.redact = redactor(o.Secrets, o.Users)
 	h.guard = newGuard(o)
 	h.hub.init()
@@ -168,6 +179,7 @@ func Open(pipelines map[string]*dfs.Pipeline, opts *Options) (*Handler, error) {
 		err = h.register()
 	}
 	if err != nil {
+		err = errors.Join(err, h.audit.close())
 		if h.listener != nil {
 			err = errors.Join(err, h.listener.Close())
 		}
@@ -253,5 +265,5 @@ func (h *Handler) Close() error {
 		}
 	})
 	h.done.Wait()
-	return err
+	return errors.Join(err, h.audit.close())
 }

@@ -19,6 +19,7 @@ type Monitor struct {
 	TLS    MonitorTLS    `yaml:"tls"`
 	Hosts  []string      `yaml:"hosts"`
 	MaxLag time.Duration `yaml:"max_lag"`
+	Audit  string        `yaml:"audit"` // a file
 
 	// ExitOnError makes the process end when the pipeline is stopped by an error,
 	// instead of showing it until somebody starts the pipeline again.
@@ -56,6 +57,7 @@ func (m *Monitor) check(d *decoder, dir string) {
 	if m.Listen == "" {
 		m.Listen = "127.0.0.1:8080"
 	}
+	m.Audit = resolve(dir, m.Audit)
 	if _, _, err := net.SplitHostPort(m.Listen); err != nil && !d.faulty(d.lines["monitor.listen"]) {
 		d.fault(d.lines["monitor.listen"], "monitor.listen is %q; want an address and a port, such as 127.0.0.1:8080 or :8080", d.texts["monitor.listen"])
 	}
