@@ -445,6 +445,9 @@ func undo(ctx context.Context, c *config.Config, a *sink.Archive, f archiveFlags
 	for _, n := range u.Notes {
 		fmt.Fprintln(stderr, "note:", n)
 	}
+	if kind := c.Target.Kind(); kind != config.MySQLTarget {
+		return misuse(stderr, fmt.Sprintf("undo -apply is for a MySQL or MariaDB target, and this is %s", kind))
+	}
 	m, err := sink.OpenMySQL(ctx, c.TargetDSN(), targetOptions(c, slog.New(slog.DiscardHandler)))
 	if err != nil {
 		reportParts(stderr, &partError{targetName(c), err})

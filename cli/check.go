@@ -199,13 +199,17 @@ func checkSource(ctx context.Context, c *config.Config, p *parts) section {
 
 func checkTarget(ctx context.Context, c *config.Config, p *parts) section {
 	s := section{Part: "target", About: c.Target.String()}
-	if server, err := askServer(ctx, c.TargetDSN()); err == nil {
+	if c.Target.Kind() != config.MySQLTarget {
+		if t := readTarget(ctx, c); t.Product != "" {
+			s.About += ", " + t.Product
+		}
+	} else if server, err := askServer(ctx, c.TargetDSN()); err == nil {
 		s.About += ", " + server.product()
 		s.settings(server, targetSettings)
 		server.Close()
 	}
 	var err error
-	p.target, err = sink.OpenMySQL(ctx, c.TargetDSN(), targetOptions(c, slog.New(slog.DiscardHandler)))
+	p.target, err = openSink(ctx, c, slog.New(slog.DiscardHandler))
 	s.faults(err)
 	if err == nil {
 		t := readTarget(ctx, c)
@@ -225,7 +229,7 @@ func checkTarget(ctx context.Context, c *config.Config, p *parts) section {
 
 // statements tells what will happen to statements that alter the tables. Tables
 // for which it is the same share a line for each policy.
-func (s *section) statements(target *sink.MySQL, tables []*dfs.Table, verdict string) {
+func (s *section) statements(target target, tables []*dfs.Table, verdict string) {
 	what := []struct {
 		policy sink.Policy
 		text   string

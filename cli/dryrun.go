@@ -38,6 +38,10 @@ func dryRun(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Wr
 		report(stderr, "dry run", err)
 		return exitUsage
 	}
+	if kind := c.Target.Kind(); kind != config.MySQLTarget {
+		report(stderr, "dry run", fmt.Errorf("it shows statements for MySQL and MariaDB, and the target (%s) is %s", c.Target.String(), kind))
+		return exitSetup
+	}
 	log := newLogger(stderr, cmp.Or(f.format, c.Log.Format), c.Log.Level).With("pipeline", c.Name)
 	var source *cdc.Source
 	var known *ids

@@ -80,6 +80,9 @@ func (e *explainer) explain(ctx context.Context, name string, tx *dfs.Transactio
 	if d == nil {
 		var err error
 		for _, l := range e.c.Lines() {
+			if l.Name == name && l.Target.Kind() != config.MySQLTarget {
+				return nil, fmt.Errorf("statements can be told for MySQL and MariaDB only")
+			}
 			if l.Name == name {
 				d, err = sink.OpenDryRun(ctx, l.TargetDSN(), targetOptions(l, e.log), func(sink.Planned) error { return nil })
 			}

@@ -22,6 +22,9 @@ type databases struct {
 func (d *databases) server(ctx context.Context, name string) (*sql.DB, error) {
 	db, dsn, title := &d.source, d.c.SourceDSN, sourceName(d.c)
 	if name == "target" {
+		if kind := d.c.Target.Kind(); kind != config.MySQLTarget {
+			return nil, fmt.Errorf("lookups find columns in a MySQL or MariaDB server, and the target is %s", kind)
+		}
 		db, dsn, title = &d.dest, d.c.TargetDSN, targetName(d.c)
 	}
 	if *db == nil {

@@ -34,7 +34,10 @@ var rights = []right{
 // rights finds out whether the account may run the statements that are to be
 // applied, schema by schema. It returns the verdict about the statements: "ok",
 // or "note" where they may fail.
-func (s *section) rights(ctx context.Context, c *config.Config, target *sink.MySQL, tables []*dfs.Table) (verdict string) {
+func (s *section) rights(ctx context.Context, c *config.Config, target target, tables []*dfs.Table) (verdict string) {
+	if c.Target.Kind() != config.MySQLTarget {
+		return "ok" // a right that is missing shows when a statement needs it
+	}
 	wanted := make(map[string]map[string]sink.Policy) // by schema of the target and name of the right
 	var order []string
 	for _, t := range tables {

@@ -258,6 +258,10 @@ func days(d time.Duration) string {
 // readTarget reads the row that package sink keeps for this pipeline.
 func readTarget(ctx context.Context, c *config.Config) targetState {
 	t := targetState{Address: c.Target.Address()}
+	if c.Target.Kind() != config.MySQLTarget {
+		readOther(ctx, c, &t)
+		return t
+	}
 	target, err := askServer(ctx, c.TargetDSN())
 	if err != nil {
 		t.Error = err.Error()

@@ -75,7 +75,7 @@ func (s *source) Follow(ctx context.Context, tables []string, rows bool) error {
 	// The pipeline's own target and units are at work.
 	p := &parts{source: s.Source, finds: databases{c: c}}
 	defer p.finds.Close()
-	if p.target, err = sink.OpenMySQL(ctx, c.TargetDSN(), targetOptions(c, s.log)); err != nil {
+	if p.target, err = openSink(ctx, c, s.log); err != nil {
 		return err
 	}
 	defer p.target.Close()

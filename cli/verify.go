@@ -44,6 +44,10 @@ func verifyEach(ctx context.Context, c *config.Config, f flags, stdout, stderr i
 // verifyTables compares source and target, as the file says which tables go
 // where and how. The pipeline may run meanwhile, in another process.
 func verifyTables(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Writer) int {
+	if kind := c.Target.Kind(); kind != config.MySQLTarget {
+		report(stderr, "not verified", fmt.Errorf("verify compares MySQL and MariaDB servers, and the target (%s) is %s", c.Target.String(), kind))
+		return exitSetup
+	}
 	finds := databases{c: c}
 	defer finds.Close()
 	v, err := verifier(ctx, c, &finds, f.tables)

@@ -159,7 +159,7 @@ type parts struct {
 	units  *dpu.Units   // nil if the file has none
 	finds  databases    // what units look up in
 	queue  *queue.Queue // nil if the file has none
-	target *sink.MySQL
+	target target
 
 	journal *journal // nil if the file has none
 	only    *only    // nil unless it is one of several targets
@@ -221,7 +221,7 @@ func open(ctx context.Context, c *config.Config, log *slog.Logger) (*parts, erro
 // openTarget opens the target and what rows pass on the way to it.
 func (p *parts) openTarget(ctx context.Context, c *config.Config, log *slog.Logger, fault func(part string, err error)) {
 	var err error
-	p.target, err = sink.OpenMySQL(ctx, c.TargetDSN(), targetOptions(c, log))
+	p.target, err = openSink(ctx, c, log)
 	fault(targetName(c), err)
 	if c.Letters.Path != "" {
 		p.letters, err = openLetters(c, false)
@@ -363,6 +363,9 @@ func (p *parts) create(ctx context.Context, tables []*dfs.Table, defined []cdc.D
 	list = slices.DeleteFunc(list, func(d sink.Definition) bool {
 		return !slices.ContainsFunc(tables, func(t *dfs.Table) bool { return t.String() == d.Table.String() })
 	})
+	if err := p.needForeignKeys(ctx); err != nil {
+		return err
+	}
 	made, notes, err := p.target.CreateTables(ctx, list, later)
 	if len(made) > 0 {
 		log.Info("created tables on the target", "tables", made)

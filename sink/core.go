@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/convert"
 	"github.com/dataflowsync/dfs/internal/match"
 )
 
@@ -19,6 +20,9 @@ type core struct {
 	rules
 	db      backend
 	replace bool
+	mixes   bool // rows may be copied into tables that have some
+
+	foreign []ForeignKey // see NeedForeignKeys
 
 	instance string // begins each owner token of this sink
 	owner    string // the token in the checkpoint's row
@@ -74,7 +78,18 @@ type backend interface {
 	oneOf(t *table, where string) string           // one row of those that where finds
 	serverError(err error) bool                    // the database has refused a statement, and lives
 	constraint(err error) (broken, duplicate bool) // because of the rows that it holds
-	explain(err error, t *table) error             // adds a cure
+	there(ctx context.Context, schema, name string) (bool, error)
+	tryRights(ctx context.Context, m *mapping) error
+	acts(ctx context.Context, schema, name, parent string, k ForeignKey) (bool, error) // the table has the foreign key
+
+	typeOf(c *dfs.Column, t convert.Type) (string, error)
+	literal(c *dfs.Column, v dfs.Value) (string, error)
+	index(t *table, columns []string, n int) string
+	inlineKeys(keys []ForeignKey) []string
+	create(ctx context.Context, t *table, list []string) error
+	addForeignKey(ctx context.Context, k ForeignKey, made []string) error
+
+	explain(err error, t *table) error // adds a cure
 }
 
 // stmt is a statement with its arguments. It must match want rows: see writer.want.

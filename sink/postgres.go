@@ -54,6 +54,9 @@ type PostgresOptions struct {
 	// place of rows with the same primary key. Default: such a row is a conflict.
 	Replace bool
 
+	// Append lets rows be copied into tables that have some. Default: that is an error.
+	Append bool
+
 	// Logger gets what people should know. Default: slog.Default().
 	Logger *slog.Logger
 }
@@ -120,7 +123,7 @@ func OpenPostgres(ctx context.Context, dsn string, opts *PostgresOptions) (*Post
 	}
 	p := &Postgres{}
 	p.rules = rules{name: opts.Name, schema: opts.Schema, ddl: opts.DDL, ddlDone: opts.DDLDone, followedBy: opts.Followed, log: opts.Logger}
-	p.replace = opts.Replace
+	p.replace, p.mixes = opts.Replace, opts.Append || opts.Replace
 	var errs []error
 	cfg, err := pgconn.ParseConfig(dsn)
 	if err != nil {

@@ -46,6 +46,9 @@ type SQLiteOptions struct {
 	// place of rows with the same primary key. Default: such a row is a conflict.
 	Replace bool
 
+	// Append lets rows be copied into tables that have some. Default: that is an error.
+	Append bool
+
 	// Logger gets what people should know. Default: slog.Default().
 	Logger *slog.Logger
 }
@@ -69,7 +72,7 @@ func OpenSQLite(ctx context.Context, path string, opts *SQLiteOptions) (*SQLite,
 	}
 	s := &SQLite{}
 	s.rules = rules{name: opts.Name, ddl: opts.DDL, ddlDone: opts.DDLDone, followedBy: opts.Followed, log: opts.Logger}
-	s.replace = opts.Replace
+	s.replace, s.mixes = opts.Replace, opts.Append || opts.Replace
 	var errs []error
 	if path == "" || path == ":memory:" || strings.HasPrefix(path, "file:") {
 		errs = append(errs, fmt.Errorf("path %q: name a file, such as shop.db", path))
@@ -151,6 +154,7 @@ type liteBackend struct {
 	path  string
 	unfit Unfit
 	fkOff bool // of the next transaction
+	reads bool // and does not write
 
 	db    *sql.DB
 	conn  *sql.Conn
@@ -187,7 +191,7 @@ func (l *liteBackend) connect(ctx context.Context) error {
 	if !strings.HasPrefix(slashed, "/") {
 		slashed = "/" + slashed // C:/shop.db
 	}
-	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: slashed}).String()+"?_pragma=busy_timeout(10000)")
+	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: slashed}).String()+l.params())
 	if err != nil {
 		return fmt.Errorf("opening %s: %w", l.path, err)
 	}
@@ -200,6 +204,9 @@ func (l *liteBackend) connect(ctx context.Context) error {
 	l.db, l.conn = db, conn
 	l.forgetStmts()
 	l.names = make(map[string]string)
+	if l.reads {
+		return nil
+	}
 	for _, p := range []string{"PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA cache_size=-16384", "PRAGMA foreign_keys=ON"} {
 		if _, err := conn.ExecContext(ctx, p); err != nil {
 			l.drop()
@@ -207,6 +214,13 @@ func (l *liteBackend) connect(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (l *liteBackend) params() string {
+	if l.reads {
+		return "?mode=ro&_pragma=busy_timeout(10000)"
+	}
+	return "?_pragma=busy_timeout(10000)"
 }
 
 func (l *liteBackend) setUp(ctx context.Context) error {

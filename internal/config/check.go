@@ -29,6 +29,7 @@ func (c *Config) check(d *decoder) {
 		d.fault(0, "target is missing; say which server to write to (a queue alone, without a target, cannot be run by this program)")
 	} else if !toArchive {
 		c.Target.check(d, "target", dir)
+		c.checkKind(d)
 	}
 
 	for i, p := range c.Source.Tables {

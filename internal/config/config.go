@@ -155,6 +155,11 @@ type Target struct {
 	CreateTables bool   `yaml:"create_tables"`
 	Existing     string `yaml:"existing"` // "error", "append" or "replace"; default: error
 	Loaders      int    `yaml:"loaders"`  // connections; negative: none
+
+	File  string `yaml:"file"` // of SQLite, instead of a server
+	Unfit Unfit  `yaml:"unfit"`
+
+	Word Secret `yaml:",scalar"` // a DSN or a file, if it stands alone; Load moves it to DSN or File
 }
 
 // A Route sends the tables that match From to To.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"slices"
 	"time"
 
@@ -100,7 +101,12 @@ func (c *Config) Secrets() []string {
 		if dsn == "" {
 			continue // files have none
 		}
-		if p, err := mysql.ParseDSN(dsn); err == nil {
+		if isPostgres(dsn) {
+			if u, err := url.Parse(dsn); err == nil && u.User != nil {
+				password, _ := u.User.Password()
+				list = append(list, password)
+			}
+		} else if p, err := mysql.ParseDSN(dsn); err == nil {
 			list = append(list, p.Passwd)
 		}
 	}

@@ -57,14 +57,6 @@ func (s *Source) Address() string {
 	return s.Server.Address()
 }
 
-// String returns what Server.String does, or the archive.
-func (t *Target) String() string {
-	if t.Archive.On() {
-		return "archive " + t.Archive.Dir
-	}
-	return t.Server.String()
-}
-
 // check finds what is wrong with the source, which is a server or files.
 func (s *Source) check(d *decoder, dir string) {
 	if d.lines["source.files"] == 0 {

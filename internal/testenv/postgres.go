@@ -150,9 +150,13 @@ func (s *Postgres) answers(ctx context.Context) error {
 // query runs one connection's worth of SQL, and returns the last rows as text, NULL
 // as "NULL".
 func (s *Postgres) query(ctx context.Context, sql string) ([][]string, error) {
+	return s.queryIn(ctx, "postgres", sql)
+}
+
+func (s *Postgres) queryIn(ctx context.Context, database, sql string) ([][]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	conn, err := pgconn.Connect(ctx, s.DSN())
+	conn, err := pgconn.Connect(ctx, "postgres://postgres@"+s.Addr()+"/"+database)
 	if err != nil {
 		return nil, err
 	}
@@ -320,10 +324,12 @@ func SharedPostgres(tb testing.TB) *Postgres {
 	return shared.postgres
 }
 
-// Exec executes statements, in one transaction unless they say otherwise.
+// Exec executes statements, each by itself and on a connection of its own.
 func (s *Postgres) Exec(tb testing.TB, stmts ...string) {
 	tb.Helper()
-	s.Query(tb, strings.Join(stmts, ";\n"))
+	for _, stmt := range stmts {
+		s.Query(tb, stmt)
+	}
 }
 
 // Query returns the rows of a query as text, NULL as "NULL".
@@ -334,6 +340,15 @@ func (s *Postgres) Query(tb testing.TB, sql string) [][]string {
 		tb.Fatal(err)
 	}
 	return rows
+}
+
+// Count returns the one value of a query in a database, or its error as text.
+func (s *Postgres) Count(_ testing.TB, database, sql string) string {
+	rows, err := s.queryIn(context.Background(), database, sql)
+	if err != nil || len(rows) != 1 {
+		return fmt.Sprint(err, len(rows))
+	}
+	return rows[0][0]
 }
 
 // Schema creates an empty schema and returns its name, which needs no quoting. It is
