@@ -46,6 +46,8 @@ flags:
                  undo without -to is about this transaction alone
   -before        restore: end before the transaction that -to names
   -log-only      restore: the log alone, without a copy of rows to begin with
+  -incomplete    restore: also to where some tables were still being copied, which then
+                 lack rows
   -rows          show: the rows of each transaction
   -key text      undo: only the row with this primary key, its columns by commas
   -apply         undo: in the target of the file, and not as SQL
@@ -64,6 +66,7 @@ type archiveFlags struct {
 	dir, keyFile      string
 	from, to          dfs.StopPoint
 	before, logOnly   bool
+	incomplete        bool
 	showRows, doApply bool
 	key               string
 }
@@ -89,6 +92,7 @@ func archiveCommand(args []string, funcs *config.Funcs, stdout, stderr io.Writer
 	set.StringVar(&from, "from", "", "")
 	set.StringVar(&to, "to", "", "")
 	set.BoolVar(&f.before, "before", false, "")
+	set.BoolVar(&f.incomplete, "incomplete", false, "")
 	set.BoolVar(&f.logOnly, "log-only", false, "")
 	set.BoolVar(&f.showRows, "rows", false, "")
 	set.StringVar(&f.key, "key", "", "")
@@ -122,8 +126,8 @@ func archiveCommand(args []string, funcs *config.Funcs, stdout, stderr io.Writer
 		return misuse(fmt.Sprintf("unexpected argument %q", f.tables[0]))
 	case is("list", "verify", "restore") && from != "", is("list", "verify") && to != "":
 		return misuse("-from is for show and undo, -to for show, restore and undo")
-	case !is("restore") && (f.before || f.logOnly || f.format != ""):
-		return misuse("-before, -log-only and -log are for restore")
+	case !is("restore") && (f.before || f.logOnly || f.incomplete || f.format != ""):
+		return misuse("-before, -log-only, -incomplete and -log are for restore")
 	case is("restore") && f.dir != "":
 		return misuse("restore takes the archive and the target from a file: write source: {archive: ...} and target: there")
 	case f.keyFile != "" && f.dir == "":

@@ -72,7 +72,7 @@ func openRestore(ctx context.Context, c *config.Config, f archiveFlags, log *slo
 	if p.archive, err = sink.OpenArchive(c.Source.Archive.Dir, o); err != nil {
 		return p, nil, &partError{sourceName(c), err}
 	}
-	r, err := p.archive.Restore(ctx, &sink.RestoreOptions{To: f.to, Before: f.before, LogOnly: f.logOnly, Tables: c.Source.Tables, Decode: new(cdc.Source).Decode})
+	r, err := p.archive.Restore(ctx, &sink.RestoreOptions{To: f.to, Before: f.before, LogOnly: f.logOnly, Incomplete: f.incomplete, Tables: c.Source.Tables, Decode: new(cdc.Source).Decode})
 	if err != nil {
 		return p, nil, &partError{sourceName(c), err}
 	}

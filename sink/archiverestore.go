@@ -35,6 +35,12 @@ type RestoreOptions struct {
 	// that holds these, or for an archive of a log that begins with empty tables.
 	LogOnly bool
 
+	// Incomplete restores also to a place at which rows of some tables were still being
+	// copied, such as of one that was added, or at which the copy of one had failed: it may
+	// lack rows there. By default that is an error. A Baseline after the first does no
+	// harm.
+	Incomplete bool
+
 	// Decode makes changes of transactions that the archive got as their source had
 	// encoded them: new(cdc.Source).Decode for those of package cdc. Without it such
 	// a transaction is an error.
@@ -89,7 +95,9 @@ func (a *Archive) Restore(ctx context.Context, opts *RestoreOptions) (*Restore, 
 	}
 	if len(errs) == 0 {
 		if r.end, err = a.resolve(ctx, r.opts.To, r.opts.Before); err == nil {
-			err = r.choose()
+			if err = r.choose(); err == nil {
+				err = r.complete()
+			}
 		}
 		errs = append(errs, err)
 	}
@@ -139,6 +147,26 @@ func (r *Restore) choose() error {
 	}
 	return errors.New("it has no copy of the rows that were there before its first transaction: restore with LogOnly into a target that holds these, " +
 		"or begin a new archive by a pipeline that copies them (cdc.Options.Snapshot)")
+}
+
+// complete returns an error if tables may lack rows at the place.
+func (r *Restore) complete() error {
+	if r.opts.Incomplete || r.opts.LogOnly {
+		return nil
+	}
+	p, err := r.a.position(r.end)
+	if err != nil || !unfinished(p) {
+		return err
+	}
+	r.a.mu.Lock()
+	defer r.a.mu.Unlock()
+	for _, b := range r.a.chain.Baselines {
+		if b.Again && !b.Failed && b.After < r.end && (b.Done == 0 || r.end < b.Done) {
+			return nil // the rows were there before
+		}
+	}
+	return fmt.Errorf("at transaction %d rows of some tables were still being copied, or the copy of one had failed, so that it may lack rows: "+
+		"restore to another place, or with Incomplete (-incomplete)", r.end)
 }
 
 // End returns the number of the last transaction that is restored, in the archive,
@@ -269,76 +297,6 @@ func decodeWith(ctx context.Context, decode func(context.Context, []*dfs.Transac
 	}
 	return ctx.Err()
 }
-
-// overlap rewrites the changes that came while a copy of rows was archived beside
-// them, so that they can be applied where some of the rows are missing yet: before a
-// row is changed or deleted it is put, whatever the target has. The copy brings all
-// others. So the target has at each place a part of what the source had.
-//
-// Rows are put without a look at foreign keys, as parents may be missing. But what the
-// source's foreign keys did to other rows need not be in its log, so deletes, and
-// updates of columns that other tables refer to, act on the target as they did there.
-func (r *Restore) overlap(tx *dfs.Transaction) error {
-	out := make([]dfs.Change, 0, 2*len(tx.Changes))
-	for _, c := range tx.Changes {
-		if c.Op == dfs.DDL {
-			out = append(out, c)
-			continue
-		}
-		if slices.ContainsFunc(c.Before, isAbsent) || slices.ContainsFunc(c.After, isAbsent) && c.Op != dfs.Insert {
-			return fmt.Errorf("transaction %s changes a row of %s while a copy of it was archived, and its log has not all columns of the row: "+
-				"restore to a place before the copy, or from an earlier one", txName(tx.Seq, tx.ID), c.Table)
-		}
-		row := c.Before
-		if c.Op == dfs.Insert {
-			row = c.After
-		}
-		out = append(out, dfs.Change{Op: dfs.Insert, Table: c.Table, After: row, Overwrite: true, NoForeignKeys: true})
-		switch c.Op {
-		case dfs.Update:
-			c.NoForeignKeys = c.NoForeignKeys || !r.moves(&c)
-			out = append(out, c)
-		case dfs.Delete:
-			out = append(out, c)
-		}
-	}
-	tx.Changes = out
-	return nil
-}
-
-// moves reports whether an update changes a column that other tables refer to, as far
-// as the archive knows how they are made, or the primary key.
-func (r *Restore) moves(c *dfs.Change) bool {
-	differs := func(i int) bool { return i >= 0 && c.Before[i] != c.After[i] }
-	if slices.ContainsFunc(c.Table.Key, differs) {
-		return true
-	}
-	for _, name := range r.referenced[c.Table.String()] {
-		if differs(c.Table.Column(name)) {
-			return true
-		}
-	}
-	return false
-}
-
-// findReferenced finds out which columns of tables others refer to.
-func (r *Restore) findReferenced(defined []Definition) {
-	r.referenced = make(map[string][]string)
-	for _, d := range defined {
-		def, err := readDefinition(d.SQL)
-		if err != nil {
-			continue // it is known by its columns only
-		}
-		for _, item := range def.items {
-			if f, _, ok := readForeign(item, d.Table.Schema); ok {
-				name := f.schema + "." + f.table
-				r.referenced[name] = append(r.referenced[name], f.parentColumns...)
-			}
-		}
-	}
-}
-
-func isAbsent(v dfs.Value) bool { return v.Kind() == dfs.Absent }
 
 // Find returns the number of the last part of the transaction that the source calls
 // so, such as by a GTID.

@@ -286,3 +286,38 @@ func TestChangesBesideALaterCopyOfRows(t *testing.T) {
 	err := r.overlap(&dfs.Transaction{Changes: []dfs.Change{update(a, dfs.Row{dfs.AbsentValue(), dfs.AbsentValue(), dfs.IntValue(2)}, false)}})
 	require.ErrorContains(t, err, "has not all columns")
 }
+
+// A table that is added to a pipeline is copied after the first copy of rows. While that
+// goes on a restore would give a part of it.
+func TestRestoreToWhereATableWasBeingCopiedIsRefused(t *testing.T) {
+	a := openArchive(t, t.TempDir(), ArchiveOptions{})
+	batch := loggedRun(1, 40, 10)
+	batch[9].Copied = true
+	for _, tx := range batch[20:30] {
+		tx.Pos = "gtid 3e11 copy:0=ab:1..2 3e11:1-5 " + tx.Pos
+	}
+	require.NoError(t, a.Apply(t.Context(), batch))
+	for seq, refused := range map[uint64]bool{15: false, 21: true, 30: true, 31: false} {
+		o := &RestoreOptions{To: dfs.StopPoint{Seq: seq}}
+		_, err := a.Restore(t.Context(), o)
+		if refused {
+			require.ErrorContains(t, err, "were still being copied", seq)
+			o.Incomplete = true
+			_, err = a.Restore(t.Context(), o)
+		}
+		require.NoError(t, err, seq)
+	}
+	// Rows that are copied again for a later baseline were there before.
+	require.NoError(t, a.Baseline(t.Context(), nil))
+	batch = loggedRun(41, 20, 10)
+	for _, tx := range batch[:10] {
+		tx.Pos = "gtid 3e11 copy:0=ab:1..2 3e11:1-5 " + tx.Pos
+	}
+	require.NoError(t, a.Apply(t.Context(), batch[:5]))
+	_, err := a.Restore(t.Context(), nil)
+	require.NoError(t, err)
+	batch[10].Copied = true
+	require.NoError(t, a.Apply(t.Context(), batch[5:]))
+	_, err = a.Restore(t.Context(), &RestoreOptions{To: dfs.StopPoint{Seq: 47}})
+	require.NoError(t, err)
+}
