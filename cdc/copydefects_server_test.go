@@ -26,30 +26,35 @@ func TestCopyOfATableThatIsWrittenToAllTheTimeEnds(t *testing.T) {
 	schema := srv.Schema(t)
 	srv.Exec(t, "CREATE TABLE "+schema+".a (id int PRIMARY KEY)", "INSERT INTO "+schema+".a VALUES (1), (2)",
 		"CREATE TABLE "+schema+".k (id int)", "INSERT INTO "+schema+".k VALUES (1), (2), (3)")
-	db := srv.DB(t)
+	// A reader waits for a lock before its first row. While it does, the table is changed.
+	lock := "'" + schema[:min(len(schema), 40)] + "'"
 	src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".*"}, Snapshot: &cdc.Snapshot{Readers: 1,
-		Where: map[string]string{schema + ".k": "SLEEP(0.05) = 0"}}})
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				if _, err := db.Exec("UPDATE " + schema + ".k SET id = id + 1"); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		}
-	})
-	require.Equal(t, map[string]int{"a": 2}, copiedRows(t, src))
-	close(stop)
-	wg.Wait()
+		Where: map[string]string{schema + ".k": "GET_LOCK(" + lock + ", 60) + RELEASE_LOCK(" + lock + ") = 2"}}})
+	db := srv.DB(t)
+	conn, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	defer conn.Close()
+	query := func(q string) (n int) {
+		require.NoError(t, conn.QueryRowContext(t.Context(), q).Scan(&n), q)
+		return n
+	}
+	require.Equal(t, 1, query("SELECT GET_LOCK("+lock+", 60)"))
+	done := make(chan map[string]int, 1)
+	go func() { done <- copiedRows(t, src) }()
+	failed := func() bool { p := src.Progress(); return len(p) == 2 && p[1].State == dfs.CopyFailed }
+	for n := 0; !failed(); n++ {
+		require.Less(t, n, 30, "it is read without end")
+		require.Eventually(t, func() bool {
+			return failed() || query("SELECT COUNT(*) FROM information_schema.processlist WHERE state = 'User lock' AND info LIKE '%"+schema+"%'") > 0
+		}, time.Minute, time.Millisecond)
+		_, err := db.Exec("UPDATE " + schema + ".k SET id = id + 1")
+		require.NoError(t, err)
+		query("SELECT RELEASE_LOCK(" + lock + ")")
+		require.Equal(t, 1, query("SELECT GET_LOCK("+lock+", 60)"))
+	}
+	require.Equal(t, map[string]int{"a": 2}, <-done)
 	p := src.Progress()
 	require.Equal(t, dfs.Copied, p[0].State)
-	require.Equal(t, dfs.CopyFailed, p[1].State)
 	require.ErrorContains(t, p[1].Err, schema+".k")
 	require.ErrorContains(t, p[1].Err, "is changed again and again")
 	require.ErrorContains(t, p[1].Err, "add a primary key")
