@@ -48,7 +48,7 @@ type LettersOptions struct {
 
 func (o *LettersOptions) validate() error {
 	if o.Pipeline != "" && len(o.Pipeline) > 200 {
-		return fmt.Errorf("Pipeline has %d bytes: use at most 200", len(o.Pipeline))
+		return fmt.Errorf("the option Pipeline has %d bytes: use at most 200", len(o.Pipeline))
 	}
 	return nil
 }

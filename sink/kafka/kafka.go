@@ -67,7 +67,6 @@ type Sink struct {
 	at      uint64 // the last transaction that is committed
 	seq     uint64 // of the last part
 	state   string
-	stateAt uint64
 
 	messages, bytes atomic.Uint64
 }
