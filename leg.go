@@ -7,6 +7,7 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -43,9 +44,33 @@ type leg struct {
 type suspect struct {
 	until   uint64 // up to this Seq, transactions go one by one
 	refused uint64 // Seq of the first part of the one to blame, or 0
+	name    string // its ID; empty if it has none that is its own
 	err     error  // why it was refused
 
 	letter uint64 // the letter to blame instead, or 0
+}
+
+// untilMore is how many transactions beyond suspect.until go one by one too. Where
+// the pipeline numbers them, those that moved the position only, such as what was
+// filtered, need not be where they were when the log is read again.
+const untilMore = 16
+
+// blames reports whether tx is the first part of the transaction to blame. It is
+// known by its name, since another may have its number now.
+func (s *suspect) blames(tx *Transaction) bool {
+	if s.refused != 0 && s.name != "" {
+		return ownName(tx) == s.name
+	}
+	return s.refused == tx.Seq && s.refused != 0
+}
+
+// ownName returns a name that no other transaction has, or "". Rows that are copied
+// have that of their table.
+func ownName(tx *Transaction) string {
+	if tx.Snapshot {
+		return ""
+	}
+	return tx.ID
 }
 
 // A blame is an error that ends a session, together with what to suspect.
@@ -261,6 +286,7 @@ type chunk struct {
 	alone   bool   // it is one transaction, or part of one, and goes by itself
 	refused error  // not nil: it is to be offered to Reject, or to become a letter
 	suspect bool   // it may be to blame
+	name    string // of the transaction that txs[0] belongs to
 	ddl     bool   // it is alone, and a statement
 	rows    int    // after the stages
 	ledger  []entry
@@ -278,6 +304,8 @@ type reader struct {
 	first   uint64     // Seq of the first part, while the last has not been read
 	room    *room
 	suspect suspect
+	name    string // of the transaction whose first part has the number first
+	blamed  uint64 // Seq of the first part of the one to blame, once it has come
 	eof     bool
 	box     *letterBox // nil without letters
 	add     int        // empty transactions to put before what is read
@@ -356,10 +384,10 @@ func (r *reader) run(ctx context.Context, to chan<- *chunk) error {
 
 // cut makes a chunk of the first few of txs, or of one if it is suspect.
 func (r *reader) cut(txs *[]*Transaction) *chunk {
-	n := r.untilSkipped((*txs)[:min(len(*txs), firstBatch)])
-	refused := r.first != 0 && (r.first == r.suspect.refused || r.first == r.skipped)
+	n := r.untilBlamed((*txs)[:r.untilSkipped((*txs)[:min(len(*txs), firstBatch)])])
+	refused := r.first != 0 && (r.first == r.blamed || r.first == r.skipped)
 	suspect := (*txs)[0].Seq <= r.suspect.until
-	alone := refused || suspect || r.first == 0 && (*txs)[0].Seq == r.skipped || r.box.wants()
+	alone := refused || r.suspect.until != 0 && (*txs)[0].Seq <= r.suspect.until+untilMore || r.first == 0 && (*txs)[0].Seq == r.blamed || r.first == 0 && (*txs)[0].Seq == r.skipped || r.box.wants()
 	if alone {
 		n = 1
 	}
@@ -384,10 +412,13 @@ func (r *reader) cut(txs *[]*Transaction) *chunk {
 		}
 		c.ledger = append(c.ledger, e)
 		if r.first == 0 {
-			r.first = tx.Seq
+			r.first, r.name = tx.Seq, strings.Clone(ownName(tx))
 		}
 		if c.first == 0 {
 			c.first = r.first
+		}
+		if tx == c.txs[0] {
+			c.name = r.name
 		}
 		if !tx.More {
 			r.first = 0
@@ -396,10 +427,29 @@ func (r *reader) cut(txs *[]*Transaction) *chunk {
 	switch {
 	case c.alone && c.first == r.skipped:
 		c.refused = ErrSkipped
-	case c.alone && c.first == r.suspect.refused:
+	case c.alone && r.blamed != 0 && c.first == r.blamed:
 		c.refused = r.suspect.err
 	}
 	return c
+}
+
+// untilBlamed returns how many of txs come before the one to blame. If the first is
+// that, it notes its number, and returns 1.
+func (r *reader) untilBlamed(txs []*Transaction) int {
+	for i, tx := range txs {
+		if r.suspect.refused == 0 || r.blamed != 0 {
+			break
+		}
+		if begins := i == 0 && r.first == 0 || i > 0 && !txs[i-1].More; !begins || !r.suspect.blames(tx) {
+			continue
+		}
+		if i > 0 {
+			return i
+		}
+		r.blamed = tx.Seq
+		return 1
+	}
+	return len(txs)
 }
 
 // untilSkipped returns how many of txs come before one that is to be skipped. If
@@ -506,10 +556,10 @@ func (l *leg) processGroup(ctx context.Context, box *letterBox, group []*chunk, 
 	}
 	if box != nil {
 		for _, c := range group {
-			first, err := box.take(ctx, c)
+			first, name, err := box.take(ctx, c)
 			switch {
 			case err == errDepends:
-				return &Error{Part: "letters", Err: &blame{err, suspect{until: first, refused: first, err: err}}}
+				return &Error{Part: "letters", Err: &blame{err, suspect{until: first, refused: first, name: name, err: err}}}
 			case err != nil:
 				return &Error{Part: "letters", Err: err}
 			}
@@ -597,7 +647,7 @@ func (l *leg) blame(c *chunk, last uint64, err *Error) error {
 	case !c.alone:
 		return &blame{err, suspect{until: last}}
 	case l.p.Reject != nil, l.p.Letters != nil && l.parks(c, err):
-		return &blame{err, suspect{until: last, refused: c.first, err: err}}
+		return &blame{err, suspect{until: last, refused: c.first, name: c.name, err: err}}
 	}
 	return err
 }

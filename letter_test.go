@@ -803,3 +803,99 @@ func TestLettersAndRejectExcludeEachOther(t *testing.T) {
 	require.ErrorContains(t, p.Run(t.Context()), "Reject and Letters are both set")
 	require.ErrorContains(t, new(Pipeline).RetryLetters(t.Context(), 1), "has no store of dead letters")
 }
+
+// A shifting source puts an empty transaction in front each time it is opened, as
+// what was filtered may, so that the same transaction gets another number.
+type shifting struct{ bare }
+
+func (s shifting) Open(ctx context.Context, from Checkpoint) (Stream, error) {
+	st, err := s.bare.Open(ctx, from)
+	return &shiftingStream{Stream: st, pos: from.Pos}, err
+}
+
+type shiftingStream struct {
+	Stream
+	pos  Position
+	done bool
+}
+
+func (s *shiftingStream) Next(ctx context.Context, batch []*Transaction) (int, error) {
+	if !s.done && s.pos != "" {
+		s.done = true
+		batch[0] = &Transaction{Checkpoint: Checkpoint{Pos: s.pos}}
+		return 1, nil
+	}
+	return s.Stream.Next(ctx, batch)
+}
+
+// What is refused is known by its name, and not by its number alone, which may be
+// another's when it comes again.
+func TestWhatIsRefusedIsTheOneToBlame(t *testing.T) {
+	for _, letters := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			log, store, sink, p := shopped(20)
+			log.append(Transaction{ID: "big", More: true, Changes: []Change{{Op: Insert, Table: peopleTable, After: person(30, "m30")}}})
+			log.append(Transaction{ID: "big", Changes: []Change{{Op: Insert, Table: peopleTable, After: person(31, "m31")}}})
+			log.append(Transaction{ID: "end", Changes: []Change{{Op: Insert, Table: peopleTable, After: person(32, "m32")}}})
+			log.closed = true
+			sink.bad[4], sink.bad[11], sink.bad[31] = true, true, true
+			p.Source, p.MaxBatch = shifting{bare{keyedSource{log, shopKeys}}}, 5
+			var rejected []string
+			if !letters {
+				p.Letters = nil
+				p.Reject = func(_ context.Context, tx *Transaction, _ error) error {
+					rejected = append(rejected, tx.ID)
+					return nil
+				}
+			}
+			require.NoError(t, p.Run(t.Context()))
+			if letters {
+				for _, l := range store.book.Letters {
+					rejected = append(rejected, l.ID)
+				}
+				require.Equal(t, []string{"t4", "t11", "big"}, rejected)
+			} else {
+				require.Equal(t, []string{"t4", "t11", "big", "big"}, rejected)
+			}
+			require.Len(t, sink.shop.people, 19)
+		})
+	}
+}
+
+// A large letter is not told by its rows. What depends on it waits all the same.
+func TestWhatDependsOnALargeLetterWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, store, sink, p := shopped(3)
+		var many []Change
+		for i := range int64(2500) {
+			many = append(many, Change{Op: Insert, Table: ordersTable, After: ordered(i+100, 2)})
+		}
+		log.append(Transaction{ID: "many", Changes: many})
+		sink.bad[101] = true
+		log.append(Transaction{ID: "parent", Changes: []Change{{Op: Delete, Table: peopleTable, Before: person(2, "m2")}}})
+		log.append(Transaction{ID: "other", Changes: []Change{{Op: Update, Table: peopleTable, Before: person(1, "m1"), After: person(1, "m1x")}}})
+		running(t, p)
+		require.Equal(t, []uint64{1, 2}, store.numbers(LetterParked))
+		require.Equal(t, "m1x", sink.shop.people[1], "an update that keeps the key waits for none")
+		again := &Pipeline{Source: p.Source, Sink: sink, Letters: store, Logger: discard}
+		p.Stop()
+		log.append(Transaction{ID: "late", Changes: []Change{{Op: Delete, Table: peopleTable, Before: person(3, "m3")}}})
+		running(t, again)
+		require.Equal(t, []uint64{1, 2, 3}, store.numbers(LetterParked), "also after a start; which parents it has is not known any more")
+	})
+}
+
+func TestAnEditMayNameOtherTables(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, store, sink, p := shopped(3)
+		sink.bad[3] = true
+		running(t, p)
+		require.Equal(t, []uint64{1}, store.numbers(LetterParked))
+		require.NoError(t, p.EditLetter(t.Context(), 1, func(c []Change) ([]Change, error) {
+			return append(c, Change{Op: Insert, Table: ordersTable, After: ordered(7, 1)}), nil
+		}))
+		log.append(Transaction{ID: "ddl", Changes: []Change{{Op: DDL, Table: ordersTable, Query: "TRUNCATE shop.orders"}}})
+		require.NoError(t, settled(p, make(chan error)))
+		require.Equal(t, []uint64{1, 2}, store.numbers(LetterParked), "a statement waits for what was edited in")
+	})
+}

@@ -273,7 +273,9 @@ func (k *keyer) wide(tables []string) (list []touch) {
 		list = append(list, touch{of: k.hash(name), how: makes, table: true, all: true})
 		if known := k.tables[name]; known != nil {
 			for _, r := range known.References {
-				list = append(list, touch{of: k.hash(r.ParentSchema + "." + r.Parent), how: refers, table: true, all: true})
+				parent := r.ParentSchema + "." + r.Parent
+				of, _ := k.set(parent, r.ParentColumns)
+				list = append(list, touch{of: k.hash(parent), how: refers, table: true, all: true}, touch{of: of, how: refers, all: true})
 			}
 		}
 	}
@@ -293,13 +295,14 @@ func (b *letterBox) wants() bool { return b != nil && b.wanted.Load() > 0 }
 
 // take makes letters of those transactions of the chunk that depend on one, and
 // lets one ride on the chunk. It returns errDepends if it finds that a transaction
-// depends on one of which parts have been handed on; first is then its first part.
-func (b *letterBox) take(ctx context.Context, c *chunk) (first uint64, err error) {
+// depends on one of which parts have been handed on; first and name are then
+// those of its first part.
+func (b *letterBox) take(ctx context.Context, c *chunk) (first uint64, name string, err error) {
 	if c.refused != nil {
-		return 0, b.refuse(ctx, c)
+		return 0, "", b.refuse(ctx, c)
 	}
 	if b.index == nil {
-		return 0, nil
+		return 0, "", nil
 	}
 	var ride *parked
 	if c.alone && !c.suspect && b.wants() && c.first == c.txs[0].Seq && !c.txs[0].More {
@@ -307,10 +310,10 @@ func (b *letterBox) take(ctx context.Context, c *chunk) (first uint64, err error
 			ride.gone = true // now, so that what depends on it alone need not wait
 		}
 	}
-	first = c.first
+	first, name = c.first, c.name
 	for i, tx := range c.txs {
 		if i > 0 && !c.txs[i-1].More {
-			first = tx.Seq
+			first, name = tx.Seq, ownName(tx)
 		}
 		list := b.keys.touched(tx.Changes)
 		after := b.after(list, tx.Changes)
@@ -318,7 +321,7 @@ func (b *letterBox) take(ctx context.Context, c *chunk) (first uint64, err error
 			continue
 		}
 		if tx.More || first != tx.Seq {
-			return first, errDepends // it is to be parked from its first part on
+			return first, strings.Clone(name), errDepends // it is to be parked from its first part on
 		}
 		letter := b.letter(tx)
 		letter.After = after
@@ -332,10 +335,10 @@ func (b *letterBox) take(ctx context.Context, c *chunk) (first uint64, err error
 	// A statement shares its transaction with nothing.
 	if ride != nil && (ride.Statements == 0 || len(c.txs[0].Changes) == 0) {
 		if err := b.mount(ctx, ride, c); err != nil {
-			return 0, err
+			return 0, "", err
 		}
 	}
-	return 0, nil
+	return 0, "", nil
 }
 
 // after returns the numbers of the letters that a transaction has to wait for.

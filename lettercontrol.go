@@ -88,6 +88,11 @@ func (p *Pipeline) EditLetter(ctx context.Context, number uint64, edit func([]Ch
 		if l.Edited == nil {
 			l.Edited = []Change{}
 		}
+		for i := range l.Edited {
+			if t := l.Edited[i].Table; t != nil && !slices.Contains(l.Tables, t.String()) {
+				l.Tables = append(l.Tables, t.String())
+			}
+		}
 		l.Changes = nil
 		l.Edits++
 		return p.Letters.Write(ctx, &LetterWrite{Put: []*Letter{l}})
