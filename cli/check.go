@@ -407,7 +407,9 @@ func checkTables(ctx context.Context, c *config.Config, p *parts) []section {
 	for _, n := range notes {
 		s.add("note", "", "", n)
 	}
-	s.statements(p.target, arrive, s.rights(ctx, c, p.target, arrive))
+	if c.Target.Kind() != config.StreamTarget {
+		s.statements(p.target, arrive, s.rights(ctx, c, p.target, arrive))
+	}
 	s.About = plural(uint64(len(tables)), "table") + " " + s.About
 	return append(before, s)
 }

@@ -5,10 +5,15 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -43,9 +48,20 @@ targets:
 		t.Helper()
 		require.NoError(t, os.WriteFile(file, []byte(head+strings.Join(targets, "")), 0o600))
 	}
-	write(whole, less)
+	// Messages go to a file and to a receiver that remembers keys.
+	hook := &receiver{keys: make(map[string]bool)}
+	server := httptest.NewServer(hook)
+	defer server.Close()
+	messages := fmt.Sprintf(`  - {name: events, tables: shop_n.people, stream: {to: events.ndjson, max_bytes: 2KiB}}
+  - name: hook
+    stream: {to: "%s/?token=t0ken", checkpoint: hook.checkpoint, format: debezium, secret: "${TARGET_PASSWORD}"}
+`, server.URL)
+	write(whole, less, messages)
 	code, out := e.basic(t, "check", "-c", file)
 	require.Zero(t, code, out)
+	require.Contains(t, out, "exactly once: what a crash leaves behind is cut off")
+	require.Contains(t, out, "at least once: a request whose answer is lost is sent again")
+	require.NotContains(t, out, "t0ken")
 	require.Regexp(t, `(?m)^target copy  .*\n(?s:.*)^tables copy  2 tables .*\n(?s:.*)^target less  .*\n(?s:.*)^tables less  1 table `, out)
 
 	a, b := e.target.DB(t), e.source.DB(t)
@@ -85,7 +101,7 @@ targets:
 	require.Zero(t, code, out)
 	var states []state
 	require.NoError(t, json.Unmarshal([]byte(out), &states))
-	require.Len(t, states, 2)
+	require.Len(t, states, 4)
 	for _, s := range states {
 		// What the second target is written moves the source's log, so it is not told
 		// whether they are in step.
@@ -94,9 +110,24 @@ targets:
 	}
 	code, out = e.basic(t, "verify", "-c", file, "-target", "copy")
 	require.Zero(t, code, out)
+	write(whole, less)
 	code, out = e.basic(t, "verify", "-c", file)
 	require.Zero(t, code, out)
 	require.Contains(t, out, "target less\n")
+	write(whole, less, messages)
+
+	// Each row that was inserted is in the files and has been sent, once.
+	wanted := make(map[string]int)
+	for i := 1; i < 50; i++ {
+		wanted[fmt.Sprint(i)] = 1
+	}
+	require.Equal(t, wanted, inserted(t, e.dir))
+	hook.mu.Lock()
+	require.Equal(t, wanted, hook.inserts)
+	hook.mu.Unlock()
+	code, out = e.basic(t, "verify", "-c", file, "-target", "events")
+	require.Equal(t, exitSetup, code, out)
+	require.Contains(t, out, "is a stream of messages")
 
 	// A target that is taken out is named, until it is forgotten.
 	write(whole)
@@ -116,6 +147,10 @@ targets:
 	code, out = e.basic(t, "forget", "less", "-c", file)
 	require.Zero(t, code, out)
 	require.Contains(t, out, "forgotten: less, which had passed transaction")
+	for _, name := range []string{"events", "hook"} {
+		code, out = e.basic(t, "forget", name, "-c", file)
+		require.Zero(t, code, out)
+	}
 
 	// One that comes later is refused, since the queue has not all that it needs,
 	// and the others go on.
@@ -130,4 +165,49 @@ targets:
 	code, out = p.wait(t)
 	require.Equal(t, exitRun, code, out)
 	require.Contains(t, out, "pipeline late: ")
+}
+
+// A receiver of a webhook counts the rows that were inserted, by their ids.
+type receiver struct {
+	mu      sync.Mutex
+	keys    map[string]bool
+	inserts map[string]int
+}
+
+var created = regexp.MustCompile(`"before":null,"after":\{"id":(\d+),`)
+
+func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	body, err := io.ReadAll(q.Body)
+	if key := q.Header.Get("Idempotency-Key"); err != nil || r.keys[key] || q.Header.Get("Dfs-Signature") == "" {
+		return
+	} else {
+		r.keys[key] = true
+	}
+	for _, m := range created.FindAllStringSubmatch(string(body), -1) {
+		if strings.Contains(string(body), `"table":"people"`) {
+			if r.inserts == nil {
+				r.inserts = make(map[string]int)
+			}
+			r.inserts[m[1]]++
+		}
+	}
+}
+
+// inserted counts the rows that were inserted by the files of messages.
+func inserted(t *testing.T, dir string) map[string]int {
+	files, err := filepath.Glob(filepath.Join(dir, "events-*.ndjson"))
+	require.NoError(t, err)
+	require.Greater(t, len(files), 1)
+	found := make(map[string]int)
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.NotContains(t, string(b), "shop_n.log")
+		for _, m := range regexp.MustCompile(`"op":"insert".*"after":\{"id":(\d+),`).FindAllStringSubmatch(string(b), -1) {
+			found[m[1]]++
+		}
+	}
+	return found
 }

@@ -44,6 +44,12 @@ func openSinkWith(ctx context.Context, c *config.Config, o *sink.MySQLOptions) (
 		InvalidText: sink.UnfitPolicy(u.InvalidText), Times: sink.UnfitPolicy(u.Times)}
 	// A nil pointer of a type is no nil target.
 	switch c.Target.Kind() {
+	case config.StreamTarget:
+		m, err := openMessages(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		return m, nil
 	case config.PostgresTarget:
 		p, err := sink.OpenPostgres(ctx, c.TargetDSN(), &sink.PostgresOptions{
 			Name: o.Name, Schema: o.Schema, Routes: o.Routes, Conflicts: o.Conflicts, DDL: o.DDL, DDLRules: o.DDLRules, DDLDone: o.DDLDone,
@@ -88,6 +94,10 @@ func (p *parts) needForeignKeys(ctx context.Context) error {
 
 // readOther reads where a target stands that is not MySQL.
 func readOther(ctx context.Context, c *config.Config, t *targetState) {
+	if c.Target.Kind() == config.StreamTarget {
+		readMessages(ctx, c, t)
+		return
+	}
 	var s sink.Status
 	var err error
 	if c.Target.Kind() == config.SQLiteTarget {

@@ -27,7 +27,7 @@ func (c *Config) check(d *decoder) {
 	}
 	if d.lines["target"] == 0 {
 		d.fault(0, "target is missing; say which server to write to (a queue alone, without a target, cannot be run by this program)")
-	} else if !toArchive {
+	} else if !toArchive && !c.checkStream(d, dir) {
 		c.Target.check(d, "target", dir)
 		c.checkKind(d)
 	}

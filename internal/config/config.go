@@ -159,6 +159,8 @@ type Target struct {
 	File  string `yaml:"file"` // of SQLite, instead of a server
 	Unfit Unfit  `yaml:"unfit"`
 
+	Stream Stream `yaml:"stream"` // instead of a server or a file
+
 	Word Secret `yaml:",scalar"` // a DSN or a file, if it stands alone; Load moves it to DSN or File
 }
 

@@ -71,3 +71,40 @@ targets:
 	_, err = parse(minimal + "queue: {path: q, warn: 1GiB}\n")
 	require.ErrorContains(t, err, "queue.warn is for several targets")
 }
+
+func TestStreamsStandForTargets(t *testing.T) {
+	const source = "source: {dsn: \"dfs:x@tcp(db1:3306)/\"}\n"
+	for text, want := range map[string][3]string{
+		"target: stdout":                     {StreamStdout, "", "standard output"},
+		"target: file:///var/changes.ndjson": {StreamFile, "/var/changes.ndjson", "/var/changes.ndjson"},
+		"target: {stream: {to: changes.ndjson, max_age: 1h, keep: 3}}":                     {StreamFile, "/etc/dfs/changes.ndjson", "/etc/dfs/changes.ndjson"},
+		"target: kafka://a:9092,b:9092":                                                    {StreamKafka, "a:9092,b:9092", "kafka a:9092,b:9092"},
+		"target: nats://u:pw1@host:4222":                                                   {StreamNATS, "nats://u:pw1@host:4222", "nats://host:4222"},
+		"target: {stream: {to: \"https://u:pw1@host/p?token=tk\", checkpoint: hook.mark}}": {StreamWebhook, "https://u:pw1@host/p?token=tk", "https://host/p"},
+	} {
+		c, err := parse(source + text + "\n")
+		require.NoError(t, err, text)
+		require.Equal(t, StreamTarget, c.Target.Kind(), text)
+		require.Equal(t, want, [3]string{c.Target.Stream.Kind(), c.Target.Stream.Place(), c.Target.String()}, text)
+		require.NotContains(t, c.Target.String(), "pw1")
+	}
+	_, err := parse(source + `target:
+  host: db2
+  stream:
+    to: ftp://x
+    format: xml
+    schemas: true
+    secret: x
+    partitions: 3
+    keep: 1
+`)
+	require.EqualError(t, err, `/etc/dfs/dfs.yaml:3: target has both stream and host, which is for a database; leave one out
+/etc/dfs/dfs.yaml:5: target.stream.to has a scheme that is not known; want a path, stdout, https://host/path, nats://host:port or kafka://host:port
+/etc/dfs/dfs.yaml:6: target.stream.format is "xml"; want json or debezium
+/etc/dfs/dfs.yaml:7: target.stream.schemas is for the format debezium; leave it out
+/etc/dfs/dfs.yaml:8: target.stream.secret is for webhook; leave it out
+/etc/dfs/dfs.yaml:9: target.stream.partitions is for kafka; leave it out
+/etc/dfs/dfs.yaml:10: target.stream.keep needs max_bytes or max_age: without them there is one file`)
+	_, err = parse(source + "target: {stream: {to: https://host/}}\n")
+	require.ErrorContains(t, err, "target.stream.checkpoint is missing")
+}

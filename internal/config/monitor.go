@@ -96,6 +96,11 @@ func (c *Config) Secrets() []string {
 	dsns := []string{c.SourceDSN()}
 	for _, l := range c.Lines() {
 		dsns = append(dsns, l.TargetDSN())
+		list = append(list, string(l.Target.Stream.Secret))
+		if u, err := url.Parse(l.Target.Stream.place); err == nil && u.User != nil {
+			password, _ := u.User.Password()
+			list = append(list, password)
+		}
 	}
 	for _, dsn := range dsns {
 		if dsn == "" {

@@ -15,6 +15,7 @@ const (
 	MySQLTarget    TargetKind = "mysql" // or MariaDB
 	PostgresTarget TargetKind = "postgres"
 	SQLiteTarget   TargetKind = "sqlite"
+	StreamTarget   TargetKind = "a stream of messages"
 )
 
 // Unfit says what becomes of values that the target cannot hold.
@@ -28,6 +29,8 @@ type Unfit struct {
 // Kind returns what the target is.
 func (t *Target) Kind() TargetKind {
 	switch {
+	case t.Stream.On():
+		return StreamTarget
 	case t.File != "":
 		return SQLiteTarget
 	case isPostgres(string(t.DSN)):
@@ -42,10 +45,12 @@ func isPostgres(dsn string) bool {
 
 // String returns what Server.String does, or the archive, or the file.
 func (t *Target) String() string {
-	if t.Archive.On() {
+	switch {
+	case t.Archive.On():
 		return "archive " + t.Archive.Dir
-	}
-	if t.File != "" {
+	case t.Stream.On():
+		return t.Stream.Address()
+	case t.File != "":
 		return t.File
 	}
 	return t.Server.String()

@@ -134,6 +134,47 @@ func Open(ctx context.Context, url string, o *Options) (*Sink, error) {
 	return s, nil
 }
 
+// Status reads where a pipeline stands, without taking part in it: see Open for the
+// arguments. The State is left out.
+func Status(ctx context.Context, url string, o *Options) (at dfs.Checkpoint, id string, err error) {
+	s := &Sink{opts: *o}
+	s.opts.Name = cmp.Or(o.Name, "dfs")
+	s.opts.ID = cmp.Or(o.ID, s.opts.Name)
+	s.opts.Stream = cmp.Or(o.Stream, strings.ToUpper(token(s.opts.Name)))
+	s.opts.Timeout = cmp.Or(o.Timeout, 30*time.Second)
+	if s.nc, err = nats.Connect(url, append([]nats.Option{nats.Name("dfs")}, o.Client...)...); err != nil {
+		return at, "", fmt.Errorf("nats: connect: %w", err)
+	}
+	defer s.nc.Close()
+	_, rec, err := s.latest(ctx)
+	return dfs.Checkpoint{Seq: rec.Seq, Pos: dfs.Position(rec.Pos)}, rec.ID, err
+}
+
+// latest returns the last checkpoint, and its number in the stream; 0 if there is
+// none.
+func (s *Sink) latest(ctx context.Context) (last uint64, rec record, err error) {
+	var found struct {
+		Message struct {
+			Seq  uint64 `json:"seq"`
+			Data []byte `json:"data"`
+		} `json:"message"`
+	}
+	var e *apiError
+	err = s.api(ctx, "STREAM.MSG.GET", map[string]string{"last_by_subj": s.checkpoint()}, &found)
+	switch {
+	case errors.As(err, &e) && e.Code == 404:
+		return 0, rec, nil
+	case errors.As(err, &e):
+		return 0, rec, fmt.Errorf("nats: read the checkpoint: %w", err)
+	case err != nil:
+		return 0, rec, err
+	}
+	if err := json.Unmarshal(found.Message.Data, &rec); err != nil {
+		return 0, rec, fmt.Errorf("nats: the checkpoint in %s is damaged: %w", s.checkpoint(), err)
+	}
+	return found.Message.Seq, rec, nil
+}
+
 // Close ends the connection.
 func (s *Sink) Close() error {
 	s.nc.Close()
@@ -249,34 +290,18 @@ func (s *Sink) Checkpoint(ctx context.Context) (at dfs.Checkpoint, err error) {
 	}
 	s.held, s.pend, s.skip, s.sent = false, nil, 0, 0
 	s.enc.Reset()
-	var found struct {
-		Message struct {
-			Seq  uint64 `json:"seq"`
-			Data []byte `json:"data"`
-		} `json:"message"`
+	last, rec, err := s.latest(ctx)
+	if err == nil && last == 0 {
+		err = s.fresh(ctx)
 	}
-	var rec record
-	var e *apiError
-	err = s.api(ctx, "STREAM.MSG.GET", map[string]string{"last_by_subj": s.checkpoint()}, &found)
-	switch {
-	case errors.As(err, &e) && e.Code == 404:
-		if err := s.fresh(ctx); err != nil {
-			return at, err
-		}
-	case errors.As(err, &e):
-		return at, fmt.Errorf("nats: read the checkpoint: %w", err)
-	case err != nil:
+	if err != nil {
 		return at, err
-	default:
-		if err := json.Unmarshal(found.Message.Data, &rec); err != nil {
-			return at, fmt.Errorf("nats: the checkpoint in %s is damaged: %w", s.checkpoint(), err)
-		}
 	}
 	state, err := base64.StdEncoding.DecodeString(rec.State)
 	if err != nil {
 		return at, fmt.Errorf("nats: the checkpoint in %s is damaged: %w", s.checkpoint(), err)
 	}
-	s.last, s.rec, s.state = found.Message.Seq, rec, string(state)
+	s.last, s.rec, s.state = last, rec, string(state)
 	s.rec.Owner = nuid.Next()
 	if err := s.send(ctx, nil, s.rec); err != nil {
 		return at, err
