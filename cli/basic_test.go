@@ -168,7 +168,7 @@ func TestExampleFileIsValidAndComplete(t *testing.T) {
 		key := strings.TrimSpace(line)
 		if strings.HasPrefix(key, "#  - ") || strings.HasPrefix(key, "#") && !strings.HasPrefix(key, "# ") && key != "#" {
 			key = strings.TrimPrefix(key, "#")
-			if strings.HasPrefix(key, "socket") || strings.HasPrefix(key, "dsn") || strings.HasPrefix(key, "tls: {") || strings.HasPrefix(key, "files") || key == "ddl: apply" {
+			if strings.HasPrefix(key, "socket") || strings.HasPrefix(key, "dsn") || strings.HasPrefix(key, "tls: {") || strings.HasPrefix(key, "file") || key == "ddl: apply" {
 				continue
 			}
 			line = strings.Replace(line, "#", "", 1)

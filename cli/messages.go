@@ -22,6 +22,7 @@ import (
 // nothing to look at before it runs.
 type messages struct {
 	messageSink
+	c    *config.Config
 	lane string
 }
 
@@ -54,13 +55,19 @@ func openMessages(ctx context.Context, c *config.Config) (*messages, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &messages{messageSink: to, lane: "messages, " + to.Guarantee()}, nil
+	return &messages{messageSink: to, c: c, lane: "messages, " + to.Guarantee()}, nil
 }
 
 func ptr[T any](v T) *T { return &v }
 
 // Stats says how rows go.
 func (m *messages) Stats() sink.Stats { return sink.Stats{Lane: m.lane} }
+
+// Stored returns the checkpoint without taking anything over.
+func (m *messages) Stored(ctx context.Context) (dfs.Checkpoint, error) {
+	at, _, err := storedMessages(ctx, m.c)
+	return at, err
+}
 
 // The rest is what a target with tables could tell.
 func (m *messages) Fresh(context.Context) (bool, error)                         { return false, nil }
@@ -78,41 +85,43 @@ func (m *messages) CreateTables(context.Context, []sink.Definition, bool) (made,
 	return nil, nil, nil
 }
 
-// readMessages reads how far messages have come, where that is kept.
-func readMessages(ctx context.Context, c *config.Config, t *targetState) {
+// storedMessages reads how far messages have come, where that is kept, without
+// disturbing a pipeline that runs.
+func storedMessages(ctx context.Context, c *config.Config) (at dfs.Checkpoint, r checkfile.Record, err error) {
 	s := &c.Target.Stream
-	var r checkfile.Record
-	var err error
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	mark := s.Checkpoint
 	switch s.Kind() {
 	case config.StreamKafka:
-		t.Product = "messages in Kafka, exactly once"
-		var at dfs.Checkpoint
-		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-		defer cancel()
 		at, r.ID, err = kafka.Status(ctx, strings.Split(s.Place(), ","), &kafka.Options{Options: s.Options(), ID: c.Name})
-		r.Seq, r.Pos = at.Seq, string(at.Pos)
+		return at, r, err
 	case config.StreamNATS:
-		t.Product = "messages in NATS, exactly once"
-		var at dfs.Checkpoint
-		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-		defer cancel()
 		at, r.ID, err = nats.Status(ctx, s.Place(), &nats.Options{Options: s.Options(), ID: c.Name})
-		r.Seq, r.Pos = at.Seq, string(at.Pos)
-	case config.StreamStdout:
-		t.Product = "messages, at least once"
-		r, _, err = checkfile.Read(s.Checkpoint)
-	case config.StreamWebhook:
-		t.Product = "messages by HTTP, at least once"
-		r, _, err = checkfile.Read(s.Checkpoint)
-	default:
-		t.Product = "messages in files, exactly once"
-		r, _, err = checkfile.Read(cmp.Or(s.Checkpoint, s.Place()+".checkpoint"))
+		return at, r, err
+	case config.StreamFile:
+		mark = cmp.Or(mark, s.Place()+".checkpoint")
 	}
+	if mark == "" {
+		return at, r, nil // standard output without one
+	}
+	r, state, err := checkfile.Read(mark)
+	return dfs.Checkpoint{Seq: r.Seq, Pos: dfs.Position(r.Pos), State: state}, r, err
+}
+
+// readMessages is readTarget for messages.
+func readMessages(ctx context.Context, c *config.Config, t *targetState) {
+	t.Product = map[string]string{
+		config.StreamKafka: "messages in Kafka, exactly once", config.StreamNATS: "messages in NATS, exactly once",
+		config.StreamStdout: "messages, at least once", config.StreamWebhook: "messages by HTTP, at least once",
+		config.StreamFile: "messages in files, exactly once",
+	}[c.Target.Stream.Kind()]
+	at, r, err := storedMessages(ctx, c)
 	if err != nil {
 		t.Error = err.Error()
 		return
 	}
-	t.Seq, t.Position, t.ID = r.Seq, r.Pos, r.ID
+	t.Seq, t.Position, t.ID = at.Seq, string(at.Pos), r.ID
 	if !r.Committed.IsZero() {
 		t.Committed = &r.Committed
 	}

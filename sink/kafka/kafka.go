@@ -125,7 +125,7 @@ func Open(ctx context.Context, brokers []string, o *Options) (*Sink, error) {
 }
 
 // Status reads where a pipeline stands, without taking part in it: see Open for the
-// arguments. The State is left out.
+// arguments.
 func Status(ctx context.Context, brokers []string, o *Options) (at dfs.Checkpoint, id string, err error) {
 	s := &Sink{brokers: brokers, opts: *o}
 	s.opts.Name = cmp.Or(o.Name, "dfs")
@@ -139,7 +139,10 @@ func Status(ctx context.Context, brokers []string, o *Options) (at dfs.Checkpoin
 	if errors.Is(err, kerr.UnknownTopicOrPartition) {
 		return at, "", nil // not started yet
 	}
-	return dfs.Checkpoint{Seq: rec.Seq, Pos: dfs.Position(rec.Pos)}, rec.ID, err
+	if err == nil {
+		at, err = s.checkpoint(rec)
+	}
+	return at, rec.ID, err
 }
 
 func (s *Sink) checkpoints() string { return s.opts.Name + ".checkpoint" }
@@ -237,13 +240,19 @@ func (s *Sink) Checkpoint(ctx context.Context) (at dfs.Checkpoint, err error) {
 			return at, err
 		}
 	}
-	state, err := base64.StdEncoding.DecodeString(rec.State)
-	if err != nil {
-		return at, fmt.Errorf("kafka: the checkpoint in %s is damaged: %w", s.checkpoints(), err)
+	if at, err = s.checkpoint(rec); err != nil {
+		return at, err
 	}
-	at = dfs.Checkpoint{Seq: rec.Seq, Pos: dfs.Position(rec.Pos), State: string(state)}
 	s.cl, s.at, s.seq, s.state = cl, at.Seq, at.Seq, at.State
 	return at, nil
+}
+
+func (s *Sink) checkpoint(rec record) (dfs.Checkpoint, error) {
+	state, err := base64.StdEncoding.DecodeString(rec.State)
+	if err != nil {
+		return dfs.Checkpoint{}, fmt.Errorf("kafka: the checkpoint in %s is damaged: %w", s.checkpoints(), err)
+	}
+	return dfs.Checkpoint{Seq: rec.Seq, Pos: dfs.Position(rec.Pos), State: string(state)}, nil
 }
 
 // offsets returns where a partition of a topic begins or ends, as far as

@@ -135,7 +135,7 @@ func Open(ctx context.Context, url string, o *Options) (*Sink, error) {
 }
 
 // Status reads where a pipeline stands, without taking part in it: see Open for the
-// arguments. The State is left out.
+// arguments.
 func Status(ctx context.Context, url string, o *Options) (at dfs.Checkpoint, id string, err error) {
 	s := &Sink{opts: *o}
 	s.opts.Name = cmp.Or(o.Name, "dfs")
@@ -147,7 +147,11 @@ func Status(ctx context.Context, url string, o *Options) (at dfs.Checkpoint, id 
 	}
 	defer s.nc.Close()
 	_, rec, err := s.latest(ctx)
-	return dfs.Checkpoint{Seq: rec.Seq, Pos: dfs.Position(rec.Pos)}, rec.ID, err
+	if err != nil {
+		return at, "", err
+	}
+	state, err := base64.StdEncoding.DecodeString(rec.State)
+	return dfs.Checkpoint{Seq: rec.Seq, Pos: dfs.Position(rec.Pos), State: string(state)}, rec.ID, err
 }
 
 // latest returns the last checkpoint, and its number in the stream; 0 if there is
