@@ -65,6 +65,9 @@ func (s *Units) outside(f func() error) error {
 		return errLost
 	case g.slow && err == nil:
 		return g.tooSlow()
+	case g.slow && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
+		// It was we who ended it, and not who has called Process: the row is to blame.
+		return fmt.Errorf("%w: %v", g.tooSlow(), err)
 	case g.slow:
 		return fmt.Errorf("%w: %w", g.tooSlow(), err)
 	}
@@ -84,8 +87,9 @@ func (s *Units) watched(ctx context.Context, batch []*dfs.Transaction) error {
 	g.mu.Lock()
 	if g.running {
 		defer g.mu.Unlock()
-		return s.fail(fmt.Errorf("the call has not returned for %v, and nothing can be done before; see that it ends with its context",
-			time.Since(g.began).Round(time.Millisecond)))
+		// The rows that come now are not to blame for it.
+		return dfs.Transient(s.fail(fmt.Errorf("the call has not returned for %v, and nothing can be done before; see that it ends with its context",
+			time.Since(g.began).Round(time.Millisecond))))
 	}
 	g.running, g.slow, g.lost, g.inside = true, false, false, false
 	s.stand()
