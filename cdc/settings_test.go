@@ -71,8 +71,11 @@ func TestGTIDsThatAreSwitchedOn(t *testing.T) {
 	session(t, srv, "SET gtid_next='aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa:5'", "INSERT INTO shop.a VALUES (3)")
 	srv.Exec(t, "SET GLOBAL gtid_mode=ON_PERMISSIVE", "INSERT INTO shop.a VALUES (4)")
 	session(t, srv, "SET gtid_next='ANONYMOUS'", "INSERT INTO shop.a VALUES (5)")
+	// What has no GTID cannot be read any more once they are on.
+	ids, pos := rowsFrom(t, src, st, "5")
 	srv.Exec(t, "SET GLOBAL gtid_mode=ON", "INSERT INTO shop.a VALUES (6)", "INSERT INTO shop.a VALUES (7)")
-	ids, pos := rowsFrom(t, src, st, "7")
+	moreIDs, morePos := rowsFrom(t, src, st, "7")
+	ids, pos = append(ids, moreIDs...), append(pos, morePos...)
 	require.Equal(t, []string{"1", "2", "3", "4", "5", "6", "7"}, ids)
 	for _, p := range pos {
 		require.True(t, strings.HasPrefix(string(p), "file "), p)

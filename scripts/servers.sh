@@ -237,7 +237,7 @@ make_chromium() {
 		<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
 		<fontconfig>
 		<dir prefix="relative">root/usr/share/fonts</dir>
-		<cachedir prefix="relative">fonts.cache</cachedir>
+		<cachedir>$cache/chromium/fonts.cache</cachedir>
 		<alias><family>system-ui</family><prefer><family>DejaVu Sans</family></prefer></alias>
 		<alias><family>monospace</family><prefer><family>DejaVu Sans Mono</family></prefer></alias>
 		</fontconfig>
