@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,8 +29,9 @@ type StopPoint struct {
 	ID    string // the transaction that the source calls so has been applied
 	Place string // the source's log has been applied up to here; see Locator
 
-	// Time: the next transaction was committed later than this. A source that is
-	// idle has no next one, so the pipeline then waits for it.
+	// Time: the next transaction was committed later than this or, if the Source is
+	// a Prober, its clock is later, and it has no next one. Else a pipeline whose
+	// source is idle waits for the next transaction.
 	Time time.Time
 }
 
@@ -71,6 +73,7 @@ type stopper struct {
 	StopPoint
 	reached func(Position) (bool, error) // nil if Place is empty
 	passed  func(Position) (bool, error) // whether ID lies behind; nil if nobody knows
+	idle    atomic.Bool                  // the source has nothing more up to Time
 }
 
 // named returns what tells whether the transaction of that name lies behind a
@@ -384,7 +387,7 @@ func (s *stopper) after(at Checkpoint, id string) (bool, error) {
 	switch {
 	case s == nil:
 		return false, nil
-	case s.Seq != 0 && at.Seq >= s.Seq, s.ID != "" && s.ID == id:
+	case s.Seq != 0 && at.Seq >= s.Seq, s.ID != "" && s.ID == id, s.idle.Load():
 		return true, nil
 	case s.reached != nil && at.Pos != "":
 		return s.reached(at.Pos)

@@ -113,6 +113,48 @@ func TestStopAtCountsWhatWasReadAhead(t *testing.T) {
 	})
 }
 
+// A timed source tells what time it is, and whether it has more.
+type timed struct {
+	*memLog
+	ahead time.Duration
+}
+
+func (c timed) Probe(_ context.Context, at Position) (Probe, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := Probe{At: time.Now(), ClockOffset: c.ahead, Unread: 1, UnreadBytes: -1}
+	if at == c.last().Pos {
+		p.Unread = 0
+	}
+	return p, nil
+}
+
+func TestStopAtATimeDoesNotNeedALaterTransaction(t *testing.T) {
+	for _, queued := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			src, dst := newLog(1, 0), newLog(2, 0)
+			begin := time.Now()
+			add := func(n int64) {
+				src.append(Transaction{ID: fmt.Sprint("t", n), Committed: time.Now(), Changes: insert(n)})
+			}
+			add(1)
+			p := &Pipeline{Source: timed{src, 10 * time.Second}, Stages: []Stage{double}, Sink: dst, Logger: discard}
+			if queued {
+				p.Queue = newLog(3, 0)
+			}
+			require.NoError(t, p.StopAt(StopPoint{Time: begin.Add(time.Minute)}))
+			done := make(chan error)
+			go func() { done <- p.Run(t.Context()) }()
+			time.Sleep(30 * time.Second)
+			add(2)
+			require.NoError(t, <-done)
+			require.Equal(t, 2, dst.len(), "what came before is applied")
+			require.Nil(t, p.Stats().StopAt)
+			require.InDelta(t, 52, time.Since(begin).Seconds(), 3, "by the source's clock, which is ten seconds ahead")
+		})
+	}
+}
+
 // A located source knows names that are GTIDs.
 type gtids struct{ located }
 

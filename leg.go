@@ -209,6 +209,13 @@ func (l *leg) session(run context.Context) (progress bool, err error) {
 	r := &reader{leg: l, stream: stream, at: at, room: space, suspect: l.suspect, stop: stop, skip: skip, box: box}
 	r.add = l.empties(at, box)
 	defer l.carriers(box)()
+	if stop != nil && !stop.Time.IsZero() {
+		watch, done := context.WithCancel(ctx)
+		var watching sync.WaitGroup
+		watching.Go(func() { l.untilTime(watch, stop) })
+		defer watching.Wait()
+		defer done()
+	}
 	a := &applier{leg: l, at: at, room: space, limit: min(firstBatch, l.p.maxBatch()), skips: len(skip) > 0}
 	read, ready := make(chan *chunk, 64), make(chan *chunk, 64)
 	var errs [3]error
