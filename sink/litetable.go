@@ -170,10 +170,13 @@ func (l *liteBackend) mapColumn(m *mapping, i int, tc *targetColumn) (note strin
 		}
 	case kind == dfs.String:
 		bind = l.text(sc)
-	case kind == dfs.Bytes:
-		bind = func(v dfs.Value) (any, error) { return append([]byte{}, v.Text()...), nil }
 	}
-	m.bind[i] = bind
+	m.bind[i] = func(v dfs.Value) (any, error) {
+		if v.Kind() == dfs.Bytes { // also of MariaDB's UUID, INET4 and INET6
+			return append([]byte{}, v.Text()...), nil
+		}
+		return bind(v)
+	}
 	return note, nil
 }
 
@@ -211,7 +214,7 @@ func liteType(c *dfs.Column, t convert.Type) string {
 		return "INTEGER"
 	case kind == dfs.Float32, kind == dfs.Float64:
 		return "REAL"
-	case kind == dfs.Bytes:
+	case kind == dfs.Bytes, t.Name == "uuid", t.Name == "inet4", t.Name == "inet6":
 		return "BLOB"
 	}
 	return "TEXT"

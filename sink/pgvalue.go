@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -136,7 +137,8 @@ func (c *pgColumn) find() textOf {
 			return c.uuid
 		}
 	case "inet":
-		if kind == dfs.String {
+		// MariaDB logs INET4 and INET6 as BINARY.
+		if kind == dfs.String || c.from.Name == "binary" && (bits(c.from) == 4 || bits(c.from) == 16) {
 			return c.text
 		}
 	case "_text", "_varchar":
@@ -253,8 +255,18 @@ func (c *pgColumn) printed(b []byte, v dfs.Value) ([]byte, error) {
 	return v.Append(b), nil
 }
 
-// text is a text in UTF-8.
+// text is a text in UTF-8. The values of MariaDB's UUID, INET4 and INET6 come as bytes.
 func (c *pgColumn) text(b []byte, v dfs.Value) ([]byte, error) {
+	if v.Kind() == dfs.Bytes {
+		addr, ok := netip.AddrFromSlice(v.Bytes())
+		switch {
+		case c.from.Name == "uuid" && len(v.Bytes()) == 16:
+			return appendUUID(b, v.Bytes()), nil
+		case ok && (c.tc.base == "inet" || c.from.Name == "inet4" || c.from.Name == "inet6"):
+			return addr.AppendTo(b), nil
+		}
+		return nil, c.unfitting(v, "these bytes are no text: make the target's column bytea")
+	}
 	s, ok := toUTF8(c.sc.Charset, v.Text())
 	if !ok {
 		if c.unfit.InvalidText != UnfitReplace {
@@ -338,9 +350,19 @@ func (c *pgColumn) json(b []byte, v dfs.Value) ([]byte, error) {
 
 func (c *pgColumn) uuid(b []byte, v dfs.Value) ([]byte, error) {
 	if v.Kind() == dfs.Bytes {
-		return hex.AppendEncode(b, v.Bytes()), nil
+		return appendUUID(b, v.Bytes()), nil
 	}
 	return append(b, v.Text()...), nil
+}
+
+func appendUUID(b, raw []byte) []byte {
+	for i, c := range raw {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			b = append(b, '-')
+		}
+		b = hex.AppendEncode(b, []byte{c})
+	}
+	return b
 }
 
 // date is a Date, DateTime or Timestamp. The year 0 is the year 1 BC.
@@ -414,6 +436,9 @@ func pgType(c *dfs.Column, t convert.Type) string {
 	case "bit":
 		return n("bit", 1)
 	case "char", "varchar":
+		if len(t.Args) > 0 && t.Args[0] == 0 {
+			return "varchar(1)" // there is none of no characters
+		}
 		return n("varchar", 1)
 	case "date":
 		return "date"
