@@ -10,7 +10,7 @@ export CGO_ENABLED ?= 0
 GOTEST  = go test -json -count=1 -timeout 20m
 REPORT  = go run ./internal/testreport
 
-.PHONY: help build demo test check bench soak tablefuzz relfuzz copykill archive noalarm monitorbench servers fuzz clean
+.PHONY: help build demo test check bench benchtargets soak tablefuzz relfuzz copykill targetkill archive noalarm monitorbench servers fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,14 @@ noalarm: ## verify under load for as long as told: no false alarm, no fault miss
 relfuzz: ## random schemas, workloads and faults through relmgr, in memory and with kill -9 between servers (SEEDS=200)
 	@scripts/servers.sh
 	go test ./relmgr -count=1 -timeout 2h -run 'TestTheTargetIsTheSourceWithOtherIDs|TestARealTarget' -seeds $(or $(SEEDS),200) -seed $(or $(SEED),1)
+
+benchtargets: ## rows per second of single-row transactions into PostgreSQL and SQLite, at full durability (COUNT=5)
+	@scripts/servers.sh postgresql-15
+	go test ./sink -run '^$$' -bench ApplyElsewhere -benchtime 2s -count $(or $(COUNT),5)
+
+targetkill: ## kill -9 writers to PostgreSQL and SQLite at random moments (KILLS=300)
+	@scripts/servers.sh postgresql-15
+	go test ./sink -v -count=1 -timeout 2h -run TestPostgresAndSQLiteSurviveKill -otherkills $(or $(KILLS),300)
 
 copykill: ## kill -9 a copy of rows at random moments under load (KILLS=50, ROWS=300000, ARGS="-servers mariadb-10.11")
 	@scripts/servers.sh

@@ -77,8 +77,10 @@ func openRestore(ctx context.Context, c *config.Config, f archiveFlags, log *slo
 		return p, nil, &partError{sourceName(c), err}
 	}
 	to := targetOptions(c, log)
-	to.DDL = sink.PolicyApply // unless a rule says otherwise; the target is to be what the source was
-	to.Followed = nil         // State says what the archive was given, and not what of that is restored
+	if c.Target.Kind() == config.MySQLTarget {
+		to.DDL = sink.PolicyApply // unless a rule says otherwise; the target is to be what the source was
+	}
+	to.Followed = nil // State says what the archive was given, and not what of that is restored
 	if p.target, err = openSinkWith(ctx, c, to); err != nil {
 		return p, nil, &partError{targetName(c), err}
 	}

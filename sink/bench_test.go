@@ -3,6 +3,7 @@ package sink
 import (
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -145,5 +146,47 @@ func BenchmarkApply(b *testing.B) {
 				})
 			}
 		}
+	}
+}
+
+// BenchmarkApplyElsewhere is BenchmarkApply for PostgreSQL and SQLite, at full
+// durability.
+func BenchmarkApplyElsewhere(b *testing.B) {
+	for _, size := range []int{1, 100, 2000} {
+		run := func(b *testing.B, k dfs.Sink) {
+			_, err := k.Checkpoint(b.Context())
+			require.NoError(b, err)
+			log := &benchLog{t: benchSource("source"), rng: rand.New(rand.NewPCG(1, 2))}
+			b.ResetTimer()
+			for b.Loop() {
+				b.StopTimer()
+				batch := log.take(size)
+				b.StartTimer()
+				require.NoError(b, k.Apply(b.Context(), batch))
+			}
+			b.ReportMetric(float64(b.N*size)/b.Elapsed().Seconds(), "rows/s")
+		}
+		definition := []Definition{{Table: benchSource("source")}}
+		b.Run(fmt.Sprintf("postgres/%d", size), func(b *testing.B) {
+			srv := testenv.StartPostgres(b, "-c", "fsync=on", "-c", "shared_buffers=256MB")
+			p, err := OpenPostgres(b.Context(), srv.DSN(), nil)
+			require.NoError(b, err)
+			defer p.Close()
+			_, _, err = p.CreateTables(b.Context(), definition, false)
+			require.NoError(b, err)
+			srv.Exec(b, "CREATE INDEX ON source.t (uid)")
+			run(b, p)
+			b.ReportMetric(float64(p.Stats().Fallbacks), "fallbacks")
+		})
+		b.Run(fmt.Sprintf("sqlite/%d", size), func(b *testing.B) {
+			s, err := OpenSQLite(b.Context(), filepath.Join(b.TempDir(), "target.db"), nil)
+			require.NoError(b, err)
+			defer s.Close()
+			_, _, err = s.CreateTables(b.Context(), definition, false)
+			require.NoError(b, err)
+			_, err = s.lite.conn.ExecContext(b.Context(), "CREATE INDEX t_uid ON t (uid)")
+			require.NoError(b, err)
+			run(b, s)
+		})
 	}
 }

@@ -102,6 +102,15 @@ type stmt struct {
 // binaryArg is an argument of bytes that are no text.
 type binaryArg []byte
 
+// noStatements refuses the policies by which statements would be applied.
+func (c *core) noStatements() error {
+	if !c.appliesDDL() {
+		return nil
+	}
+	return errors.New("the policies apply and try are for MySQL and MariaDB: this sink applies no statements that alter tables, so use error or ignore, " +
+		"run by hand what the target needs of a statement, and name it as done")
+}
+
 func (c *core) init(db backend) {
 	c.db = db
 	c.instance = token(12) + "-"

@@ -76,17 +76,13 @@ func (c *core) countDDL(tx *dfs.Transaction, ch *dfs.Change) {
 	c.stats.countDDL(DDLCount{Kind: kind, Outcome: outcome})
 }
 
-// errNotApplied says that a kind of sink does not apply a statement.
-var errNotApplied = errors.New("this sink does not apply such statements")
+// errNotApplied says why a statement stops the pipeline.
+var errNotApplied = errors.New("this sink applies no statements that alter tables")
 
-// statement applies a statement in the open transaction, or says why it stops.
+// statement stops at a statement, unless it may be passed over.
 func (c *core) statement(_ context.Context, tx *dfs.Transaction, ch *dfs.Change) error {
-	v := c.judge(tx, ch)
-	switch {
-	case v.policy == PolicyIgnore:
-		return nil
-	case v.policy == PolicyError:
-		return &DDLError{tx.Seq, tx.ID, ch.Query, v.err}
+	if v := c.judge(tx, ch); v.policy != PolicyIgnore {
+		return &DDLError{tx.Seq, tx.ID, ch.Query, errNotApplied}
 	}
-	return &DDLError{tx.Seq, tx.ID, ch.Query, errNotApplied}
+	return nil
 }

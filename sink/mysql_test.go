@@ -19,8 +19,15 @@ func TestMain(m *testing.M) {
 		fmt.Println(archiveChild(dir))
 		return
 	}
+	if target := os.Getenv("DFS_OTHER_CHILD"); target != "" {
+		fmt.Println(OtherChild(target))
+		return
+	}
 	testenv.Main(m)
 }
+
+// OtherChild is set by the tests of package sink_test.
+var OtherChild func(target string) error
 
 // archiveKills is how often TestArchiveSurvivesKill kills a writer.
 var archiveKills = flag.Int("archivekills", 8, "how often an archive's writer is killed")

@@ -35,7 +35,7 @@ type PostgresOptions struct {
 	Schema    string         // where the table dfs_checkpoint is; both are created if missing. Default: "dfs"
 	Routes    []Route        // which table gets the rows of which; a schema of the source is one of the target
 	Conflicts []ConflictRule // Default: PolicyError
-	DDL       Policy         // Default: PolicyError. See coreddl.go for what PolicyApply can do
+	DDL       Policy         // Default: PolicyError; or PolicyIgnore. Statements are not applied
 	DDLRules  []DDLRule
 	DDLDone   []string
 	Tables    []string                             // the tables that the source follows. Default: all
@@ -131,6 +131,9 @@ func OpenPostgres(ctx context.Context, dsn string, opts *PostgresOptions) (*Post
 		errs = append(errs, errors.New("the target's DSN cannot be read: write postgres://user:password@host:5432/database"))
 	}
 	errs = append(errs, p.set(opts.Routes, opts.Conflicts, opts.DDLRules, opts.Tables)...)
+	if err := p.noStatements(); err != nil {
+		errs = append(errs, err)
+	}
 	p.pg = pgBackend{core: &p.core, cfg: cfg, unfit: opts.Unfit, maxRows: opts.MaxRows, maxBytes: opts.MaxBytes}
 	errs = append(errs, p.pg.unfit.check()...)
 	if p.pg.maxRows == 0 {

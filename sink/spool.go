@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/dataflowsync/dfs"
 )
@@ -18,6 +19,19 @@ type spool struct {
 	file *os.File // nil while it holds nothing
 	size int64
 }
+
+// newSpool returns a spool of a folder, and removes what a process has left there that
+// was killed before its file had lost its name. Another that lives has no need of the
+// name either.
+func newSpool(dir string) *spool {
+	left, _ := filepath.Glob(filepath.Join(dir, partsPrefix+"*"))
+	for _, name := range left {
+		os.Remove(name)
+	}
+	return &spool{dir: dir}
+}
+
+const partsPrefix = ".dfs-parts-"
 
 func (s *spool) holds() bool { return s != nil && s.size > 0 }
 
@@ -33,7 +47,7 @@ func (s *spool) reset() {
 // add keeps parts. An error may pass, as that of a full disk does.
 func (s *spool) add(parts []*dfs.Transaction) error {
 	if s.file == nil {
-		f, err := os.CreateTemp(s.dir, ".dfs-parts-*")
+		f, err := os.CreateTemp(s.dir, partsPrefix+"*")
 		if err != nil {
 			return dfs.Transient(fmt.Errorf("setting parts of a transaction aside: %w", err))
 		}

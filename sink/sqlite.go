@@ -32,7 +32,7 @@ type SQLiteOptions struct {
 	Name      string         // key of the pipeline's checkpoint, at most 64 characters. Default: "dfs"
 	Routes    []Route        // which table gets the rows of which; of To only the table's name counts
 	Conflicts []ConflictRule // by "schema.table", as Routes give it. Default: PolicyError
-	DDL       Policy         // Default: PolicyError. See PostgresOptions
+	DDL       Policy         // Default: PolicyError; or PolicyIgnore. Statements are not applied
 	DDLRules  []DDLRule
 	DDLDone   []string
 	Tables    []string                             // the tables that the source follows. Default: all
@@ -78,6 +78,9 @@ func OpenSQLite(ctx context.Context, path string, opts *SQLiteOptions) (*SQLite,
 		errs = append(errs, fmt.Errorf("path %q: name a file, such as shop.db", path))
 	}
 	errs = append(errs, s.set(opts.Routes, opts.Conflicts, opts.DDLRules, opts.Tables)...)
+	if err := s.noStatements(); err != nil {
+		errs = append(errs, err)
+	}
 	s.lite = liteBackend{core: &s.core, path: path, unfit: opts.Unfit}
 	errs = append(errs, s.lite.unfit.check()...)
 	if err := errors.Join(errs...); err != nil {
@@ -90,7 +93,7 @@ func OpenSQLite(ctx context.Context, path string, opts *SQLiteOptions) (*SQLite,
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("opening the SQLite sink: the folder %s does not exist: make it first", dir)
 	}
-	s.spool = &spool{dir: dir}
+	s.spool = newSpool(dir)
 	s.init(&s.lite)
 	lane := "statements in the process"
 	s.stats.lane.Store(&lane)
