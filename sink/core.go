@@ -340,6 +340,7 @@ func (c *core) apply(ctx context.Context, run []*dfs.Transaction, commit bool) e
 	parts := c.open || c.spool.holds()
 	before := c.opening(run, commit)
 	list := once(items(run))
+	within := before[0].sql != c.db.begin()[0].sql // of the open transaction
 	c.open = true
 	var err error
 	switch {
@@ -353,7 +354,7 @@ func (c *core) apply(ctx context.Context, run []*dfs.Transaction, commit bool) e
 			c.stats.fallbacks.Add(1)
 			c.log.Debug("applying a run in pieces", "from", run[0].Seq, "to", last.Seq, "cause", err)
 			cause, undo := err, "ROLLBACK"
-			if before[0].sql != c.db.begin()[0].sql {
+			if within {
 				undo = "ROLLBACK TO SAVEPOINT dfs_part"
 				before = before[1:] // which is still there
 			}
@@ -364,8 +365,14 @@ func (c *core) apply(ctx context.Context, run []*dfs.Transaction, commit bool) e
 				if err = c.db.write(ctx, before, nil); err == nil {
 					err = c.pieces(ctx, list)
 				}
+			} else {
+				err = fmt.Errorf("%w; going back to before it: %w", cause, err)
 			}
 		}
+	}
+	if err == nil && within && !commit {
+		// A later part must never return to where this one began.
+		err = c.run(ctx, "RELEASE SAVEPOINT dfs_part")
 	}
 	if err == nil {
 		c.at = last.Seq

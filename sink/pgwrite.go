@@ -42,6 +42,11 @@ func (p *pgBackend) write(ctx context.Context, before []stmt, groups []group) er
 	}
 	for i := range groups {
 		if err := w.group(&groups[i]); err != nil {
+			// A value that cannot be held is found before it is sent. What came before it
+			// goes all the same, since it may have the savepoint to return to.
+			if e := w.flush(); e != nil {
+				return e
+			}
 			return err
 		}
 	}
