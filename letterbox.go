@@ -325,7 +325,7 @@ func (b *letterBox) take(ctx context.Context, c *chunk) (first uint64, name stri
 		}
 		letter := b.letter(tx)
 		letter.After = after
-		b.add(&parked{Letter: letter, list: list})
+		b.add(&parked{Letter: letter, list: slices.Clone(list)})
 		c.count(tx, received)
 		c.count(tx, rejected)
 		c.ledger = append(c.ledger, entry{seq: tx.Seq, what: rejectedTransaction, n: 1})

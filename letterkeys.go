@@ -42,6 +42,7 @@ type keyer struct {
 	parent map[string][][]string // columns that foreign keys lead to, by table
 	plans  map[*Table]*keyPlan
 	seed   maphash.Seed
+	list   []touch // what touched returns
 }
 
 // A keyPlan says which columns of a table make up its keys.
@@ -60,7 +61,7 @@ type keyColumns struct {
 }
 
 func newKeyer(list []TableKeys) *keyer {
-	k := &keyer{make(map[string]*TableKeys), make(map[string][][]string), make(map[*Table]*keyPlan), maphash.MakeSeed()}
+	k := &keyer{tables: make(map[string]*TableKeys), parent: make(map[string][][]string), plans: make(map[*Table]*keyPlan), seed: maphash.MakeSeed()}
 	for i := range list {
 		t := &list[i]
 		k.tables[t.Schema+"."+t.Name] = t
@@ -157,13 +158,12 @@ func (k *keyer) plan(t *Table) *keyPlan {
 }
 
 // touched returns what changes touch. A statement touches all rows of its table;
-// see mentions for what else.
+// see mentions for what else. The list is valid until the next call.
 func (k *keyer) touched(changes []Change) []touch {
-	seen := make(map[touch]bool)
-	var list []touch
+	list := k.list[:0]
 	add := func(t touch) {
-		if !seen[t] {
-			seen[t] = true
+		// Rows of a transaction have much in common with those before them.
+		if !slices.Contains(list[max(0, len(list)-8):], t) {
 			list = append(list, t)
 		}
 	}
@@ -183,7 +183,7 @@ func (k *keyer) touched(changes []Change) []touch {
 			add(touch{of: p.name, how: touches, table: true})
 		}
 		after := c.After
-		if c.Before != nil && after != nil {
+		if c.Before != nil && slices.ContainsFunc(after, func(v Value) bool { return v.kind == Absent }) {
 			after = slices.Clone(after)
 			for j := range after { // what is absent has not changed
 				if after[j].kind == Absent && j < len(c.Before) {
@@ -218,6 +218,9 @@ func (k *keyer) touched(changes []Change) []touch {
 				}
 			}
 		}
+	}
+	if k.list = list; cap(list) > 1<<16 {
+		k.list = nil
 	}
 	return list
 }
