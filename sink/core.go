@@ -561,6 +561,9 @@ func (c *core) mapping(ctx context.Context, src *dfs.Table) (*mapping, error) {
 		return nil, fmt.Errorf("%s would be written to %s, which is the pipeline's own: leave it out, or route it elsewhere", src, key)
 	}
 	t := c.tables[key]
+	if t != nil && (t.schema != schema || t.name != name) {
+		return nil, oneTable(t.schema+"."+t.name, schema+"."+name)
+	}
 	if t == nil {
 		var err error
 		if t, err = c.db.loadTable(ctx, schema, name); err != nil {

@@ -199,7 +199,7 @@ func (c *core) row(ctx context.Context, g *group, r *rowOp) (int64, error) {
 		}
 	}
 	if g.noFK {
-		return matched, c.db.foreignKeys(ctx, g.m.to, false)
+		return matched, c.db.foreignKeys(ctx, nil, false)
 	}
 	return matched, nil
 }

@@ -92,14 +92,20 @@ func (l *liteBackend) loadTable(ctx context.Context, schema, name string) (*tabl
 // claimName makes sure that a name of the file stands for one table of the routes.
 func (l *liteBackend) claimName(schema, name string) error {
 	full, key := schema+"."+name, l.tableKey(schema, name)
-	if other, ok := l.names[key]; ok && !strings.EqualFold(other, full) {
-		return fmt.Errorf("%s and %s are one table of the file, which has no schemas: route one of them to a table of another name", other, full)
+	if other, ok := l.names[key]; ok && other != full {
+		return oneTable(other, full)
 	}
 	if strings.HasPrefix(key, "sqlite_") || name == "" {
 		return fmt.Errorf("SQLite keeps names like %q to itself: route the table to another", name)
 	}
 	l.names[key] = full
 	return nil
+}
+
+// oneTable says that two tables of the source would get their rows mixed in silence.
+func oneTable(a, b string) error {
+	return fmt.Errorf("%s and %s are one table of the file, which has no schemas, and for whose names case does not count: "+
+		"route one of them to a table of another name, or both to one if their rows are to come together", a, b)
 }
 
 // affinity is what SQLite makes of a declared type (datatype3.html, 3.1).
@@ -145,6 +151,13 @@ func (l *liteBackend) mapColumn(m *mapping, i int, tc *targetColumn) (note strin
 		}
 	case (len(sc.Members) > 0 || kind == dfs.String) && numeric:
 		return "", fmt.Errorf("SQLite would make numbers of texts that look like some: make the column TEXT")
+	case kind == dfs.JSON && numeric: // as of a column that is declared JSON
+		bind = func(v dfs.Value) (any, error) {
+			if s := v.Text(); s != "" && (s[0] == '-' || s[0] >= '0' && s[0] <= '9') {
+				return nil, unfit(v, "SQLite would make a number of this document, and lose digits: make the column TEXT")
+			}
+			return v.Text(), nil
+		}
 	case kind == dfs.Int64 || kind == dfs.Uint64:
 		if tc.base == "REAL" && !from.Fits(53, false) {
 			note, m.exact[i] = "numbers lose digits in a "+tc.typ, false

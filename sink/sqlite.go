@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/dataflowsync/dfs"
@@ -21,7 +22,8 @@ import (
 // its methods must be called by one goroutine at a time.
 type SQLite struct {
 	core
-	lite liteBackend
+	lite  liteBackend
+	bound bool // parts that were set aside have rows, which tell of foreign keys
 }
 
 var _ dfs.Sink = (*SQLite)(nil)
@@ -116,7 +118,15 @@ func (s *SQLite) Checkpoint(ctx context.Context) (dfs.Checkpoint, error) { retur
 func (s *SQLite) Apply(ctx context.Context, batch []*dfs.Transaction) error {
 	for len(batch) > 0 {
 		// Foreign keys are on or off for a transaction of the file.
-		off := unchecked(batch[0])
+		first := 0
+		for first+1 < len(batch) && len(batch[first].Changes) == 0 && batch[first].More {
+			first++
+		}
+		off := unchecked(batch[first])
+		bound := s.spool.holds() && s.bound
+		if bound {
+			off = s.lite.fkOff
+		}
 		n := 1
 		for n < len(batch) && (batch[n-1].More || unchecked(batch[n]) == off || len(batch[n].Changes) == 0) {
 			n++
@@ -125,6 +135,8 @@ func (s *SQLite) Apply(ctx context.Context, batch []*dfs.Transaction) error {
 		if err := s.take(ctx, batch[:n]); err != nil {
 			return err
 		}
+		parts := batch[len(wholeOnes(batch[:n])):n]
+		s.bound = bound && len(parts) == n || slices.ContainsFunc(parts, func(tx *dfs.Transaction) bool { return len(tx.Changes) > 0 })
 		batch = batch[n:]
 	}
 	return nil
@@ -342,9 +354,10 @@ func (l *liteBackend) query(ctx context.Context, text string, args ...any) ([][]
 	return out, liteClassify(rows.Err())
 }
 
-// foreignKeys finds out whether foreign keys are as they must be for a row.
+// foreignKeys finds out whether foreign keys are as they must be for a row of t. They
+// stay so until the transaction ends, whatever is asked for without a table.
 func (l *liteBackend) foreignKeys(_ context.Context, t *table, off bool) error {
-	if off == l.fkOff || len(t.parents) == 0 && len(t.children) == 0 {
+	if t == nil || off == l.fkOff || len(t.parents) == 0 && len(t.children) == 0 {
 		return nil
 	}
 	return fmt.Errorf("the source has checked foreign keys for some rows of this transaction and not for others, and the file's table %s has foreign keys, "+

@@ -1,0 +1,100 @@
+package sink_test
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/sink"
+	"github.com/stretchr/testify/require"
+)
+
+func TestSQLiteTakesNoTwoTablesForOne(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "target.db")
+	db := openFile(t, path)
+	_, err := db.Exec("CREATE TABLE Users (id INTEGER PRIMARY KEY)")
+	require.NoError(t, err)
+	one := &dfs.Table{Schema: "shop", Name: "Users", Key: []int{0}, Columns: []dfs.Column{{Name: "id", Type: "int"}}}
+	two := &dfs.Table{Schema: "shop", Name: "users", Key: []int{0}, Columns: []dfs.Column{{Name: "id", Type: "int"}}}
+	other := &dfs.Table{Schema: "crm", Name: "Users", Key: []int{0}, Columns: one.Columns}
+	for _, list := range [][]*dfs.Table{{one, two}, {two, one}, {one, other}} {
+		s := openSQLite(t, path, nil)
+		require.ErrorContains(t, s.CheckTables(t.Context(), list), "are one table of the file")
+		_, err = s.Checkpoint(t.Context())
+		require.NoError(t, err)
+		tx := &dfs.Transaction{Checkpoint: dfs.Checkpoint{Seq: 1, Pos: "there"}}
+		for i, x := range list {
+			tx.Changes = append(tx.Changes, dfs.Change{Op: dfs.Insert, Table: x, After: dfs.Row{dfs.IntValue(int64(i))}})
+		}
+		require.ErrorContains(t, s.Apply(t.Context(), []*dfs.Transaction{tx}), "are one table of the file")
+		require.NoError(t, s.Close())
+	}
+}
+
+func TestSQLiteTurnsForeignKeysOffAndOn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "target.db")
+	db := openFile(t, path)
+	_, err := db.Exec("CREATE TABLE p (id INTEGER PRIMARY KEY); CREATE TABLE c (id INTEGER PRIMARY KEY, p INT REFERENCES p)")
+	require.NoError(t, err)
+	s := openSQLite(t, path, nil)
+	defer s.Close()
+	_, err = s.Checkpoint(t.Context())
+	require.NoError(t, err)
+	child := &dfs.Table{Schema: "shop", Name: "c", Key: []int{0}, Columns: []dfs.Column{{Name: "id", Type: "int"}, {Name: "p", Type: "int"}}}
+	seq := uint64(0)
+	apply := func(off, more bool, ids ...int64) error {
+		seq++
+		tx := &dfs.Transaction{Checkpoint: dfs.Checkpoint{Seq: seq, Pos: "there"}, More: more}
+		for _, id := range ids {
+			tx.Changes = append(tx.Changes, dfs.Change{Op: dfs.Insert, Table: child, NoForeignKeys: off, After: dfs.Row{dfs.IntValue(id), dfs.IntValue(9)}})
+		}
+		err := s.Apply(t.Context(), []*dfs.Transaction{tx})
+		if err != nil {
+			seq--
+		}
+		return err
+	}
+	var conflict *sink.ConflictError
+	for i := int64(0); i < 3; i++ {
+		require.NoError(t, apply(true, false, i*10))
+		require.ErrorAs(t, apply(false, false, i*10+1), &conflict)
+		_, err = s.Checkpoint(t.Context())
+		require.NoError(t, err)
+	}
+	// In parts, of which the last has no rows.
+	require.NoError(t, apply(true, true, 100))
+	require.NoError(t, apply(true, false))
+	require.NoError(t, apply(true, true))
+	require.NoError(t, apply(true, true, 101))
+	require.NoError(t, apply(true, false))
+}
+
+func TestSQLiteKeepsBytesAndDocuments(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "target.db")
+	db := openFile(t, path)
+	_, err := db.Exec("CREATE TABLE v (id INTEGER PRIMARY KEY, b BLOB, t TEXT, j JSON)")
+	require.NoError(t, err)
+	s := openSQLite(t, path, nil)
+	defer s.Close()
+	_, err = s.Checkpoint(t.Context())
+	require.NoError(t, err)
+	v := &dfs.Table{Schema: "shop", Name: "v", Key: []int{0}, Columns: []dfs.Column{{Name: "id", Type: "int"}, {Name: "b", Type: "blob"}, {Name: "t", Type: "text", Charset: "utf8mb4"}, {Name: "j", Type: "json"}}}
+	apply := func(id int64, b, text, doc string) error {
+		return s.Apply(t.Context(), []*dfs.Transaction{{Checkpoint: dfs.Checkpoint{Seq: uint64(id), Pos: "there"}, Changes: []dfs.Change{
+			{Op: dfs.Insert, Table: v, After: dfs.Row{dfs.IntValue(id), dfs.BytesValue([]byte(b)), dfs.StringValue(text), dfs.JSONValue(doc)}}}}})
+	}
+	require.NoError(t, apply(1, "", "", `"1.0"`))
+	require.NoError(t, apply(2, "\x00", "a\x00b\xff", `[1.0]`))
+	rows, err := db.Query("SELECT typeof(b)||hex(b)||typeof(t)||hex(t)||typeof(j)||j FROM v ORDER BY id")
+	require.NoError(t, err)
+	defer rows.Close()
+	for _, want := range []string{`blobtexttext"1.0"`, `blob00text610062FFtext[1.0]`} {
+		var have string
+		require.True(t, rows.Next())
+		require.NoError(t, rows.Scan(&have))
+		require.Equal(t, want, have)
+	}
+	// The type JSON is NUMERIC to SQLite, which would make 12345678901234567000 of it.
+	var unfit *sink.UnfitError
+	require.ErrorAs(t, apply(3, "", "", "12345678901234567890"), &unfit)
+}
