@@ -99,18 +99,25 @@ func TestAKilledJournalIsRight(t *testing.T) {
 		}
 		ended := make(chan error, 1)
 		go func() { ended <- cmd.Wait() }()
+		// It is killed once some of this round has been written and more has been applied.
+		before := blocksIn(dir)
 		for killed := false; !killed; {
 			select {
 			case err := <-ended:
 				require.NoError(t, err, "it came to the end by itself")
 				killed = true
-			default:
-				if _, err := os.Stat(filepath.Join(dir, "target")); err == nil && round < 5 && lastWhole(dir) > at+uint64(2000+700*round) {
-					require.NoError(t, cmd.Process.Kill())
-					<-ended
-					killed = true
+			case <-time.After(5 * time.Millisecond):
+				if round < 5 && lastWhole(dir) > at && blocksIn(dir) > before {
+					for upTo := lastWhole(dir) + 200; lastWhole(dir) < min(upTo, crashTransactions-100); {
+						time.Sleep(time.Millisecond)
+					}
+					if err := cmd.Process.Kill(); err == nil {
+						<-ended
+						killed = true
+					} else {
+						require.ErrorIs(t, err, os.ErrProcessDone)
+					}
 				}
-				time.Sleep(5 * time.Millisecond)
 			}
 		}
 		n := lastNumber(t, dir)
@@ -165,6 +172,19 @@ func TestAKilledJournalIsRight(t *testing.T) {
 		}
 	}
 	require.Fail(t, "it never came to the end")
+}
+
+// blocksIn counts the blocks of the journal, also while the process runs.
+func blocksIn(dir string) (n int) {
+	j, err := OpenJournal(filepath.Join(dir, "journal"), &JournalOptions{ReadOnly: true})
+	if err != nil {
+		return 0 // it is not there yet
+	}
+	defer j.Close()
+	if j.db.QueryRow("SELECT COUNT(*) FROM block").Scan(&n) != nil {
+		return 0
+	}
+	return n
 }
 
 // lastWhole is lastNumber while the process runs.
