@@ -343,6 +343,16 @@ func (p *Pipeline) met(id string, seq uint64) {
 	}
 }
 
+// unmeet forgets the numbers of what is to be skipped, as a session begins: it may get
+// others when it comes again.
+func (p *Pipeline) unmeet() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id := range p.control.skip {
+		p.control.skip[id] = 0
+	}
+}
+
 // passed forgets what was skipped up to the given checkpoint.
 func (p *Pipeline) passed(ctx context.Context, at uint64) error {
 	var w LetterWrite

@@ -38,47 +38,6 @@ type leg struct {
 	ledger []entry
 }
 
-// A suspect tells how to go on after an error that stays. First the
-// transactions that failed together go one by one, so that those before the one
-// to blame are applied. Then that one is offered to Reject.
-type suspect struct {
-	until   uint64 // up to this Seq, transactions go one by one
-	refused uint64 // Seq of the first part of the one to blame, or 0
-	name    string // its ID; empty if it has none that is its own
-	err     error  // why it was refused
-
-	letter uint64 // the letter to blame instead, or 0
-}
-
-// untilMore is how many transactions beyond suspect.until go one by one too. Where
-// the pipeline numbers them, those that moved the position only, such as what was
-// filtered, need not be where they were when the log is read again.
-const untilMore = 16
-
-// blames reports whether tx is the first part of the transaction to blame. It is
-// known by its name, since another may have its number now.
-func (s *suspect) blames(tx *Transaction) bool {
-	if s.refused != 0 && s.name != "" {
-		return ownName(tx) == s.name
-	}
-	return s.refused == tx.Seq && s.refused != 0
-}
-
-// ownName returns a name that no other transaction has, or "". Rows that are copied
-// have that of their table.
-func ownName(tx *Transaction) string {
-	if tx.Snapshot {
-		return ""
-	}
-	return tx.ID
-}
-
-// A blame is an error that ends a session, together with what to suspect.
-type blame struct {
-	error
-	suspect suspect
-}
-
 // run carries transactions, retrying, until ctx or src ends or an error stays.
 func (l *leg) run(ctx context.Context) error {
 	err := l.retry(ctx, func() (bool, error) { return l.session(ctx) })
@@ -104,7 +63,9 @@ func (l *leg) retry(ctx context.Context, f func() (progress bool, err error)) er
 		case err == errAgain:
 			continue
 		case errors.As(err, &b):
-			l.suspect = b.suspect
+			if l.suspect = l.suspect.next(b.suspect); l.suspect.missed > mostMissed {
+				return b.error
+			}
 			continue
 		case ctx.Err() != nil && (errors.Is(err, ErrTransient) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
 			return nil // a stop that was asked for
@@ -185,6 +146,7 @@ func (l *leg) session(run context.Context) (progress bool, err error) {
 		if err := l.p.passed(ctx, at.Seq); err != nil {
 			return false, &Error{Part: "letters", At: at, Err: err}
 		}
+		l.p.unmeet()
 	}
 
 	// Work in hand outlives ctx by StopTimeout, so that a stop does not cut a
@@ -236,6 +198,7 @@ func (l *leg) session(run context.Context) (progress bool, err error) {
 		errs[0] = a.run(ctx, work, ready)
 	})
 	wg.Wait()
+	l.suspect.met = l.suspect.met || r.blamed != 0
 	if a.open {
 		// Parts without their end would hold locks on the target until someone
 		// asks it again. If this fails, the next session does the same.
@@ -294,6 +257,7 @@ type chunk struct {
 	refused error  // not nil: it is to be offered to Reject, or to become a letter
 	suspect bool   // it may be to blame
 	name    string // of the transaction that txs[0] belongs to
+	copied  bool   // that is rows of a copy
 	ddl     bool   // it is alone, and a statement
 	rows    int    // after the stages
 	ledger  []entry
@@ -420,12 +384,15 @@ func (r *reader) cut(txs *[]*Transaction) *chunk {
 		c.ledger = append(c.ledger, e)
 		if r.first == 0 {
 			r.first, r.name = tx.Seq, strings.Clone(ownName(tx))
+			if tx.Snapshot && alone {
+				r.name = copiedName(tx)
+			}
 		}
 		if c.first == 0 {
 			c.first = r.first
 		}
 		if tx == c.txs[0] {
-			c.name = r.name
+			c.name, c.copied = r.name, tx.Snapshot
 		}
 		if !tx.More {
 			r.first = 0
@@ -563,10 +530,10 @@ func (l *leg) processGroup(ctx context.Context, box *letterBox, group []*chunk, 
 	}
 	if box != nil {
 		for _, c := range group {
-			first, name, err := box.take(ctx, c)
+			first, name, copied, err := box.take(ctx, c)
 			switch {
 			case err == errDepends:
-				return &Error{Part: "letters", Err: &blame{err, suspect{until: first, refused: first, name: name, err: err}}}
+				return &Error{Part: "letters", Err: &blame{err, suspect{until: first, refused: first, name: name, copied: copied, err: err}}}
 			case err != nil:
 				return &Error{Part: "letters", Err: err}
 			}
@@ -609,13 +576,6 @@ func (c *chunk) id() string {
 	return c.txs[0].ID
 }
 
-// parks reports whether a transaction that is refused with err can become a letter.
-// What cannot be read touches nobody knows what, and what follows a statement
-// depends on it for the whole table.
-func (l *leg) parks(c *chunk, err *Error) bool {
-	return l.pausable && err.Part != "decode" && err.Part != "letters" && !c.ddl
-}
-
 // decode decodes a batch, in parallel if it is large.
 func (l *leg) decode(ctx context.Context, batch []*Transaction) error {
 	if l.decoder == nil {
@@ -638,23 +598,4 @@ func (l *leg) decode(ctx context.Context, batch []*Transaction) error {
 		}
 	}
 	return nil
-}
-
-// blame decides what follows from an error in the transactions that begin with
-// those of c and end with the number last.
-func (l *leg) blame(c *chunk, last uint64, err *Error) error {
-	switch {
-	case errors.Is(err, ErrTransient), errors.Is(err, ErrConflict), errors.Is(err, ErrGap),
-		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return err
-	case c.ride != nil:
-		// Whatever else the transaction holds, the letter is tried first for it.
-		l.p.logger().Error("a dead letter could not be applied", "number", c.ride.Number, "id", c.ride.ID, "err", err)
-		return &blame{err, suspect{letter: c.ride.Number, err: err}}
-	case !c.alone:
-		return &blame{err, suspect{until: last}}
-	case l.p.Reject != nil, l.p.Letters != nil && l.parks(c, err):
-		return &blame{err, suspect{until: last, refused: c.first, name: c.name, err: err}}
-	}
-	return err
 }

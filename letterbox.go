@@ -295,14 +295,14 @@ func (b *letterBox) wants() bool { return b != nil && b.wanted.Load() > 0 }
 
 // take makes letters of those transactions of the chunk that depend on one, and
 // lets one ride on the chunk. It returns errDepends if it finds that a transaction
-// depends on one of which parts have been handed on; first and name are then
+// depends on one of which parts have been handed on; first, name and copied are then
 // those of its first part.
-func (b *letterBox) take(ctx context.Context, c *chunk) (first uint64, name string, err error) {
+func (b *letterBox) take(ctx context.Context, c *chunk) (first uint64, name string, copied bool, err error) {
 	if c.refused != nil {
-		return 0, "", b.refuse(ctx, c)
+		return 0, "", false, b.refuse(ctx, c)
 	}
 	if b.index == nil {
-		return 0, "", nil
+		return 0, "", false, nil
 	}
 	var ride *parked
 	if c.alone && !c.suspect && b.wants() && c.first == c.txs[0].Seq && !c.txs[0].More {
@@ -321,24 +321,26 @@ func (b *letterBox) take(ctx context.Context, c *chunk) (first uint64, name stri
 			continue
 		}
 		if tx.More || first != tx.Seq {
-			return first, strings.Clone(name), errDepends // it is to be parked from its first part on
+			return first, strings.Clone(name), tx.Snapshot, errDepends // it is to be parked from its first part on
 		}
 		letter := b.letter(tx)
 		letter.After = after
+		stored := *letter // with its changes, which need not stay in memory
 		b.add(&parked{Letter: letter, list: slices.Clone(list)})
+		letter.Changes = nil
 		c.count(tx, received)
 		c.count(tx, rejected)
 		c.ledger = append(c.ledger, entry{seq: tx.Seq, what: rejectedTransaction, n: 1})
-		c.letters = append(c.letters, letter)
+		c.letters = append(c.letters, &stored)
 		tx.Changes = nil
 	}
 	// A statement shares its transaction with nothing.
 	if ride != nil && (ride.Statements == 0 || len(c.txs[0].Changes) == 0) {
 		if err := b.mount(ctx, ride, c); err != nil {
-			return 0, "", err
+			return 0, "", false, err
 		}
 	}
-	return 0, "", nil
+	return 0, "", false, nil
 }
 
 // after returns the numbers of the letters that a transaction has to wait for.
@@ -446,8 +448,12 @@ func (b *letterBox) refuse(ctx context.Context, c *chunk) error {
 	return nil
 }
 
-// ride returns a letter that can ride on the transaction.
+// ride returns a letter that can ride on the transaction. None rides on rows of a
+// copy: a sink may take its changes for rows that were there already.
 func (b *letterBox) ride(tx *Transaction) *parked {
+	if tx.Snapshot {
+		return nil
+	}
 	statement := slices.ContainsFunc(tx.Changes, func(c Change) bool { return c.Op == DDL })
 	for _, e := range b.list {
 		if e.State != LetterWanted || e.gone || statement || e.Bytes > maxRide || e.Statements > 0 && !b.empties(tx) {
