@@ -72,7 +72,7 @@ flags:
   -plain    run: no live line, even on a terminal
   -target name  verify, trace, run -dry-run, letters, pause and so on: which of several targets; for
             pause and so on, "capture" is what fills the queue
-  -json     check, status, verify, trace, letters, run -dry-run, letters, pause and so on: print JSON
+  -json     check, status, verify, trace, letters, run -dry-run, pause and so on: print JSON
   -why text letters, pause and so on: the reason, for the log
   -where c  copy: only the rows that meet this condition, in SQL
   -without-rows  follow: do not copy the rows that the table has

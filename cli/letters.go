@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -299,4 +300,31 @@ func post(ctx context.Context, c *config.Config, path string, in, out any) error
 		return err
 	}
 	return call(c, r, out)
+}
+
+// readLetters counts those that wait.
+func readLetters(ctx context.Context, c *config.Config) letterState {
+	s := letterState{Path: c.Letters.Path}
+	if _, err := os.Stat(s.Path); errors.Is(err, os.ErrNotExist) {
+		return s // not started yet
+	}
+	store, err := openLetters(c, true)
+	if err == nil {
+		defer store.Close()
+		var b *dfs.LetterBook
+		if b, err = store.Book(ctx); err == nil {
+			for _, l := range b.Letters {
+				if !l.Unsettled() {
+					continue
+				}
+				if s.Waiting++; s.Oldest == nil || l.Came.Before(*s.Oldest) {
+					s.Oldest = &l.Came
+				}
+			}
+		}
+	}
+	if err != nil {
+		s.Error = err.Error()
+	}
+	return s
 }

@@ -103,6 +103,8 @@ func (e *env) testLetters(t *testing.T) {
 	require.NotEmpty(t, list("parked"))
 	ask(exitOK, "letters", "retry", "all") // they are refused again
 	waitFor(t, func() bool { return len(list("parked")) > 0 && len(list("retrying")) == 0 })
+	require.Regexp(t, `(?m)^letters   \d+ dead letters? wait, the first for `, ask(exitOK, "status"))
+	require.Contains(t, ask(exitOK, "status", "-json"), `"in_step": false`)
 	out := ask(exitOK, "letters", "show", list("parked")[0])
 	require.Contains(t, out, "sink: conflict: ")
 	require.Contains(t, out, "shop_l.people")
@@ -139,6 +141,7 @@ func (e *env) testLetters(t *testing.T) {
 	eventually(t, p, db, "SELECT mail FROM shop_l.people WHERE id = 2001", "y")
 	ask(exitOK, "letters", "purge", "all")
 	require.Contains(t, ask(exitOK, "letters"), "There are no dead letters.")
+	require.NotContains(t, ask(exitOK, "status"), "dead letter")
 	p.signal(t, syscall.SIGTERM)
 	code, said := p.wait(t)
 	require.Zero(t, code, said)

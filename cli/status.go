@@ -36,6 +36,9 @@ type state struct {
 	// Waiting counts the transactions in the queue that the target has not.
 	Waiting uint64 `json:"waiting"`
 
+	// Letters are the dead letters that wait; nil without dead_letters in the file.
+	Letters *letterState `json:"dead_letters,omitempty"`
+
 	// InStep says that the target has all that the source has.
 	InStep bool `json:"in_step"`
 
@@ -56,6 +59,14 @@ type unitState struct {
 type idState struct {
 	Keys     uint64 `json:"keys"`
 	Promised uint64 `json:"promised"` // whose row has not come
+}
+
+// A letterState counts the dead letters that the target lacks.
+type letterState struct {
+	Path    string     `json:"path"`
+	Waiting int        `json:"waiting"`
+	Oldest  *time.Time `json:"oldest,omitempty"`
+	Error   string     `json:"error,omitempty"`
 }
 
 type sourceState struct {
@@ -113,7 +124,7 @@ func status(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Wr
 	for _, l := range c.Lines() {
 		s := stateOf(ctx, l)
 		s.ask(ctx, l)
-		if s.Source.Error != "" || s.Target.Error != "" || s.Queue != nil && s.Queue.Error != "" {
+		if s.Source.Error != "" || s.Target.Error != "" || s.Queue != nil && s.Queue.Error != "" || s.Letters != nil && s.Letters.Error != "" {
 			code = exitRun
 		}
 		list = append(list, s)
@@ -184,6 +195,10 @@ func stateOf(ctx context.Context, c *config.Config) state {
 			captured = q.at
 		}
 	}
+	if c.Letters.Path != "" {
+		l := readLetters(ctx, c)
+		s.Letters = &l
+	}
 	s.Source.Address = c.Source.Address()
 	if len(c.Source.Files) > 0 {
 		s.Source.Product = "files"
@@ -206,7 +221,7 @@ func stateOf(ctx context.Context, c *config.Config) state {
 	}
 	s.Uncaptured = &d
 	s.Source.probe(ctx, c, captured.Pos)
-	s.InStep = d == distance{} && s.Waiting == 0 && s.Target.Error == ""
+	s.InStep = d == distance{} && s.Waiting == 0 && s.Target.Error == "" && (s.Letters == nil || s.Letters.Waiting == 0 && s.Letters.Error == "")
 	return s
 }
 
@@ -386,9 +401,17 @@ func (s *state) print(w io.Writer) {
 		line("", "%s", t.Position)
 	}
 
+	if l := s.Letters; l != nil && l.Error != "" {
+		line("letters", "%s · cannot be read: %s", l.Path, l.Error)
+	} else if l != nil && l.Waiting > 0 {
+		line("letters", "%s wait, the first for %s: the target lacks what they did; see basic letters", plural(uint64(l.Waiting), "dead letter"), ago(time.Since(*l.Oldest)))
+	}
+
 	switch {
 	case s.Uncaptured == nil:
 		line("behind", "unknown")
+	case *s.Uncaptured == distance{} && s.Waiting == 0 && !s.InStep && s.Target.Error == "":
+		line("behind", "nothing but dead letters")
 	case s.InStep:
 		line("behind", "nothing: the target has all that the source has")
 	default:

@@ -43,6 +43,7 @@ func TestLettersAreShownAndSettled(t *testing.T) {
 	l := newLab(t, nil, func(p *dfs.Pipeline) { p.Letters = lettersOf(t) })
 	waitFor(t, func() bool { return l.state().Letters.Parked == 3 })
 	require.Contains(t, l.state().Warnings[0], "3 dead letters wait")
+	require.Equal(t, "In step with the source, but for 3 dead letters.", l.state().Text)
 	const base = "/api/pipelines/shop/letters"
 	get := func(path string, v any) {
 		t.Helper()

@@ -198,6 +198,10 @@ func (w *watched) health(now time.Time, s dfs.Stats, st *State, lag time.Duratio
 		return Good, fmt.Sprintf("Copying rows: %d of %d tables to go.", st.Copying, len(s.Copies))
 	case st.Waiting > 0 && lag > 5*time.Second:
 		return Good, "Catching up."
+	case st.Letters.Parked+st.Letters.Retrying == 1:
+		return Good, "In step with the source, but for one dead letter."
+	case st.Letters.Parked+st.Letters.Retrying > 1:
+		return Good, fmt.Sprintf("In step with the source, but for %d dead letters.", st.Letters.Parked+st.Letters.Retrying)
 	}
 	return Good, "In step with the source."
 }
