@@ -102,6 +102,7 @@ func (c *pgColumn) find() textOf {
 		}
 	case "date":
 		if kind == dfs.Date {
+			c.fraction()
 			return c.date
 		}
 	case "timestamp", "timestamptz":

@@ -482,6 +482,8 @@ func (p *pgBackend) explain(err error, t *table) error {
 		return fmt.Errorf("%w: GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO the account of the DSN, and USAGE on its schema", err, p.ident(t))
 	case "22001", "22003", "22008":
 		return fmt.Errorf("%w%s: the target's column is narrower than the source's: ALTER TABLE %s ALTER COLUMN ... TYPE one that takes it", err, at, p.ident(t))
+	case "54000":
+		return fmt.Errorf("%w: an index of PostgreSQL ends at 2704 bytes of key: DROP the one that has this column of the table %s, or make it one of a hash of the column", err, p.ident(t))
 	case "23502":
 		return fmt.Errorf("%w: give the column a default, or DROP NOT NULL, or let what cannot be held become something else than NULL", err)
 	}

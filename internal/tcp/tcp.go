@@ -22,6 +22,9 @@ func Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: deadAfter / 2, Interval: deadAfter / 6, Count: 3},
 		Control:         setUserTimeout,
 	}
+	if network == "unix" {
+		d.Control = nil // it is an error there
+	}
 	return d.DialContext(ctx, network, addr)
 }
 
