@@ -18,7 +18,10 @@ export function traceView(path) {
     const f = new FormData(form), table = f.get("table").trim(), key = f.get("key").trim(), tx = f.get("tx").trim(), q = new URLSearchParams();
     if (tx && !table) q.set(/^[0-9]+$/.test(tx) ? "seq" : "id", tx);
     else {
-      if (!table) return say(note, "Name a table and a key, or a transaction.");
+      if (!table) {
+        asked++; // an answer that is under way would write over it
+        return say(note, "Name a table and a key, or a transaction.");
+      }
       q.set("table", table);
       for (const k of key ? splitKey(key) : []) q.append("key", k);
     }
