@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dataflowsync/dfs"
@@ -245,6 +246,7 @@ func (p *parts) baselines(ctx context.Context, every time.Duration, log *slog.Lo
 	}
 	tick := time.NewTicker(min(every, time.Minute))
 	defer tick.Stop()
+	var asked time.Time // for the copy that the last baseline waits for
 	for {
 		select {
 		case <-ctx.Done():
@@ -252,10 +254,22 @@ func (p *parts) baselines(ctx context.Context, every time.Duration, log *slog.Lo
 		case <-tick.C:
 		}
 		_, bases := p.archive.List()
-		if n := len(bases); n == 0 || !bases[n-1].Failed && (bases[n-1].Done == 0 || time.Since(bases[n-1].At) < every) {
-			continue // it is under way, or not due
+		n := len(bases)
+		switch {
+		case n == 0:
+			continue
+		case bases[n-1].Failed:
+		case bases[n-1].Done == 0:
+			// A process may have ended before it was asked for, or a table of it been dropped.
+			if time.Since(asked) < every || bases[n-1].After == 0 || strings.Contains(string(p.archive.End().Pos), " copy:") {
+				continue // it is under way
+			}
+		case time.Since(bases[n-1].At) < every:
+			continue // it is not due
 		}
+		asked = time.Now()
 		if err := p.copyAgain(ctx, log); err != nil && ctx.Err() == nil {
+			asked = time.Time{}
 			log.Error("the rows could not be copied again; restores begin with the copy before", "err", err)
 		}
 	}

@@ -261,8 +261,9 @@ func (a *Archive) claim() error {
 		if err := a.load(); err != nil {
 			return fmt.Errorf("archive %s: %w", a.dir, err)
 		}
-		a.claimed = true
-		return a.mend()
+		err := a.mend()
+		a.claimed = err == nil // else what a crash has left is in the way of what comes
+		return err
 	}
 	owner := make([]byte, len(a.token))
 	if n, err := a.lock.ReadAt(owner, 0); err != nil && n < len(owner) {
@@ -391,8 +392,9 @@ func (a *Archive) setAside() error {
 // transaction, to which a restore can go back, and how the tables are made. Call it
 // before a pipeline that copies them begins, as with cdc.Options.Snapshot, and then
 // again before each new copy, as by cdc.Source.ResnapshotAll, of all tables. It is
-// whole with the next transaction that has Copied set. A copy that did not become
-// whole before the next one begins is of no use.
+// whole with the next transaction that has Copied set, once rows of each of the tables
+// have come: the end of a copy of some tables, or of one that was under way before, does
+// not count. A copy that did not become whole before the next one begins is of no use.
 func (a *Archive) Baseline(ctx context.Context, tables []Definition) error {
 	if err := a.take(ctx); err != nil {
 		return err
@@ -410,8 +412,11 @@ func (a *Archive) Baseline(ctx context.Context, tables []Definition) error {
 	}
 	a.mu.Lock()
 	b := baseline{After: a.whole.Seq, Again: a.whole.Seq > 0, Segment: a.nextNumber()}
-	a.chain.Baselines = append(a.chain.Baselines, b)
 	a.chain.Defined = tables
+	if b.Again {
+		b.Missing, b.Other = a.chain.names(), unfinished(a.whole.Pos)
+	}
+	a.chain.Baselines = append(a.chain.Baselines, b)
 	a.mu.Unlock()
 	return a.begin()
 }

@@ -420,3 +420,81 @@ func TestArchiveTakenOverByAnotherIsAConflict(t *testing.T) {
 	require.True(t, errors.Is(a.Reset(t.Context(), dfs.Checkpoint{}), dfs.ErrConflict))
 	require.NoError(t, b.Apply(t.Context(), loggedRun(6, 1, 10)))
 }
+
+// Parts of a transaction are not waited for, so a machine that fails may have lost the
+// first of them and not the others. That is a torn end, and no damage.
+func TestArchiveThatLostTheFirstOfManyPartsGoesOn(t *testing.T) {
+	dir := t.TempDir()
+	a := openArchive(t, dir, ArchiveOptions{})
+	require.NoError(t, a.Apply(t.Context(), loggedRun(1, 10, 100)))
+	safe := a.w.size
+	for seq := uint64(11); seq < 15; seq++ {
+		batch := loggedRun(seq, 1, 100)
+		batch[0].More = true
+		require.NoError(t, a.Apply(t.Context(), batch))
+	}
+	require.NoError(t, a.Close())
+	path := filepath.Join(dir, openName(1))
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	clear(b[safe : safe+100])
+	require.NoError(t, os.WriteFile(path, b, 0o600))
+	a = openArchive(t, dir, ArchiveOptions{})
+	at, err := a.Checkpoint(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, uint64(10), at.Seq)
+	require.NoError(t, a.Apply(t.Context(), loggedRun(11, 10, 100)))
+	require.Len(t, archived(t, dir, nil), 20)
+}
+
+// What a crash has left is taken out of the way before anything is written, also when that
+// succeeds at the second try only.
+func TestArchiveThatCouldNotBeTakenOverIsNotWritten(t *testing.T) {
+	dir := t.TempDir()
+	a := openArchive(t, dir, ArchiveOptions{})
+	require.NoError(t, a.Apply(t.Context(), loggedRun(1, 10, 100)))
+	require.NoError(t, a.Close())
+	left := filepath.Join(dir, "seal.tmp")
+	require.NoError(t, os.MkdirAll(filepath.Join(left, "in the way"), 0o700))
+	a = openArchive(t, dir, ArchiveOptions{})
+	for range 2 {
+		require.ErrorContains(t, a.Apply(t.Context(), loggedRun(11, 10, 100)), "remove what a crash has left")
+	}
+	require.NoError(t, os.RemoveAll(left))
+	require.NoError(t, a.Apply(t.Context(), loggedRun(11, 10, 100)))
+	require.NoError(t, a.Close())
+	require.Len(t, archived(t, dir, nil), 20)
+}
+
+// Who reads finds each transaction while segments are sealed.
+func TestArchiveIsReadWhileSegmentsAreSealed(t *testing.T) {
+	a := openArchive(t, t.TempDir(), ArchiveOptions{SegmentBytes: 1})
+	ctx := t.Context()
+	require.NoError(t, a.Apply(ctx, loggedRun(1, 1, 10)))
+	done := make(chan error, 1)
+	go func() {
+		for seq := uint64(2); seq < 200; seq++ {
+			if err := a.Apply(ctx, loggedRun(seq, 1, 10)); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	batch := make([]*dfs.Transaction, 1)
+	for {
+		at := a.End()
+		s, err := a.Open(ctx, dfs.Checkpoint{Seq: at.Seq - 1})
+		require.NoError(t, err)
+		_, err = s.Next(ctx, batch)
+		require.NoError(t, err)
+		require.Equal(t, at.Pos, batch[0].Pos)
+		require.NoError(t, s.Close())
+		select {
+		case err := <-done:
+			require.NoError(t, err)
+			return
+		default:
+		}
+	}
+}

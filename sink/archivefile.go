@@ -182,6 +182,11 @@ type baseline struct {
 	Failed  bool   `json:"failed,omitempty"` // it ended without some of the tables, and is never whole
 	Again   bool   `json:"again,omitempty"`  // rows came beside changes of rows that were archived before
 	Segment uint64 `json:"segment"`          // number of the segment that begins with it
+
+	// Of one with Again: the tables of which nothing has come since, and whether another
+	// copy was under way when it began, whose end is not its own.
+	Missing []string `json:"missing,omitempty"`
+	Other   bool     `json:"other,omitempty"`
 }
 
 // An indexBody is the index of a sealed segment.

@@ -264,14 +264,17 @@ func (a *Archive) scan(f *os.File, s *segment, off int64, origin bool) error {
 	s.safe, s.valid, s.whole, s.end = off, off, s.head.base, s.start
 	latest := -1 // of the blocks with State
 	seq := s.head.base
+	var r record // the last one that was looked at
 	kept := 0
 	for {
-		r, body, err := readRecord(f, s.valid, s.size)
+		var body []byte
+		var err error
+		r, body, err = readRecord(f, s.valid, s.size)
 		if err == nil && castagnoliOf(body) != r.sum {
 			err = errBodySum
 		}
-		if err != nil && err != io.EOF && !errors.Is(err, errBodySum) && r.kind != 0 {
-			return err // of reading
+		if e := (*os.PathError)(nil); errors.As(err, &e) {
+			return err // of reading: it may be whole
 		}
 		if err == nil && r.kind == recordIndex {
 			break // it was about to be sealed
@@ -286,7 +289,11 @@ func (a *Archive) scan(f *os.File, s *segment, off int64, origin bool) error {
 		}
 	}
 	if s.torn = s.size - s.valid; s.torn > 0 {
-		if at := later(f, s.valid+1, s.size, s.group+1); at > 0 {
+		group := s.group + 1
+		if r.kind != 0 {
+			group = r.group // its head is whole
+		}
+		if at := later(f, s.valid+1, s.size, group); at > 0 {
 			return &ArchiveError{File: filepath.Base(s.path), Offset: s.valid, First: seq + 1, Last: 0, Err: fmt.Errorf("it is damaged, "+
 				"for what was stored after that, at byte %d, is whole: put it back from a copy, or move it out of the folder, so that the pipeline reads the source again from transaction %d on", at, s.head.base+1)}
 		}
@@ -297,8 +304,11 @@ func (a *Archive) scan(f *os.File, s *segment, off int64, origin bool) error {
 		if s.records[i].state {
 			latest = i
 		}
-		if d := s.records[i].done; d > 0 {
+		if s.records[i].done > 0 || s.end.awaits() {
 			err := a.each(f, s, &s.records[i], func(tx *dfs.Transaction) {
+				if tx.Snapshot {
+					s.end.came(tx)
+				}
 				if tx.Copied {
 					s.end.copied(tx, time.UnixMicro(max(s.records[i].to, s.head.created)), origin)
 				}
@@ -383,6 +393,10 @@ func later(f io.ReaderAt, from, size int64, group uint64) int64 {
 // mend opens the last segment for writing, and cuts what a crash has left. The archive
 // was claimed and loaded.
 func (a *Archive) mend() error {
+	if a.w != nil { // of a try before
+		a.w.f.Close()
+		a.w = nil
+	}
 	for _, pattern := range []string{"new.tmp", "seal.tmp", "segment-*.open"} {
 		names, err := filepath.Glob(filepath.Join(a.dir, pattern))
 		if err != nil {

@@ -377,7 +377,13 @@ func (a *Archive) find(ctx context.Context, maybe func(*record) bool, is func(*d
 	for range 20 {
 		first, last, err = a.tryFind(ctx, maybe, is)
 		if !errors.Is(err, os.ErrNotExist) {
-			break // else a segment was sealed meanwhile
+			break
+		}
+		// A segment was sealed meanwhile.
+		if a.opts.ReadOnly {
+			if err := a.load(); err != nil {
+				return 0, 0, err
+			}
 		}
 	}
 	return first, last, err

@@ -88,14 +88,27 @@ func (a *Archive) finish(w *segmentWriter, blocks []record, name string) (*segme
 	if err := w.f.Sync(); err != nil {
 		return nil, a.unsure(err)
 	}
-	if err := os.Rename(w.seg.path, name); err != nil {
+	sealed := &segment{path: name, sealed: true, head: w.seg.head, key: w.key, start: w.seg.start, records: slices.Clone(blocks),
+		end: x.End, size: w.size + tailLen, whole: last, sum: t.sum}
+	if err := a.rename(w.seg.path, sealed); err != nil {
 		return nil, err
 	}
 	if err := syncDir(a.dir); err != nil {
 		return nil, a.unsure(err) // by which name it is on the disk
 	}
-	return &segment{path: name, sealed: true, head: w.seg.head, key: w.key, start: w.seg.start, records: slices.Clone(blocks),
-		end: x.End, size: w.size + tailLen, whole: last, sum: t.sum}, nil
+	return sealed, nil
+}
+
+// rename gives a sealed segment its name, and puts it in the place of the last one, so
+// that who reads finds a file by the name that the archive knows.
+func (a *Archive) rename(from string, sealed *segment) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := os.Rename(from, sealed.path); err != nil {
+		return err
+	}
+	a.segs = append(slices.Clone(a.segs[:len(a.segs)-1]), sealed)
+	return nil
 }
 
 // rewrite writes a segment of many small blocks anew, with large ones.
@@ -180,17 +193,14 @@ func (a *Archive) keep() error {
 			continue
 		}
 		for gone < len(segs) && segs[gone].head.number < b.Segment {
-			s := segs[gone]
-			if err := os.Remove(s.path); err != nil {
-				return fmt.Errorf("archive %s: delete what is not to be kept: %w", a.dir, err)
-			}
-			total -= s.size
+			total -= segs[gone].size
 			gone++
 		}
 	}
 	if gone == 0 {
 		return nil
 	}
+	// Who reads is to find that they are not kept, and not that files are missing.
 	a.mu.Lock()
 	a.segs = segs[gone:]
 	if len(a.segs) > 0 {
@@ -198,6 +208,11 @@ func (a *Archive) keep() error {
 		a.chain.Baselines = slices.DeleteFunc(slices.Clone(bases), func(b baseline) bool { return b.Segment < first })
 	}
 	a.mu.Unlock()
+	for _, s := range segs[:gone] {
+		if err := os.Remove(s.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("archive %s: delete what is not to be kept: %w", a.dir, err)
+		}
+	}
 	a.log.Info("deleted segments of the archive that are not to be kept", "archive", a.dir, "segments", gone)
 	return syncDir(a.dir)
 }

@@ -321,3 +321,61 @@ func TestRestoreToWhereATableWasBeingCopiedIsRefused(t *testing.T) {
 	_, err = a.Restore(t.Context(), &RestoreOptions{To: dfs.StopPoint{Seq: 47}})
 	require.NoError(t, err)
 }
+
+// The end of a copy of some tables does not make a baseline whole for which all rows are
+// to be copied, so nothing is deleted or restored by it: also when it is read anew.
+func TestTheCopyOfOneTableIsNoBaseline(t *testing.T) {
+	dir := t.TempDir()
+	o := ArchiveOptions{SegmentBytes: 1, KeepBytes: 1}
+	a := openArchive(t, dir, o)
+	tables := []Definition{{Table: users("shop")}, {Table: users("club")}}
+	require.NoError(t, a.Baseline(t.Context(), tables))
+	seq := uint64(0)
+	// rows brings the rows of a table, and then the end of a copy.
+	rows := func(table string, copying bool) {
+		t.Helper()
+		batch := loggedRun(seq+1, 2, 10)
+		for i, id := range []string{"snapshot " + table, "snapshot"} {
+			batch[i].ID, batch[i].Snapshot, batch[i].Copied = id, true, i == 1
+		}
+		if copying {
+			batch = batch[:1]
+			batch[0].Pos = "gtid 3e11 copy:0=ab:1..2 3e11:1-5 " + batch[0].Pos
+		}
+		require.NoError(t, a.Apply(t.Context(), batch))
+		seq += uint64(len(batch))
+	}
+	done := func() (list []uint64) {
+		t.Helper()
+		_, bases := a.List()
+		_, read := openArchive(t, dir, ArchiveOptions{ReadOnly: true}).List()
+		require.Len(t, read, len(bases))
+		for i, b := range bases {
+			require.Equal(t, b.Done, read[i].Done)
+			list = append(list, b.Done)
+		}
+		return list
+	}
+	rows("shop.users", false) // the first copy brings what there is
+	require.Equal(t, []uint64{2}, done())
+	require.NoError(t, a.Baseline(t.Context(), tables))
+	rows("club.users", false) // as by Resnapshot or Follow of it
+	require.Equal(t, []uint64{2, 0}, done())
+	require.Equal(t, uint64(1), a.Stats().First)
+	require.NoError(t, a.Close())
+	a = openArchive(t, dir, o)
+	_, err := a.Checkpoint(t.Context())
+	require.NoError(t, err)
+	rows("shop.users", false)
+	require.Equal(t, []uint64{2, 6}, done())
+	rows("shop.users", true)
+	require.Equal(t, []uint64{6}, done(), "what is before it is not kept")
+	// It begins while another copy is under way, which brings the rest of its tables.
+	require.NoError(t, a.Baseline(t.Context(), tables))
+	rows("shop.users", true)
+	rows("club.users", false)
+	require.Equal(t, []uint64{6, 0}, done())
+	rows("shop.users", true)
+	rows("club.users", false)
+	require.Equal(t, []uint64{6, seq}, done())
+}

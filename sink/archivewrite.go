@@ -47,7 +47,6 @@ func (a *Archive) store(ctx context.Context, batch []*dfs.Transaction) error {
 		return fmt.Errorf("archive %s: %w", a.dir, err)
 	}
 	w := a.w
-	w.group++ // as encode has written it
 	from := w.size
 	var heads []record
 	for i := range runs {
@@ -62,6 +61,7 @@ func (a *Archive) store(ctx context.Context, batch []*dfs.Transaction) error {
 	whole := runs[len(runs)-1].whole
 	durable := err == nil && whole > a.whole.Seq
 	if durable {
+		w.group++ // as encode has written it, and the parts before it
 		// Invariant I1: rows and checkpoint are one record, and this makes it durable.
 		if err = w.f.Sync(); err != nil {
 			return a.unsure(err)
@@ -93,8 +93,13 @@ func (a *Archive) store(ctx context.Context, batch []*dfs.Transaction) error {
 		if tx.State != "" && tx.Seq <= whole {
 			a.state = tx.State
 		}
+		if tx.Snapshot && tx.Seq <= whole {
+			a.chain.came(tx)
+		}
 		if tx.Copied && tx.Seq <= whole {
-			a.chain.copied(tx, a.now(), a.segs[0].isOrigin())
+			if a.chain.copied(tx, a.now(), a.segs[0].isOrigin()); a.chain.awaits() {
+				a.log.Warn("a copy of rows has ended that is not the one of the archive's baseline, which is not whole yet", "archive", a.dir, "transaction", tx.Seq)
+			}
 		}
 		if tx.Seq == whole {
 			a.whole = placeOf(tx)
@@ -125,11 +130,49 @@ func (c *chainBody) copied(tx *dfs.Transaction, at time.Time, origin bool) {
 	}
 	list := slices.Clone(c.Baselines) // others may hold the old one
 	c.Baselines = list
-	if unfinished(tx.Pos) {
-		list[n-1].Failed = true
+	b := &list[n-1]
+	switch {
+	case unfinished(tx.Pos):
+		b.Failed = true
 		return
+	case b.Other:
+		b.Other, b.Missing = false, c.names()
+		return
+	case len(b.Missing) > 0:
+		return // a table that was copied alone
 	}
 	list[n-1].Done, list[n-1].DoneAt = tx.Seq, at.UnixMicro()
+}
+
+// came notes that rows of a copy have come. Package cdc names the table in their
+// transaction's ID; a source that does not has each copy taken for one of all tables.
+func (c *chainBody) came(tx *dfs.Transaction) {
+	n := len(c.Baselines)
+	if !c.awaits() || tx.ID == "snapshot" {
+		return
+	}
+	list := slices.Clone(c.Baselines) // others may hold the old one
+	c.Baselines = list
+	b := &list[n-1]
+	if table, ok := strings.CutPrefix(tx.ID, "snapshot "); ok {
+		b.Missing = slices.DeleteFunc(slices.Clone(b.Missing), func(t string) bool { return strings.EqualFold(t, table) })
+	} else {
+		b.Missing, b.Other = nil, false
+	}
+}
+
+// awaits reports whether the end of a copy would not make the last baseline whole.
+func (c *chainBody) awaits() bool {
+	n := len(c.Baselines)
+	return n > 0 && c.Baselines[n-1].Done == 0 && !c.Baselines[n-1].Failed && (c.Baselines[n-1].Other || len(c.Baselines[n-1].Missing) > 0)
+}
+
+// names returns the tables of the last baseline.
+func (c *chainBody) names() (list []string) {
+	for _, d := range c.Defined {
+		list = append(list, d.Table.String())
+	}
+	return list
 }
 
 // unfinished reports whether a position at the end of a copy still has some of the
