@@ -131,15 +131,24 @@ func (c *pgColumn) find() textOf {
 		}
 	case "json", "jsonb":
 		if kind == dfs.JSON || kind == dfs.String && convert.IsUTF8(c.sc.Charset) {
+			if kind == dfs.String && c.tc.base == "jsonb" {
+				c.inexact("of members of one name only the last is kept, and spaces are not")
+			}
 			return c.json
 		}
 	case "uuid":
 		if kind == dfs.String || c.from.Name == "binary" && c.from.Args != nil && c.from.Args[0] == 16 {
+			if kind == dfs.String && c.from.Name != "uuid" {
+				c.inexact("letters become small ones")
+			}
 			return c.uuid
 		}
 	case "inet":
 		// MariaDB logs INET4 and INET6 as BINARY.
 		if kind == dfs.String || c.from.Name == "binary" && (bits(c.from) == 4 || bits(c.from) == 16) {
+			if kind == dfs.String && !strings.HasPrefix(c.from.Name, "inet") {
+				c.inexact("addresses are written in one way")
+			}
 			return c.text
 		}
 	case "_text", "_varchar":

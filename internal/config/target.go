@@ -2,7 +2,9 @@ package config
 
 import (
 	"cmp"
+	"net"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -43,6 +45,14 @@ func isPostgres(dsn string) bool {
 	return strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://")
 }
 
+// isAddress reports whether a word looks like a server's URL, like libpq's key=value, or
+// like a host and its port.
+func isAddress(word string) bool {
+	_, port, err := net.SplitHostPort(word)
+	number, _ := strconv.Atoi(port)
+	return strings.Contains(word, "://") || strings.Contains(word, "=") || strings.HasPrefix(word, "postgres") && strings.Contains(word, ":") || err == nil && number > 0
+}
+
 // String returns what Server.String does, or the archive, or the file.
 func (t *Target) String() string {
 	switch {
@@ -69,10 +79,17 @@ func (t *Target) check(d *decoder, path, dir string) {
 	dsn := path + ".dsn"
 	if t.Word != "" {
 		// It stands alone: a DSN, or the name of a file.
-		if isPostgres(string(t.Word)) || strings.ContainsAny(string(t.Word), "@(") {
+		switch word := string(t.Word); {
+		case isPostgres(word) || strings.ContainsAny(word, "@("):
 			t.DSN, dsn = t.Word, path
-		} else {
-			t.File = string(t.Word)
+		case isAddress(word):
+			// It may have a password, which is not to become the name of a file.
+			d.fault(d.line(path), "%s is neither postgres://user:password@host:port/database nor user:password@tcp(host:port)/, "+
+				"and looks like a server; write %s.file if it is the name of a file of SQLite", path, path)
+			t.Word, t.info = "", &serverInfo{}
+			return
+		default:
+			t.File = word
 		}
 		t.Word = ""
 		t.CreateTables = t.Kind() != MySQLTarget // what stands alone is mostly empty
