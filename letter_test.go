@@ -950,3 +950,29 @@ func TestAnEditMayNameOtherTables(t *testing.T) {
 		require.Equal(t, []uint64{1, 2}, store.numbers(LetterParked), "a statement waits for what was edited in")
 	})
 }
+
+// A pipeline that reads the queue of another has its letters carried by what that
+// one puts into the queue, though nothing comes from the source.
+func TestAFanoutCarriesTheLettersOfItsPipelines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, store, sink, _ := shopped(5)
+		queue, well := newLog(2, 0), &shopSink{shop: newShop()}
+		sink.bad[2], sink.bad[4] = true, true
+		p := &Pipeline{Source: memReader{queue, "a"}, Sink: sink, Letters: store, Logger: discard}
+		f := &Fanout{Capture: &Pipeline{Source: bare{keyedSource{log, shopKeys}}, Sink: queue, Logger: discard},
+			Pipelines: map[string]*Pipeline{"a": p, "b": {Source: memReader{queue, "b"}, Sink: well, Logger: discard}}}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- f.Run(ctx) }()
+		require.NoError(t, settled(p, done))
+		require.Equal(t, []uint64{1, 2}, store.numbers(LetterParked))
+		sink.bad = nil
+		require.NoError(t, p.RetryLetters(t.Context(), 1, 2))
+		require.NoError(t, settled(p, done))
+		require.Equal(t, []uint64{1, 2}, store.numbers(LetterApplied))
+		require.Len(t, sink.shop.people, 5)
+		require.Len(t, well.shop.people, 5)
+		cancel()
+		require.NoError(t, <-done)
+	})
+}
