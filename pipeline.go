@@ -57,7 +57,8 @@ type Pipeline struct {
 
 	// Reject is asked about a transaction that a Stage, the decoder or the Sink
 	// refuses for good. If it returns nil, the sink steps over the transaction,
-	// and that step is itself committed. An error stops Run, or is retried if it
+	// and that step is itself committed; if the sink refuses that too, Run stops. An
+	// error of Reject stops Run, or is retried if it
 	// is transient. The transaction is as it was before the Stages, decoded if
 	// that can be done; for a large one Reject is called for each of its parts.
 	// It may be called again for the same transaction after a crash.
@@ -66,8 +67,9 @@ type Pipeline struct {
 
 	// Letters, if set, keeps what Reject would be asked about, whole, and what later
 	// touches the same rows, until a person settles it: see RetryLetters. A
-	// transaction that cannot be decoded, or that is a statement which the Sink
-	// refuses, stops Run all the same, since all that follows may depend on it.
+	// transaction that cannot be decoded, that goes to a Queue encoded, or that is a
+	// statement which the Sink refuses, stops Run all the same, since all that follows
+	// may depend on it.
 	// Default: none. Reject and Letters exclude each other.
 	Letters LetterStore
 

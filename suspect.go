@@ -82,9 +82,12 @@ type blame struct {
 }
 
 // parks reports whether a transaction that is refused with err can become a letter.
-// What cannot be read touches nobody knows what, and what follows a statement
-// depends on it for the whole table.
+// What cannot be read, or is not as its source encoded it, touches nobody knows what,
+// and what follows a statement depends on it for the whole table.
 func (l *leg) parks(c *chunk, err *Error) bool {
+	if _, encodes := l.src.(Decoder); encodes && l.decoder == nil {
+		return false
+	}
 	return l.pausable && err.Part != "decode" && err.Part != "letters" && !c.ddl
 }
 
@@ -101,6 +104,8 @@ func (l *leg) blame(c *chunk, last uint64, err *Error) error {
 		return &blame{err, suspect{letter: c.ride.Number, err: err}}
 	case !c.alone:
 		return &blame{err, suspect{until: last}}
+	case c.refused != nil:
+		return err // even the step over it fails, so it was not to blame
 	case l.p.Reject != nil, l.p.Letters != nil && l.parks(c, err):
 		return &blame{err, suspect{until: last, refused: c.first, name: c.name, copied: c.copied, err: err}}
 	}

@@ -172,3 +172,64 @@ func TestTheSameRowsAreTriedWhenTheyAreCopiedOnceMore(t *testing.T) {
 		require.Len(t, sink.shop.people, 4)
 	})
 }
+
+// A refusing queue takes all but one transaction.
+type refusingQueue struct {
+	*memLog
+	id     string
+	always bool // also when it is empty
+}
+
+func (q refusingQueue) Apply(ctx context.Context, batch []*Transaction) error {
+	for i, tx := range batch {
+		if tx.ID == q.id && (q.always || tx.Encoded != nil || tx.Changes != nil) {
+			if i > 0 {
+				if err := q.memLog.Apply(ctx, batch[:i]); err != nil {
+					return err
+				}
+			}
+			return errors.New("it is refused")
+		}
+	}
+	return q.memLog.Apply(ctx, batch)
+}
+
+// A sink that refuses the step over a transaction too would be asked for ever.
+func TestARefusedStepStopsThePipeline(t *testing.T) {
+	for _, letters := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			log, store, _, p := shopped(5)
+			log.closed = true
+			to := newLog(2, 0)
+			p.Sink = refusingQueue{to, "t3", true}
+			calls := 0
+			if !letters {
+				p.Letters = nil
+				p.Reject = func(context.Context, *Transaction, error) error { calls++; return nil }
+			}
+			require.ErrorContains(t, p.Run(t.Context()), "it is refused")
+			require.LessOrEqual(t, calls, 1)
+			require.Len(t, to.txs, 2)
+			p.Sink = refusingQueue{to, "", false} // mended
+			require.NoError(t, p.Run(t.Context()))
+			require.Len(t, to.txs, 5)
+			for _, tx := range to.txs {
+				require.Len(t, tx.Changes, 1)
+			}
+			require.Empty(t, store.book.Letters)
+		})
+	}
+}
+
+// What travels encoded cannot become a letter, which would be an empty one.
+func TestWhatIsEncodedIsNoLetter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, store, _, p := shopped(5)
+		log.closed = true
+		to := newLog(2, 0)
+		p.Source, p.Sink = encoded{log}, refusingQueue{to, "t3", false}
+		require.ErrorContains(t, p.Run(t.Context()), "it is refused")
+		require.Empty(t, store.book.Letters)
+		require.Len(t, to.txs, 2)
+	})
+}
