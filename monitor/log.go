@@ -22,7 +22,7 @@ type Log struct {
 // LogOptions of a Log. The zero LogOptions are the defaults.
 type LogOptions struct {
 	Lines int        // kept; default: 2000
-	Bytes int        // of text kept; default: 2 MiB
+	Bytes int        // of text kept, and a fourth more for warnings and errors before them; default: 2 MiB
 	Level slog.Level // records below it are not kept; default: info
 }
 
@@ -142,7 +142,16 @@ type ring struct {
 	first uint64 // N of kept[0]
 	kept  []Line
 	size  int
+
+	bad     []Line // the last warnings and errors that are not in kept any more
+	badSize int
 }
+
+// keptBad is how many warnings and errors outlive a flood of other lines.
+const keptBad = 100
+
+// plain reports whether a line is neither a warning nor an error.
+func (l *Line) plain() bool { return l.Level == "info" || l.Level == "debug" }
 
 func (l *Line) size() int {
 	n := 96 + len(l.Text)
@@ -161,10 +170,23 @@ func (r *ring) add(l Line) {
 	n := 0
 	for len(r.kept)-n > 1 && (len(r.kept)-n > r.lines || r.size > r.bytes) {
 		r.size -= r.kept[n].size()
+		if !r.kept[n].plain() {
+			r.bury(r.kept[n])
+		}
 		r.kept[n] = Line{} // append copies what is left once the array is full
 		n++
 	}
 	r.kept, r.first = r.kept[n:], r.first+uint64(n)
+}
+
+// bury keeps a warning or an error that the last lines have no room for.
+func (r *ring) bury(l Line) {
+	r.bad = append(r.bad, l)
+	r.badSize += l.size()
+	for len(r.bad) > keptBad || r.badSize > r.bytes/4 && len(r.bad) > 0 {
+		r.badSize -= r.bad[0].size()
+		r.bad = slices.Delete(r.bad, 0, 1)
+	}
 }
 
 // after returns at most limit lines that follow line n, and how many of those
@@ -174,7 +196,12 @@ func (r *ring) after(n uint64, limit int) (lines []Line, missed uint64, last uin
 	r.mu.Lock()
 	end := r.first + uint64(len(r.kept)) // N of the next line
 	if n+1 < end {
-		lines = slices.Clone(r.kept[max(n+1, r.first)-r.first:])
+		for i := range r.bad {
+			if r.bad[i].N > n {
+				lines = append(lines, r.bad[i])
+			}
+		}
+		lines = append(lines, r.kept[max(n+1, r.first)-r.first:]...)
 		missed = end - n - 1 - uint64(len(lines))
 	}
 	r.mu.Unlock()
@@ -182,7 +209,7 @@ func (r *ring) after(n uint64, limit int) (lines []Line, missed uint64, last uin
 		missed += uint64(over)
 		for _, only := range []bool{true, false} { // first leave out plain lines, then any
 			lines = slices.DeleteFunc(lines, func(l Line) bool {
-				if over > 0 && (!only || l.Level == "info" || l.Level == "debug") {
+				if over > 0 && (!only || l.plain()) {
 					over--
 					return true
 				}
