@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"sync"
 
 	"github.com/dataflowsync/dfs"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -144,6 +145,7 @@ func (w *pgWriter) copy(g *group) error {
 	cols := g.m.written(g.cols)
 	r := &copyReader{m: g.m, cols: cols, rows: g.rows, buf: w.p.copy[:0]}
 	tag, err := w.p.conn.CopyFrom(w.ctx, r, "COPY "+w.p.ident(g.m.to)+" ("+g.m.names(cols)+") FROM STDIN")
+	r.end()
 	w.p.copy = r.buf[:0]
 	w.p.core.stats.statements.Add(1)
 	switch {
@@ -159,6 +161,9 @@ func (w *pgWriter) copy(g *group) error {
 
 // copyReader gives rows in the text format of COPY.
 type copyReader struct {
+	mu    sync.Mutex
+	ended bool
+
 	m    *mapping
 	cols []int
 	rows []rowOp
@@ -168,7 +173,20 @@ type copyReader struct {
 	err  error
 }
 
+// end waits for a Read, and lets none begin. When it loses the connection, the driver
+// returns while its goroutine may still read, and the rows are about to be forgotten.
+func (r *copyReader) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = true
+}
+
 func (r *copyReader) Read(to []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended {
+		return 0, io.ErrClosedPipe
+	}
 	if r.at == len(r.buf) {
 		r.buf, r.at = r.buf[:0], 0
 		for len(r.rows) > 0 && len(r.buf) < 60<<10 {
