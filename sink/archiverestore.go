@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/match"
@@ -67,7 +68,16 @@ type Restore struct {
 	opts   RestoreOptions
 	tables match.List
 
+	begun atomic.Pointer[begun] // as of the latest Open
+
 	referenced map[string][]string // columns of tables that foreign keys of others refer to
+}
+
+// A begun says with which copy of rows a target has begun, and by how much the numbers of
+// transactions in the archive are larger than there.
+type begun struct {
+	baseline
+	off uint64 // wraps around if the target's numbers are larger
 }
 
 var (
@@ -191,7 +201,7 @@ func (r *Restore) Definitions() []Definition {
 
 // Open returns the transactions that follow a target's checkpoint.
 func (r *Restore) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, error) {
-	at, err := r.locate(ctx, from)
+	at, base, err := r.locate(ctx, from)
 	if err != nil {
 		return nil, fmt.Errorf("restore from archive %s: %w", r.a.dir, err)
 	}
@@ -204,6 +214,7 @@ func (r *Restore) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, er
 		return nil, err
 	}
 	s.end = r.end
+	r.begun.Store(&begun{base, at - from.Seq})
 	rs := &restoreStream{archiveStream: s, off: at - from.Seq, done: at == r.end}
 	if from.Seq == 0 {
 		r.a.mu.Lock()
@@ -218,17 +229,17 @@ func (r *Restore) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, er
 }
 
 // locate returns the number in the archive of the transaction that a target has
-// applied last.
-func (r *Restore) locate(ctx context.Context, from dfs.Checkpoint) (uint64, error) {
+// applied last, and the copy of rows that it has begun with, if it was an archive's.
+func (r *Restore) locate(ctx context.Context, from dfs.Checkpoint) (uint64, baseline, error) {
 	if from.Seq == 0 {
-		return r.base.After, nil
+		return r.base.After, r.base, nil
 	}
 	r.a.mu.Lock()
 	bases := slices.Concat([]baseline{r.base, {}}, r.a.chain.Baselines)
 	r.a.mu.Unlock()
 	for _, b := range bases {
 		if p, err := r.a.position(b.After + from.Seq); err == nil && p == from.Pos {
-			return b.After + from.Seq, nil
+			return b.After + from.Seq, b, nil
 		}
 	}
 	// It was fed by another pipeline of the same source.
@@ -237,7 +248,7 @@ func (r *Restore) locate(ctx context.Context, from dfs.Checkpoint) (uint64, erro
 		err = fmt.Errorf("%w: the target stands at %q, which is no place of the archive: it was fed from elsewhere, or is past or before what the archive holds; "+
 			"restore into an empty target, under a name of its own", dfs.ErrGap, from.Pos)
 	}
-	return last, err
+	return last, baseline{}, err
 }
 
 // A restoreStream gives transactions the numbers that they have on the target.
@@ -270,13 +281,14 @@ func (r *Restore) Decode(ctx context.Context, batch []*dfs.Transaction) error {
 	if err := decodeWith(ctx, r.opts.Decode, batch); err != nil {
 		return err
 	}
+	begun := r.begun.Load()
 	for _, tx := range batch {
 		if r.opts.Tables != nil {
 			tx.Changes = slices.DeleteFunc(tx.Changes, func(c dfs.Change) bool {
 				return c.Op != dfs.DDL && c.Table != nil && !r.tables.Follows(c.Table.Schema, c.Table.Name)
 			})
 		}
-		if r.base.Again && !tx.Snapshot && tx.Seq+r.base.After <= r.base.Done {
+		if begun != nil && begun.Again && !tx.Snapshot && tx.Seq+begun.off <= begun.Done {
 			if err := r.overlap(tx); err != nil {
 				return err
 			}

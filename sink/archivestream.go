@@ -22,7 +22,8 @@ type archiveStream struct {
 
 	f    *os.File // of seg
 	seg  *segment
-	over bool // closed
+	id   [16]byte // of the archive, once it has one
+	over bool     // closed
 }
 
 // Open returns the transactions that follow from, as they were stored. A Stream of an
@@ -52,6 +53,9 @@ func (a *Archive) stream(ctx context.Context, from dfs.Checkpoint) (*archiveStre
 	default:
 	}
 	s := &archiveStream{a: a, at: from.Seq}
+	a.mu.Lock()
+	s.id = a.id
+	a.mu.Unlock()
 	if from.Pos != "" {
 		p, err := a.position(from.Seq)
 		if err != nil {
@@ -195,6 +199,12 @@ func (s *archiveStream) load() error {
 		seg := a.segs[i]
 		records := seg.records
 		a.mu.Unlock()
+		if s.id == ([16]byte{}) {
+			s.id = seg.head.archive
+		}
+		if s.id != seg.head.archive {
+			return fmt.Errorf("%w: archive %s was reset, and what it has now does not follow transaction %d", dfs.ErrGap, a.dir, s.at)
+		}
 		if s.seg != seg || s.f == nil {
 			if s.f != nil {
 				s.f.Close()

@@ -109,6 +109,9 @@ func (a *Archive) undoOf(ctx context.Context, opts *UndoOptions) (*Undo, error) 
 				}
 				continue
 			}
+			if opts.Key != "" && c.Table.Key == nil && tables.Follows(c.Table.Schema, c.Table.Name) {
+				return fmt.Errorf("option Key: %s has no primary key: leave it out, to take back all of its rows", c.Table)
+			}
 			if !tables.Follows(c.Table.Schema, c.Table.Name) || opts.Key != "" && !hasKey(&c, opts.Key) {
 				continue
 			}
@@ -177,13 +180,18 @@ func rowText(t *dfs.Table, r dfs.Row) string {
 	return strings.Join(parts, ", ")
 }
 
-// note tells of foreign keys by which rows of other tables were changed without a trace
+// note tells of tables without a key, and of foreign keys by which rows of other tables were changed without a trace
 // in the log, as far as the archive knows how the tables are made.
 func (u *Undo) note() {
-	gone := make(map[string]bool)
+	gone, keyless := make(map[string]bool), make(map[string]bool)
 	for i := range u.steps {
+		t := u.steps[i].Table
 		if u.steps[i].Op != dfs.Delete {
-			gone[u.steps[i].Table.String()] = true
+			gone[t.String()] = true
+		}
+		if t.Key == nil && !keyless[t.String()] {
+			keyless[t.String()] = true
+			u.Notes = append(u.Notes, fmt.Sprintf("%s has no primary key, so it cannot be seen whether its rows were taken back before: do it once only", t))
 		}
 	}
 	for _, d := range u.made {
@@ -302,7 +310,8 @@ const undoShown = 10
 // target: all of it or, if a row is not as the transaction has left it, nothing, and an
 // *UndoError. The checkpoint stays, so a pipeline that feeds the target goes on; but what
 // the source does to these rows later meets them as they were. If the connection is lost
-// at the COMMIT, the error does not tell the outcome: to call it again does no harm.
+// at the COMMIT, the error does not tell the outcome: to call it again does no harm, but for
+// rows of tables without a key, which can be there twice: see Notes.
 func (m *MySQL) Undo(ctx context.Context, u *Undo) error {
 	if err := m.connected(ctx); err != nil {
 		return err

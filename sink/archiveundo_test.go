@@ -152,6 +152,18 @@ func TestUndoRefusesWhatItCannotTakeBack(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, u.Notes, 1)
 	require.Contains(t, u.Notes[0], "ON DELETE CASCADE")
+	// Of a table without a key nothing tells whether a row was put back before.
+	txs = loggedRun(4, 1, 0)
+	heap := &dfs.Table{Schema: "shop", Name: "log", Columns: table.Columns}
+	del := dfs.Change{Op: dfs.Delete, Table: heap, Before: dfs.Row{dfs.IntValue(1), dfs.StringValue("Ann"), dfs.NullValue()}}
+	txs[0].Encoded, txs[0].Changes = nil, []dfs.Change{del, del}
+	require.NoError(t, a.Apply(t.Context(), txs))
+	u, err = a.Undo(t.Context(), &UndoOptions{From: dfs.StopPoint{Seq: 4}})
+	require.NoError(t, err)
+	require.Len(t, u.Notes, 1)
+	require.Contains(t, u.Notes[0], "shop.log has no primary key")
+	_, err = a.Undo(t.Context(), &UndoOptions{From: dfs.StopPoint{Seq: 4}, Key: "1", Tables: []string{"shop.log"}})
+	require.ErrorContains(t, err, "shop.log has no primary key")
 }
 
 // copies copies transactions, since a sink owns what it is given.

@@ -379,3 +379,69 @@ func TestTheCopyOfOneTableIsNoBaseline(t *testing.T) {
 	rows("club.users", false)
 	require.Equal(t, []uint64{6, seq}, done())
 }
+
+// A restore that was cut off beside a copy of rows goes on as it began, also once a later
+// copy is whole.
+func TestRestoreGoesOnBesideTheCopyThatItBeganWith(t *testing.T) {
+	a := openArchive(t, t.TempDir(), ArchiveOptions{})
+	put := func(n int) {
+		t.Helper()
+		first := a.End().Seq + 1
+		batch := loggedRun(first, n, 10)
+		for _, tx := range batch {
+			tx.Encoded = nil
+			tx.Changes = []dfs.Change{{Op: dfs.Insert, Table: users("shop"), After: dfs.Row{dfs.IntValue(int64(tx.Seq)), dfs.StringValue("Ann"), dfs.IntValue(1)}}}
+		}
+		batch[n-1].Snapshot, batch[n-1].Copied = true, true
+		require.NoError(t, a.Baseline(t.Context(), nil))
+		require.NoError(t, a.Apply(t.Context(), batch))
+	}
+	put(10)
+	put(20) // 11 to 30
+	put(5)  // 31 to 35
+	r, err := a.Restore(t.Context(), nil)
+	require.NoError(t, err)
+	// beside returns the transactions of the archive that are made fit for a target in
+	// which rows may be missing.
+	beside := func(seq, at uint64) (list []uint64) {
+		t.Helper()
+		from := dfs.Checkpoint{Seq: seq}
+		if seq > 0 {
+			from.Pos = logged(at, 0).Pos
+		}
+		s, err := r.Open(t.Context(), from)
+		require.NoError(t, err)
+		defer s.Close()
+		batch := make([]*dfs.Transaction, 100)
+		n, err := s.Next(t.Context(), batch)
+		require.NoError(t, err)
+		require.NoError(t, r.Decode(t.Context(), batch[:n]))
+		for _, tx := range batch[:n] {
+			if tx.Changes[0].Overwrite {
+				list = append(list, at+tx.Seq-seq)
+			}
+		}
+		return list
+	}
+	require.Equal(t, []uint64{31, 32, 33, 34}, beside(0, 30), "one that begins")
+	require.Equal(t, []uint64{26, 27, 28, 29}, beside(15, 25), "one of the second copy")
+	require.Empty(t, beside(2, 2), "one of the first copy")
+	require.Empty(t, beside(777, 12), "a target that another pipeline has fed")
+}
+
+// A stream does not go on with what an archive was given after a Reset, which is another
+// history, whatever its numbers are.
+func TestAStreamOfAnArchiveEndsWithIt(t *testing.T) {
+	a := openArchive(t, t.TempDir(), ArchiveOptions{})
+	require.NoError(t, a.Apply(t.Context(), loggedRun(1, 5, 10)))
+	s, err := a.Open(t.Context(), dfs.Checkpoint{})
+	require.NoError(t, err)
+	defer s.Close()
+	batch := make([]*dfs.Transaction, 5)
+	_, err = s.Next(t.Context(), batch)
+	require.NoError(t, err)
+	require.NoError(t, a.Reset(t.Context(), dfs.Checkpoint{}))
+	require.NoError(t, a.Apply(t.Context(), loggedRun(1, 9, 10)))
+	_, err = s.Next(t.Context(), batch)
+	require.ErrorIs(t, err, dfs.ErrGap)
+}
