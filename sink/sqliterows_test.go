@@ -98,3 +98,19 @@ func TestSQLiteKeepsBytesAndDocuments(t *testing.T) {
 	var unfit *sink.UnfitError
 	require.ErrorAs(t, apply(3, "", "", "12345678901234567890"), &unfit)
 }
+
+func TestSQLiteNamesNoIndexLikeATable(t *testing.T) {
+	s := openSQLite(t, filepath.Join(t.TempDir(), "target.db"), nil)
+	defer s.Close()
+	var list []sink.Definition
+	for _, name := range []string{"orders", "orders_1"} {
+		list = append(list, sink.Definition{
+			Table: &dfs.Table{Schema: "shop", Name: name, Key: []int{0}, Columns: []dfs.Column{{Name: "id", Type: "int"}, {Name: "n", Type: "int"}}},
+			SQL:   "CREATE TABLE `" + name + "` (\n  `id` int NOT NULL,\n  `n` int NOT NULL,\n  PRIMARY KEY (`id`),\n  KEY `n` (`n`)\n) ENGINE=InnoDB",
+		})
+	}
+	made, notes, err := s.CreateTables(t.Context(), list, false)
+	require.NoError(t, err)
+	require.Empty(t, notes)
+	require.Equal(t, []string{"shop.orders", "shop.orders_1"}, made)
+}
