@@ -119,9 +119,9 @@ func (a *Archive) rewrite(w *segmentWriter, name string) (_ *segment, err error)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		err = errors.Join(err, n.f.Close())
-	}()
+	// It is on the disk when it has its name: what Close may say then must not keep the old
+	// form in use.
+	defer n.f.Close()
 	n.group = w.group
 	if a.codec.best == nil {
 		if a.codec.best, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderCRC(false), zstd.WithWindowSize(runBytes)); err != nil {
