@@ -380,12 +380,17 @@ func (s *shopSink) Apply(_ context.Context, batch []*Transaction) error {
 // trade fills a log with random transactions, and returns what comes of it.
 func trade(log *memLog, n int) *shop {
 	s := newShop()
+	copied := false
 	for i := 1; i <= n; i++ {
 		var list []Change
 		for range 1 + log.rng.IntN(3) {
 			list = append(list, s.change(log.rng))
 		}
-		log.append(Transaction{ID: fmt.Sprint("t", i), More: i < n && log.rng.IntN(6) == 0, Changes: list})
+		more := i < n && log.rng.IntN(6) == 0
+		log.append(Transaction{ID: fmt.Sprint("t", i), More: more, Snapshot: copied, Changes: list})
+		if !more {
+			copied = log.rng.IntN(3) == 0
+		}
 	}
 	return s
 }
@@ -421,6 +426,9 @@ func lettersRun(t *testing.T, seed uint64, mutant string) error {
 		p := &Pipeline{Source: keyedSource{log, keys}, Sink: sink, Letters: store, MaxBatch: 1 + rng.IntN(20), Logger: discard}
 		if !numbered {
 			p.Source = bare{keyedSource{log, keys}}
+			if rng.IntN(2) == 0 {
+				p.Source = shifting{bare{keyedSource{log, keys}}}
+			}
 		}
 		if queued {
 			p.Queue = queue
