@@ -294,25 +294,39 @@ func (s *Sink) Checkpoint(ctx context.Context) (at dfs.Checkpoint, err error) {
 	}
 	s.held, s.pend, s.skip, s.sent = false, nil, 0, 0
 	s.enc.Reset()
-	last, rec, err := s.latest(ctx)
-	if err == nil && last == 0 {
-		err = s.fresh(ctx)
+	// What an Apply that was cut off has sent may be stored between the look and the
+	// claim; behind the claim it is refused.
+	var rec record
+	for try := 0; ; try++ {
+		if rec, err = s.claim(ctx); !errors.Is(err, dfs.ErrConflict) || try == 20 {
+			break
+		}
 	}
 	if err != nil {
-		return at, err
-	}
-	state, err := base64.StdEncoding.DecodeString(rec.State)
-	if err != nil {
-		return at, fmt.Errorf("nats: the checkpoint in %s is damaged: %w", s.checkpoint(), err)
-	}
-	s.last, s.rec, s.state = last, rec, string(state)
-	s.rec.Owner = nuid.Next()
-	if err := s.send(ctx, nil, s.rec); err != nil {
 		return at, err
 	}
 	at = dfs.Checkpoint{Seq: rec.Seq, Pos: dfs.Position(rec.Pos), State: s.state}
 	s.seq, s.held = at.Seq, true
 	return at, nil
+}
+
+// claim reads the last checkpoint and writes it anew under this sink's name. It
+// returns dfs.ErrConflict if another came between.
+func (s *Sink) claim(ctx context.Context) (rec record, err error) {
+	last, rec, err := s.latest(ctx)
+	if err == nil && last == 0 {
+		err = s.fresh(ctx)
+	}
+	if err != nil {
+		return rec, err
+	}
+	state, err := base64.StdEncoding.DecodeString(rec.State)
+	if err != nil {
+		return rec, fmt.Errorf("nats: the checkpoint in %s is damaged: %w", s.checkpoint(), err)
+	}
+	s.last, s.rec, s.state = last, rec, string(state)
+	s.rec.Owner = nuid.Next()
+	return rec, s.send(ctx, nil, s.rec)
 }
 
 // fresh refuses a stream that has had messages, and has no checkpoint.
