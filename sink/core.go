@@ -421,6 +421,11 @@ func (c *core) commit(ctx context.Context) error {
 		return fmt.Errorf("committing up to transaction %d: %w", c.at, err)
 	}
 	c.base, c.open = c.at, false
+	if c.spool != nil {
+		c.stats.inserts.Add(c.spool.ops[dfs.Insert])
+		c.stats.updates.Add(c.spool.ops[dfs.Update])
+		c.stats.deletes.Add(c.spool.ops[dfs.Delete])
+	}
 	c.spool.reset()
 	c.stats.commits.Add(1)
 	return nil

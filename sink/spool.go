@@ -18,6 +18,7 @@ type spool struct {
 	dir  string
 	file *os.File // nil while it holds nothing
 	size int64
+	ops  [dfs.Delete + 1]uint64 // how many rows are held, by what is done to them
 }
 
 // newSpool returns a spool of a folder, and removes what a process has left there that
@@ -40,7 +41,7 @@ func (s *spool) reset() {
 	if s != nil && s.file != nil {
 		s.file.Close()
 		os.Remove(s.file.Name()) // where a file that is open cannot lose its name
-		s.file, s.size = nil, 0
+		s.file, s.size, s.ops = nil, 0, [dfs.Delete + 1]uint64{}
 	}
 }
 
@@ -55,6 +56,11 @@ func (s *spool) add(parts []*dfs.Transaction) error {
 		s.file = f
 	}
 	for _, tx := range parts {
+		for i := range tx.Changes {
+			if op := tx.Changes[i].Op; op <= dfs.Delete {
+				s.ops[op]++
+			}
+		}
 		body := dfs.AppendChanges(nil, tx.Changes)
 		head := binary.BigEndian.AppendUint64(nil, tx.Seq)
 		head = binary.BigEndian.AppendUint64(head, uint64(len(body)))

@@ -67,6 +67,7 @@ func TestSQLiteTurnsForeignKeysOffAndOn(t *testing.T) {
 	require.NoError(t, apply(true, true))
 	require.NoError(t, apply(true, true, 101))
 	require.NoError(t, apply(true, false))
+	require.Equal(t, uint64(5), s.Stats().Inserts, "rows of parts count too")
 }
 
 func TestSQLiteKeepsBytesAndDocuments(t *testing.T) {
