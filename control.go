@@ -170,7 +170,8 @@ func (p *Pipeline) StopAt(at StopPoint) error {
 // Skip makes the sink step over the transaction with the given name, whole,
 // when it comes, also if that is in a later Run. The step is committed as that of
 // a rejected transaction, counted as such, and logged; Reject is not asked. A
-// transaction that was applied already stays so. What is to be skipped is
+// transaction that was applied already stays so, and rows of a copy, of which many
+// have one name, are not skipped. What is to be skipped is
 // forgotten when the process ends, unless there is a store of letters: that keeps
 // it, and also what was skipped.
 func (p *Pipeline) Skip(id string) error {

@@ -200,6 +200,12 @@ func (r *reader) untilSkipped(txs []*Transaction) int {
 		if _, ok := r.skip[tx.ID]; !ok {
 			continue
 		}
+		if tx.Snapshot {
+			delete(r.skip, tx.ID) // the map is this session's own
+			r.p.logger().Warn("rows of a copy are not skipped by the name that all of their table have; "+
+				"Letters or Reject take those that are refused", "name", tx.ID)
+			continue
+		}
 		if i > 0 {
 			return i
 		}

@@ -233,3 +233,17 @@ func TestWhatIsEncodedIsNoLetter(t *testing.T) {
 		require.Len(t, to.txs, 2)
 	})
 }
+
+// Rows of a copy have the name of their table. Skip must not leave out all of them.
+func TestASkipLeavesOutNoCopy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, _, sink, p := shopped(0)
+		for i := range int64(3) {
+			log.append(Transaction{ID: "snapshot shop.people", Snapshot: true, Changes: []Change{{Op: Insert, Table: peopleTable, After: person(i, fmt.Sprint("m", i))}}})
+		}
+		log.closed = true
+		require.NoError(t, p.Skip("snapshot shop.people"))
+		require.NoError(t, p.Run(t.Context()))
+		require.Len(t, sink.shop.people, 3)
+	})
+}
