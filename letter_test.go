@@ -420,7 +420,7 @@ func lettersRun(t *testing.T, seed uint64, mutant string) error {
 	numbered := rng.IntN(2) == 0
 	queued := rng.IntN(2) == 0
 	life := func(steps int, work func(p *Pipeline, done chan error) error) error {
-		d := &death{steps: steps, rng: rng, flaky: 0.02 * float64(rng.IntN(3))}
+		d := &death{steps: steps, rng: rand.New(rand.NewPCG(rng.Uint64(), 1)), flaky: 0.02 * float64(rng.IntN(3))}
 		store.dies, sink.dies = d, d
 		sink.open, sink.seq = nil, sink.at.Seq
 		p := &Pipeline{Source: keyedSource{log, keys}, Sink: sink, Letters: store, MaxBatch: 1 + rng.IntN(20), Logger: discard}
