@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dataflowsync/dfs"
@@ -61,7 +62,7 @@ type copier struct {
 	reword   bool                   // a reader has ended the copy of a table: positions are to say so
 	children map[tableName][]effect // by the parent, what its deletes and new keys do in silence
 	circles  map[tableName]bool     // tables that are in a circle of foreign keys
-	xa       bool                   // the log has had an XA COMMIT of rows
+	xa       atomic.Bool            // the log has had an XA COMMIT of rows
 	related  bool                   // children and circles are as up to pos
 
 	cancel  context.CancelFunc

@@ -84,8 +84,8 @@ func (c *copier) passSome(ctx context.Context, txs []*dfs.Transaction) (n int, e
 		}
 	}
 	defer c.mu.Unlock()
-	if c.st.xa && !c.xa {
-		c.xa = true
+	if c.st.xa && !c.xa.Load() {
+		c.xa.Store(true)
 		if c.lag() > 0 {
 			c.began = time.Now() // windows have nothing of before
 		}

@@ -12,7 +12,7 @@ import (
 // them to the log first.
 func (c *copier) lag() time.Duration {
 	switch {
-	case c.src.maria && c.xa:
+	case c.src.maria && c.xa.Load():
 		// An XA COMMIT is in the log before others see what it commits, and the view
 		// that opens between is said to be behind it.
 		return commitWait

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/dataflowsync/dfs"
 	"modernc.org/sqlite"
@@ -223,7 +224,14 @@ func (l *liteBackend) connect(ctx context.Context) error {
 		return nil
 	}
 	for _, p := range []string{"PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA cache_size=-16384", "PRAGMA foreign_keys=ON"} {
-		if _, err := conn.ExecContext(ctx, p); err != nil {
+		_, err := conn.ExecContext(ctx, p)
+		// SQLite does not wait, whatever busy_timeout is, for another that is going
+		// over to the write-ahead log at this moment.
+		for begun := time.Now(); l.isLockWait(err) && time.Since(begun) < 10*time.Second && ctx.Err() == nil; {
+			time.Sleep(5 * time.Millisecond)
+			_, err = conn.ExecContext(ctx, p)
+		}
+		if err != nil {
 			l.drop()
 			return fmt.Errorf("opening %s: %s: %w", l.path, p, liteClassify(err))
 		}
