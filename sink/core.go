@@ -569,7 +569,7 @@ func (c *core) mapping(ctx context.Context, src *dfs.Table) (*mapping, error) {
 	if t != nil && (t.schema != schema || t.name != name) {
 		return nil, oneTable(t.schema+"."+t.name, schema+"."+name)
 	}
-	if t == nil {
+	if t == nil || t.stale {
 		var err error
 		if t, err = c.db.loadTable(ctx, schema, name); err != nil {
 			return nil, fmt.Errorf("reading the target's table %s: %w", key, err)
@@ -585,6 +585,7 @@ func (c *core) mapping(ctx context.Context, src *dfs.Table) (*mapping, error) {
 	}
 	mp, err := c.newMapping(src, t)
 	if err != nil {
+		t.stale = true
 		return nil, err
 	}
 	fresh := true

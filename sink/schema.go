@@ -35,6 +35,8 @@ type table struct {
 	// server fills in. So any update may change it.
 	madeRefs bool
 
+	stale bool // rows of the source do not fit, and people will mend that: it is to be read anew
+
 	run *tableRun // what the present run did to the table, for merge.go
 
 	// Of PostgreSQL.

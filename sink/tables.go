@@ -34,6 +34,7 @@ func (m *MySQL) mapping(ctx context.Context, src *dfs.Table) (*mapping, error) {
 	}
 	mp, err := newMapping(src, t)
 	if err != nil {
+		t.stale = true
 		return nil, err
 	}
 	fresh := true
@@ -58,7 +59,7 @@ func (m *MySQL) targetTable(ctx context.Context, src *dfs.Table) (*table, error)
 	schema, name := match.Target(m.routes, src.Schema, src.Name)
 	key := m.sess.tableKey(schema, name)
 	t := m.tables[key]
-	if t == nil {
+	if t == nil || t.stale {
 		var err error
 		if t, err = m.sess.loadTable(ctx, schema, name); err != nil {
 			return nil, fmt.Errorf("reading the target's table %s.%s: %w", schema, name, classify(err))
