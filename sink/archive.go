@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -416,7 +417,11 @@ func (a *Archive) Baseline(ctx context.Context, tables []Definition) error {
 	if b.Again {
 		b.Missing, b.Other = a.chain.names(), unfinished(a.whole.Pos)
 	}
-	a.chain.Baselines = append(a.chain.Baselines, b)
+	list := a.chain.Baselines
+	if n := len(list); n > 0 && list[n-1].Done == 0 && list[n-1].After == b.After {
+		list = list[:n-1] // a process has ended before anything came of that one
+	}
+	a.chain.Baselines = append(slices.Clip(list), b)
 	a.mu.Unlock()
 	return a.begin()
 }

@@ -445,3 +445,24 @@ func TestAStreamOfAnArchiveEndsWithIt(t *testing.T) {
 	_, err = s.Next(t.Context(), batch)
 	require.ErrorIs(t, err, dfs.ErrGap)
 }
+
+// A process may end between a baseline and the first row of its copy, and begin the
+// baseline again.
+func TestABaselineThatNothingFollowedIsReplaced(t *testing.T) {
+	dir := t.TempDir()
+	a := openArchive(t, dir, ArchiveOptions{})
+	require.NoError(t, a.Baseline(t.Context(), []Definition{{Table: users("shop")}}))
+	require.NoError(t, a.Close())
+	a = openArchive(t, dir, ArchiveOptions{})
+	require.NoError(t, a.Baseline(t.Context(), []Definition{{Table: users("shop")}}))
+	batch := loggedRun(1, 2, 10)
+	for i, id := range []string{"snapshot shop.users", "snapshot"} {
+		batch[i].ID, batch[i].Snapshot, batch[i].Copied = id, true, i == 1
+	}
+	require.NoError(t, a.Apply(t.Context(), batch))
+	_, bases := a.List()
+	require.Len(t, bases, 1)
+	require.NotZero(t, bases[0].Done)
+	_, read := openArchive(t, dir, ArchiveOptions{ReadOnly: true}).List()
+	require.Len(t, read, 1)
+}
