@@ -364,15 +364,16 @@ func TestAJournalThatIsFullStopsNothing(t *testing.T) {
 	require.Len(t, trace(t, j, TraceQuery{Table: "shop.people", Key: []string{"2"}}).Transactions, 1)
 }
 
-func TestTheOldestGoesFirstAndGapsAreTold(t *testing.T) {
+// journaled returns what carries the first n of some transactions, on from where the
+// run before has ended, with the journal watching or as while a process runs without it.
+func journaled(t *testing.T, j *Journal) func(n int, watch bool) {
 	tab := people(t)
-	j := openJournal(t, "", &JournalOptions{Level: JournalAll, Keep: 200 << 10})
 	src := new(dfstest.Source)
 	for i := range 20000 {
 		src.Transactions = append(src.Transactions, dfs.Transaction{Changes: []dfs.Change{dfstest.Insert(t, tab, i, fmt.Sprint("n", i*7919), fmt.Sprint("p", i*104729))}})
 	}
 	target := new(dfstest.Target)
-	run := func(n int, watch bool) {
+	return func(n int, watch bool) {
 		p := &dfs.Pipeline{Source: &dfstest.Source{Transactions: src.Transactions[:n]}, Sink: target.Open(), Logger: discardLog}
 		if watch {
 			require.NoError(t, j.Watch("shop", p))
@@ -380,15 +381,28 @@ func TestTheOldestGoesFirstAndGapsAreTold(t *testing.T) {
 		require.NoError(t, p.Run(t.Context()))
 		j.flush()
 	}
+}
+
+func TestGapsAreTold(t *testing.T) {
+	j := openJournal(t, "", &JournalOptions{Level: JournalAll})
+	run := journaled(t, j)
+	run(1500, true)
+	require.Empty(t, trace(t, j, TraceQuery{Seq: 1500}).Gaps)
+	run(2000, false)
+	run(2500, true)
+	require.Equal(t, []Gap{{"shop", 1501, 2000}}, trace(t, j, TraceQuery{Seq: 2500}).Gaps)
+}
+
+func TestTheOldestGoesFirst(t *testing.T) {
+	j := openJournal(t, "", &JournalOptions{Level: JournalAll, Keep: 200 << 10})
+	run := journaled(t, j)
 	run(15000, true)
 	require.LessOrEqual(t, j.Stats().Bytes, int64(200<<10))
 	tr := trace(t, j, TraceQuery{Seq: 15000})
 	require.Len(t, tr.Transactions, 1)
 	require.Empty(t, tr.Gaps)
 	require.Empty(t, trace(t, j, TraceQuery{Seq: 1}).Transactions)
-	run(15500, false) // as while a process runs without it
 	run(16000, true)
-	require.Equal(t, []Gap{{"shop", 15001, 15500}}, trace(t, j, TraceQuery{Seq: 16000}).Gaps)
 	var bytes int64
 	require.NoError(t, j.db.QueryRow("SELECT SUM(size) FROM block").Scan(&bytes))
 	require.Equal(t, bytes, j.Stats().Bytes)
