@@ -37,7 +37,6 @@ type core struct {
 	tables map[string]*table
 	runs   map[string]*tableRun
 	maps   map[*dfs.Table]*mapping
-	failed map[*dfs.Change]bool // statements that PolicyTry has passed over, until they are counted
 
 	merger *merger // nil: changes are applied one by one, since a statement is no round trip
 	stats  stats
@@ -115,7 +114,6 @@ func (c *core) init(db backend) {
 	c.db = db
 	c.instance = token(12) + "-"
 	c.runs = make(map[string]*tableRun)
-	c.failed = make(map[*dfs.Change]bool)
 	c.forget()
 }
 
@@ -134,7 +132,6 @@ func (c *core) checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
 	}
 	c.open = false
 	c.spool.reset()
-	clear(c.failed)
 	if !c.db.connected() {
 		if err := c.db.connect(ctx); err != nil {
 			return dfs.Checkpoint{}, err
@@ -277,39 +274,18 @@ func (c *core) take(ctx context.Context, batch []*dfs.Transaction) error {
 	return c.byState(batch, func(batch []*dfs.Transaction) error { return c.takeAll(ctx, batch) })
 }
 
-// takeAll takes a batch in which no statement depends on State.
+// takeAll takes a batch in which no statement depends on State. At a statement that
+// is not passed over it stops, with all transactions before it applied.
 func (c *core) takeAll(ctx context.Context, batch []*dfs.Transaction) error {
-	for len(batch) > 0 {
-		n := c.nextDDL(batch)
-		if n == len(batch) {
-			return c.applyRows(ctx, batch)
-		}
-		tx := batch[n]
-		if n > 0 && batch[n-1].More || n == 0 && (c.open || c.spool.holds()) {
-			if err := c.applyRows(ctx, wholeOnes(batch[:n])); err != nil {
-				return err
-			}
-			return &DDLError{tx.Seq, tx.ID, statementOf(tx), errBehindRows}
-		}
-		if err := c.applyRows(ctx, batch[:n]); err != nil {
-			return err
-		}
-		end := n + 1
-		for end < len(batch) && batch[end-1].More {
-			end++
-		}
-		if batch[end-1].More {
-			return &DDLError{tx.Seq, tx.ID, statementOf(tx), errBehindRows}
-		}
-		// PostgreSQL and SQLite undo statements that alter tables as they do rows, so
-		// the statement, its rows and the checkpoint are one transaction.
-		if err := c.apply(ctx, batch[n:end], true); err != nil {
-			return err
-		}
-		c.forget()
-		batch = batch[end:]
+	n := c.nextDDL(batch)
+	if n == len(batch) {
+		return c.applyRows(ctx, batch)
 	}
-	return nil
+	if err := c.applyRows(ctx, wholeOnes(batch[:n])); err != nil {
+		return err
+	}
+	tx := batch[n]
+	return &DDLError{tx.Seq, tx.ID, statementOf(tx), errNotApplied}
 }
 
 // applyRows applies the rows of a batch, and moves the checkpoint past its whole
@@ -532,8 +508,7 @@ func (c *core) inTurn(ctx context.Context, tx *dfs.Transaction) error {
 		ch := &tx.Changes[i]
 		var err error
 		switch {
-		case ch.Op == dfs.DDL:
-			err = c.statement(ctx, tx, ch)
+		case ch.Op == dfs.DDL: // passed over, or takeAll had stopped
 		case len(keep) > 0 && !keep[ch]:
 		default:
 			err = c.one(ctx, item{ch, tx})

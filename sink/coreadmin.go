@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/dataflowsync/dfs"
-	"github.com/dataflowsync/dfs/internal/ddl"
 	"github.com/dataflowsync/dfs/internal/match"
 )
 
@@ -35,9 +34,6 @@ func (c *core) Notes(ctx context.Context, t *dfs.Table) ([]string, error) {
 	}
 	mp, err := c.mapping(ctx, t)
 	if err != nil {
-		if c.mayAppear(t, err) {
-			return []string{err.Error() + "; unless a statement of the source does so first"}, nil
-		}
 		return nil, err
 	}
 	notes := slices.Clone(mp.notes)
@@ -50,8 +46,7 @@ func (c *core) Notes(ctx context.Context, t *dfs.Table) ([]string, error) {
 // CheckTables reports all that keeps rows of the tables from being applied, as one
 // error: tables and columns that the target lacks, types that cannot hold the
 // source's, rights that the account lacks. It reads the target anew, and changes
-// nothing there. Where the policy is to apply statements, one that is on its way may
-// yet make the table what the source has: then Notes tells what is missing.
+// nothing there.
 func (c *core) CheckTables(ctx context.Context, tables []*dfs.Table) error {
 	if err := c.db.connect(ctx); err != nil {
 		return err
@@ -60,11 +55,8 @@ func (c *core) CheckTables(ctx context.Context, tables []*dfs.Table) error {
 	var errs []error
 	for _, t := range tables {
 		mp, err := c.mapping(ctx, t)
-		switch {
-		case err == nil:
+		if err == nil {
 			err = c.db.tryRights(ctx, mp)
-		case c.mayAppear(t, err):
-			continue
 		}
 		if errors.Is(err, dfs.ErrTransient) || ctx.Err() != nil {
 			return err
@@ -84,19 +76,6 @@ func (c *core) MissingColumns(t *dfs.Table) (names []string) {
 		}
 	}
 	return names
-}
-
-// mayAppear reports whether a statement of the source may mend err.
-func (c *core) mayAppear(t *dfs.Table, err error) bool {
-	if c.db.serverError(err) || errors.Is(err, dfs.ErrTransient) {
-		return false
-	}
-	for _, kind := range []ddl.Kind{ddl.CreateTable, ddl.AlterTable} {
-		if p := c.ddlPolicy(kind, t.Schema, t.Name); p == PolicyApply || p == PolicyTry {
-			return true
-		}
-	}
-	return false
 }
 
 // DDLPolicies returns the policy for each of DDLKinds, as it is for a table of the

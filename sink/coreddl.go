@@ -1,7 +1,6 @@
 package sink
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -19,7 +18,7 @@ func (c *core) nextDDL(batch []*dfs.Transaction) int {
 			if ch.Op != dfs.DDL {
 				continue
 			}
-			_ = readable(ch) // what cannot be read is told when it is to be applied
+			_ = readable(ch) // what cannot be read stays as it is, for the error
 			if v := c.judge(tx, ch); v.policy != PolicyIgnore {
 				return i
 			}
@@ -65,24 +64,12 @@ func (c *core) countDDL(tx *dfs.Transaction, ch *dfs.Change) {
 		kind = v.stmt.Kind.String()
 	}
 	outcome := Applied
-	switch {
-	case v.policy == PolicyIgnore:
+	if v.policy == PolicyIgnore {
 		outcome = Ignored
 		c.log.Warn("statement skipped", "seq", tx.Seq, "id", tx.ID, "query", limit(ch.Query, 400))
-	case c.failed[ch]:
-		outcome = Failed
-		delete(c.failed, ch)
 	}
 	c.stats.countDDL(DDLCount{Kind: kind, Outcome: outcome})
 }
 
 // errNotApplied says why a statement stops the pipeline.
 var errNotApplied = errors.New("this sink applies no statements that alter tables")
-
-// statement stops at a statement, unless it may be passed over.
-func (c *core) statement(_ context.Context, tx *dfs.Transaction, ch *dfs.Change) error {
-	if v := c.judge(tx, ch); v.policy != PolicyIgnore {
-		return &DDLError{tx.Seq, tx.ID, ch.Query, errNotApplied}
-	}
-	return nil
-}

@@ -23,7 +23,7 @@ func (l *liteBackend) loadTable(ctx context.Context, schema, name string) (*tabl
 		return nil, err
 	}
 	if len(rows) == 0 {
-		return nil, fmt.Errorf("the file has no table %s: create it, or let the sink create it, or route the source's table elsewhere", quoteName(name))
+		return nil, fmt.Errorf("the file has no table %s: create it, or have CreateTables do so (create_tables in the file), or route the source's table elsewhere", quoteName(name))
 	}
 	if rows[0][0].text != "table" {
 		return nil, fmt.Errorf("%s of the file is no table but a %s: route the source's table elsewhere", quoteName(name), rows[0][0].text)

@@ -19,7 +19,7 @@ func (p *pgBackend) loadTable(ctx context.Context, schema, name string) (*table,
 		return nil, err
 	}
 	if len(rows) == 0 {
-		return nil, fmt.Errorf("the target has no table %s: create it, or let the sink create it, or route the source's table elsewhere", p.ident(t))
+		return nil, fmt.Errorf("the target has no table %s: create it, or have CreateTables do so (create_tables in the file), or route the source's table elsewhere", p.ident(t))
 	}
 	oid := rows[0][0].text
 	switch kind, persistence := rows[0][1].text, rows[0][2].text; {
