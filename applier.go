@@ -3,6 +3,7 @@ package dfs
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"time"
 )
@@ -10,8 +11,11 @@ import (
 // An applier gives chunks to the sink.
 type applier struct {
 	*leg
+	in       <-chan *chunk
+	held     *chunk     // received, but not to go with those before it
 	at       Checkpoint // of the last transaction applied, or part handed over
 	room     *room
+	unpacked *room // for rows that are decoded
 	progress bool
 	open     bool // the sink holds parts of a transaction without its end
 	limit    int  // transactions for the next Apply; at most MaxBatch
@@ -26,19 +30,23 @@ const (
 	longApply  = time.Second
 )
 
+// largeApply is by how much only a batch with a very large row passes ReadAhead.
+const largeApply = 32 << 20
+
 // run applies chunks, taking together those that are ready. So a slow sink gets
 // larger batches, and a fast one does not wait.
-func (a *applier) run(ctx, work context.Context, from <-chan *chunk) error {
-	var held *chunk // received, but not to go with those before it
-	for open := true; open || held != nil; {
-		c := held
-		if held = nil; c == nil {
+func (a *applier) run(ctx, work context.Context) error {
+	overlapper, overlaps := a.dst.(Overlapper)
+	for {
+		c := a.held
+		if a.held = nil; c == nil {
+			open := true
 			select {
-			case c, open = <-from:
-				if !open {
-					continue
-				}
+			case c, open = <-a.in:
 			case <-ctx.Done():
+				return nil
+			}
+			if !open {
 				return nil
 			}
 		}
@@ -46,33 +54,52 @@ func (a *applier) run(ctx, work context.Context, from <-chan *chunk) error {
 		if c.first == c.txs[0].Seq && !a.gate(ctx) {
 			return nil
 		}
-		chunks := []*chunk{c}
-		n, size, weight, alone := len(c.txs), c.size, c.weight, c.alone
-	gather:
-		for open && !alone && n < a.limit && weight < a.p.readAhead()/2 {
-			select {
-			case c, open = <-from:
-				if !open {
-					break gather
-				}
-				if c.alone || n+len(c.txs) > a.limit {
-					held = c
-					break gather
-				}
-				chunks = append(chunks, c)
-				n, size, weight = n+len(c.txs), size+c.size, weight+c.weight
-			default:
-				break gather
-			}
+		plain := overlaps && c.isPlain()
+		chunks := a.gather(c, a.p.readAhead()/2, plain)
+		var err error
+		if plain {
+			err = a.applyEach(ctx, work, overlapper, chunks)
+		} else {
+			err = a.apply(work, chunks)
 		}
-		if err := a.apply(work, chunks, n, size); err != nil {
+		if err != nil {
 			return err
 		}
 		if ctx.Err() != nil {
 			return nil
 		}
 	}
-	return nil
+}
+
+// ready returns the next chunk if there is one now, else nil.
+func (a *applier) ready() *chunk {
+	c := a.held
+	if a.held = nil; c == nil {
+		select {
+		case c = <-a.in: // nil once it is closed
+		default:
+		}
+	}
+	return c
+}
+
+// gather returns the chunk with those that are ready and can go with it, and are plain if
+// they must be, until they take so much of the room.
+func (a *applier) gather(c *chunk, room int, plain bool) []*chunk {
+	chunks, n, weight := []*chunk{c}, len(c.txs), c.weight
+	for !c.alone && n < a.limit && weight < room {
+		next := a.ready()
+		if next == nil {
+			break
+		}
+		if next.alone || n+len(next.txs) > a.limit || plain && !next.isPlain() {
+			a.held = next
+			break
+		}
+		chunks = append(chunks, next)
+		n, weight = n+len(next.txs), weight+next.weight
+	}
+	return chunks
 }
 
 // gate waits while the pipeline is paused. It is false if ctx ends.
@@ -91,10 +118,10 @@ func (a *applier) gate(ctx context.Context) bool {
 	return true
 }
 
-// apply applies n transactions of size bytes as one batch.
-func (a *applier) apply(ctx context.Context, chunks []*chunk, n, size int) error {
-	batch := make([]*Transaction, 0, n)
-	rows, weight := 0, 0
+// apply applies chunks as one batch.
+func (a *applier) apply(ctx context.Context, chunks []*chunk) error {
+	var batch []*Transaction
+	rows, size, weight, memory := 0, 0, 0, 0
 	var letters []*chunk
 	for _, c := range chunks {
 		if c.refused != nil {
@@ -106,9 +133,10 @@ func (a *applier) apply(ctx context.Context, chunks []*chunk, n, size int) error
 			letters = append(letters, c)
 		}
 		batch = append(batch, c.txs...)
-		rows, weight = rows+c.rows, weight+c.weight
-		a.ledger = append(a.ledger, c.ledger...)
+		rows, size, weight, memory = rows+c.rows, size+c.size, weight+c.weight, memory+c.memory
+		a.enter(c)
 	}
+	n := len(batch)
 	// After Apply the batch is no longer ours to read.
 	last, from, name := *batch[n-1], a.at, chunks[0].id()
 	whole := from // the last transaction without More
@@ -134,42 +162,73 @@ func (a *applier) apply(ctx context.Context, chunks []*chunk, n, size int) error
 	start := time.Now()
 	err := a.dst.Apply(ctx, batch)
 	took := time.Since(start)
+	a.pace(n, took)
+	if a.p.Observe != nil {
+		a.p.Observe(Batch{Leg: a.name, From: from, To: last.Checkpoint, Transactions: n, Rows: rows, Bytes: size,
+			Committed: last.Committed, Took: took, Err: err})
+	}
+	if err != nil {
+		return a.blame(ctx, chunks[0], last.Seq, &Error{a.to, from, name, err})
+	}
+	a.at, a.progress, a.open = last.Checkpoint, true, last.More
+	if size > largeApply+a.p.readAhead() && len(letters) == 0 {
+		// Invariant I6: what comes next may be as large as what is garbage now.
+		clear(batch)
+		for _, c := range chunks {
+			c.txs = nil
+		}
+		runtime.GC()
+	}
+	a.room.give(weight)
+	a.unpacked.give(memory)
+	if whole == from {
+		a.ledger = fold(a.ledger, chunks[0].first-1)
+		return nil
+	}
+	a.settle(whole)
+	if last.More {
+		a.ledger = fold(a.ledger, whole.Seq)
+	}
+	for _, c := range letters {
+		if err := a.arrived(ctx, c); err != nil {
+			return err
+		}
+	}
+	return a.stands(ctx, whole, copied, took)
+}
+
+// enter moves a chunk's entries to the ledger of what the sink was given.
+func (a *applier) enter(c *chunk) {
+	a.ledger = append(a.ledger, c.ledger...)
+	a.spareLedger(c.ledger)
+	c.ledger = nil
+}
+
+// pace sets how large batches are, after n transactions took so long.
+func (a *applier) pace(n int, took time.Duration) {
 	switch {
 	case took > longApply:
 		a.limit = max(min(a.limit, n)/2, 1)
 	case took < longApply/4 && n > a.limit/2:
 		a.limit = min(2*a.limit, a.p.maxBatch())
 	}
-	if a.p.Observe != nil {
-		a.p.Observe(Batch{Leg: a.name, From: from, To: last.Checkpoint, Transactions: n, Rows: rows, Bytes: size,
-			Committed: last.Committed, Took: took, Err: err})
-	}
-	if err != nil {
-		return a.blame(chunks[0], last.Seq, &Error{a.to, from, name, err})
-	}
-	a.at, a.progress, a.open = last.Checkpoint, true, last.More
-	a.room.give(weight)
-	if whole == from {
-		return nil
-	}
-	a.settle(whole)
-	for _, c := range letters {
-		if err := a.arrived(ctx, c); err != nil {
-			return err
-		}
-	}
-	a.taken.applied(whole.Seq, copied, took)
+}
+
+// stands tells who must know that the sink stands at a checkpoint. It took so long for what
+// came before, with so many bytes of rows of a copy.
+func (a *applier) stands(ctx context.Context, at Checkpoint, copied int, took time.Duration) error {
+	a.taken.applied(at.Seq, copied, took)
 	if a.skips {
-		if err := a.p.passed(ctx, whole.Seq); err != nil {
-			return &Error{Part: "letters", At: whole, Err: err}
+		if err := a.p.passed(ctx, at.Seq); err != nil {
+			return &Error{Part: "letters", At: at, Err: err}
 		}
 	}
 	if a.applied != nil {
-		a.applied(whole.Seq)
+		a.applied(at.Seq)
 	}
 	if t, ok := a.src.(Trimmer); ok {
-		if err := t.Trim(ctx, whole); err != nil {
-			return &Error{Part: a.from, At: whole, Err: err}
+		if err := t.Trim(ctx, at); err != nil {
+			return &Error{Part: a.from, At: at, Err: err}
 		}
 	}
 	return nil

@@ -13,10 +13,23 @@
 // There are no acknowledgements, and there is no second recovery path.
 //
 // This package holds the vocabulary and the engine, and imports only the
-// standard library. The stages live in packages of their own, which import dfs
-// and never each other: [github.com/dataflowsync/dfs/cdc] reads MySQL and
-// MariaDB, [github.com/dataflowsync/dfs/queue] keeps transactions in a file, and
-// [github.com/dataflowsync/dfs/sink] applies them to MySQL and MariaDB.
+// standard library. The parts live in packages of their own, which import dfs and
+// never each other:
+//
+//   - [github.com/dataflowsync/dfs/cdc], a Source, reads the binary log of MySQL and
+//     MariaDB, and copies the rows that were there before.
+//   - [github.com/dataflowsync/dfs/queue] is a Queue in a file.
+//   - [github.com/dataflowsync/dfs/relmgr], a Stage, gives rows new ids and keeps
+//     references between them true, where several sources become one target.
+//   - [github.com/dataflowsync/dfs/dpu], a Stage, reshapes rows.
+//   - [github.com/dataflowsync/dfs/sink] has Sinks that apply transactions to MySQL,
+//     MariaDB, PostgreSQL and SQLite, or keep them in an archive that restores. Those
+//     that send messages are packages below it: stream, kafka, nats and webhook.
+//   - [github.com/dataflowsync/dfs/monitor] shows and steers pipelines, and
+//     [github.com/dataflowsync/dfs/verify] proves that a target holds what it should.
+//   - [github.com/dataflowsync/dfs/dfstest] tests Stages and Pipelines in memory.
+//
+// Package [github.com/dataflowsync/dfs/cli] is all of that as a program, on a YAML file.
 package dfs
 
 import (
@@ -216,6 +229,17 @@ type Passer interface {
 	Pass(ctx context.Context, at Checkpoint) error
 }
 
+// A Stepper is a Passer that is also told what is stepped over, by Step in place of
+// Pass, and why: ErrSkipped if somebody has asked for it, a *ParkedError if it depends on
+// dead letters, else the error with which it was refused. The transaction is as it was
+// before the Stages, and without changes if it could not be decoded. It is not changed, and
+// not kept, by Step. One that came whole and is parked by a *ParkedError comes to Process
+// next, in its place among others, with its changes taken out of it.
+type Stepper interface {
+	Passer
+	Step(ctx context.Context, tx *Transaction, why error) error
+}
+
 // StageFunc makes a Stage of a function.
 type StageFunc func(ctx context.Context, batch []*Transaction) error
 
@@ -238,6 +262,27 @@ type Sink interface {
 	// If the batch ends with a part (More), those parts stay unseen and without
 	// a checkpoint until a later Apply brings the last one.
 	Apply(ctx context.Context, batch []*Transaction) error
+}
+
+// An Overlapper is a Sink that can begin with a batch before it is done with those that come
+// before it. A pipeline uses ApplyEach in place of Apply for transactions that are whole, and
+// that are neither rows of a copy nor alone under suspicion. So a type that embeds an
+// Overlapper, such as sink.MySQL, and has an Apply of its own needs an ApplyEach as well.
+type Overlapper interface {
+	Sink
+
+	// ApplyEach applies batches, each of which follows the one before, as Apply does. It
+	// calls next for them, from the goroutine that called ApplyEach; the batches are then its
+	// own. If next returns nil there is none now, and it may be called again later. ApplyEach
+	// returns nil once next has returned nil with nothing on its way.
+	//
+	// It calls done, from that goroutine too, whenever more is applied: all transactions up to
+	// that Seq are, together with their checkpoints. An error of done ends ApplyEach, which
+	// may still call done for what was on its way.
+	//
+	// If it fails, what it has applied is a prefix of what it was given, and Checkpoint tells
+	// how long. Nothing is under way any more when it returns.
+	ApplyEach(ctx context.Context, next func() []*Transaction, done func(seq uint64) error) error
 }
 
 // A Progresser is a Source, or a part of one, that copies rows which were there
@@ -337,6 +382,13 @@ var (
 	// from the sink's checkpoint. Any other error stops it.
 	ErrTransient = errors.New("dfs: transient")
 
+	// ErrStanding marks an error that is not about what a transaction does, but
+	// about a table or the target as a whole: a table or column that is missing, a
+	// right that the account lacks. Most of what follows would meet it too, so no
+	// dead letter is made of it: Run stops, and goes on at the same transaction
+	// once the cause is mended. Reject may ask for it by errors.Is.
+	ErrStanding = errors.New("dfs: standing fault")
+
 	// ErrConflict means that another pipeline moved the sink's checkpoint.
 	ErrConflict = errors.New("dfs: sink has another writer")
 
@@ -354,6 +406,21 @@ func Transient(err error) error {
 	}
 	return transientError{err}
 }
+
+// Standing marks err as one of a table or target as a whole: errors.Is(err,
+// ErrStanding) holds for the result, which says and unwraps to the same as err. An
+// error that may pass, and nil, are returned as they are.
+func Standing(err error) error {
+	if err == nil || errors.Is(err, ErrTransient) || errors.Is(err, ErrStanding) {
+		return err
+	}
+	return standingError{err}
+}
+
+type standingError struct{ error }
+
+func (e standingError) Unwrap() error        { return e.error }
+func (e standingError) Is(target error) bool { return target == ErrStanding }
 
 type transientError struct{ error }
 
@@ -375,6 +442,9 @@ func (e *Error) Error() string {
 			return e.Part + ", " + text // the cause names it already
 		}
 		return fmt.Sprintf("%s, %s: %s", e.Part, name, text)
+	}
+	if e.At.Seq == 0 {
+		return fmt.Sprintf("%s: %v", e.Part, e.Err) // nothing was known yet of how far it is
 	}
 	return fmt.Sprintf("%s, after transaction %d: %v", e.Part, e.At.Seq, e.Err)
 }

@@ -218,6 +218,46 @@ func TestPauseHoldsTheSinkAndNotTheCapture(t *testing.T) {
 	})
 }
 
+// After an outage a person need not wait for the next try, which may be a minute away.
+func TestResumeTriesAgainAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, queue, dst := filled(1, 10, 0), newLog(3, 0), &hesitant{Sink: newLog(2, 0)}
+		dst.away.Store(true)
+		p := &Pipeline{Source: src, Queue: queue, Sink: dst, Logger: discard, RetryWait: time.Hour}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- p.Run(ctx) }()
+		synctest.Wait()
+		require.Equal(t, Retrying, p.Stats().State)
+		began := time.Now()
+		for range 3 {
+			p.Resume() // still away
+			synctest.Wait()
+		}
+		require.EqualValues(t, 4, p.Stats().Apply.Retries)
+		dst.away.Store(false)
+		p.Resume()
+		synctest.Wait()
+		require.EqualValues(t, 10, p.Stats().Apply.At.Seq)
+		require.Zero(t, time.Since(began))
+		cancel()
+		require.NoError(t, <-done)
+	})
+}
+
+// A hesitant sink cannot be reached while it is away.
+type hesitant struct {
+	Sink
+	away atomic.Bool
+}
+
+func (s *hesitant) Checkpoint(ctx context.Context) (Checkpoint, error) {
+	if s.away.Load() {
+		return Checkpoint{}, Transient(errors.New("away"))
+	}
+	return s.Sink.Checkpoint(ctx)
+}
+
 func TestStopFinishesTheBatchInHand(t *testing.T) {
 	for _, timeout := range []time.Duration{0, 3 * time.Second, -1} {
 		synctest.Test(t, func(t *testing.T) {
@@ -286,6 +326,31 @@ type deadSink struct{ *memLog }
 
 func (deadSink) Checkpoint(context.Context) (Checkpoint, error) {
 	return Checkpoint{}, Transient(errors.New("no route"))
+}
+
+// A muteSink applies all that it is given, and never says so.
+type muteSink struct{ *memLog }
+
+func (m muteSink) Apply(ctx context.Context, batch []*Transaction) error {
+	if err := m.memLog.Apply(ctx, batch); err != nil {
+		return err
+	}
+	return Transient(errors.New("the answer is lost"))
+}
+
+// That a transaction has passed is known by the checkpoint too.
+func TestLostAnswersDoNotMakeTheWaitsLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := filled(1, 400, 0)
+		src.txs[399].More, src.closed = false, true
+		dst := newLog(2, 0)
+		p := &Pipeline{Source: src, Sink: muteSink{dst}, MaxBatch: 10, Logger: discard}
+		began := time.Now()
+		require.NoError(t, p.Run(t.Context()))
+		require.Len(t, dst.txs, 400)
+		require.Greater(t, p.Stats().Apply.Retries, uint64(20))
+		require.Less(t, time.Since(began), time.Duration(2*p.Stats().Apply.Retries)*100*time.Millisecond)
+	})
 }
 
 func TestCaptureDoesNotWaitForTheTarget(t *testing.T) {
@@ -653,7 +718,7 @@ func TestStateOfAPartIsRefused(t *testing.T) {
 	src.append(Transaction{Checkpoint: Checkpoint{State: "x"}, More: true})
 	src.append(Transaction{})
 	err := (&Pipeline{Source: src, Sink: dst, Logger: discard}).Run(t.Context())
-	require.ErrorContains(t, err, "source, after transaction 0: a part that is not the last of its transaction has State")
+	require.ErrorContains(t, err, "source: a part that is not the last of its transaction has State")
 	require.Zero(t, dst.len())
 }
 

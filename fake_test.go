@@ -110,6 +110,50 @@ func (l *memLog) Apply(_ context.Context, batch []*Transaction) error {
 	return nil
 }
 
+// overlapping is a sink that has several batches on their way, and commits some of what
+// they hold at a time.
+type overlapping struct{ *memLog }
+
+func (o overlapping) intN(n int) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.rng.IntN(n)
+}
+
+func (o overlapping) ApplyEach(ctx context.Context, next func() []*Transaction, done func(seq uint64) error) error {
+	var way []*Transaction
+	for {
+		for len(way) == 0 || o.intN(3) > 0 {
+			batch := next()
+			if len(batch) == 0 {
+				break
+			}
+			way = append(way, batch...)
+		}
+		if len(way) == 0 {
+			return nil
+		}
+		n := 1 + o.intN(len(way))
+		for way[n-1].More {
+			n++
+		}
+		last := way[n-1].Seq
+		if o.mutant == "done too soon" {
+			if err := done(way[len(way)-1].Seq); err != nil {
+				return err
+			}
+		}
+		if err := o.Apply(ctx, way[:n]); err != nil {
+			return err
+		}
+		if way = way[n:]; len(way) == 0 || o.intN(3) > 0 {
+			if err := done(last); err != nil {
+				return err
+			}
+		}
+	}
+}
+
 func (l *memLog) Reset(_ context.Context, at Checkpoint) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

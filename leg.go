@@ -30,15 +30,29 @@ type leg struct {
 	taken    *holdback                   // told of what dst has taken; may be nil
 	first    func(context.Context) error // asked before anything is applied; may be nil
 	suspect  suspect                     // written between sessions only
+	accused  accused                     // written between sessions, and by an error that ends one
+
+	// proven is the last transaction that the sink is known to have, once known is set.
+	// moved says that the session found more than that: a COMMIT whose answer was lost.
+	proven uint64
+	known  bool
+	moved  bool
 
 	// ledger holds what the sink was given since its last known checkpoint. If
 	// Apply fails, the next checkpoint tells how much of it was applied.
 	ledger []entry
+
+	// ledgers is memory for those of chunks.
+	ledgers chan []entry
 }
 
 // run carries transactions, retrying, until ctx or src ends or an error stays.
 func (l *leg) run(ctx context.Context) error {
-	err := l.retry(ctx, func() (bool, error) { return l.session(ctx) })
+	err := l.retry(ctx, func() (bool, error) {
+		l.moved = false
+		progress, err := l.session(ctx)
+		return progress || l.moved, err
+	})
 	l.stopped(err)
 	return err
 }
@@ -71,13 +85,16 @@ func (l *leg) retry(ctx context.Context, f func() (progress bool, err error)) er
 			return err
 		}
 		l.p.logger().Warn("retrying", "leg", l.name, "err", err, "wait", wait)
+		woken := l.p.woken() // before others can see that it waits
 		l.st.update(func(s *Leg) { s.State, s.Err = Retrying, err; s.Retries++ })
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-woken:
+			wait = l.p.retryWait()
 		case <-time.After(wait):
+			wait = min(2*wait, time.Minute)
 		}
-		wait = min(2*wait, time.Minute)
 	}
 }
 
@@ -102,6 +119,7 @@ func (l *leg) session(run context.Context) (progress bool, err error) {
 	if err != nil {
 		return false, &Error{Part: l.to, At: at, Err: err}
 	}
+	l.moved, l.proven, l.known = l.known && at.Seq > l.proven, at.Seq, true
 	l.settle(at) // also for the name of the last transaction, which at has not
 	box, err := l.letters(ctx, at)
 	if err != nil {
@@ -134,6 +152,9 @@ func (l *leg) session(run context.Context) (progress bool, err error) {
 	}
 	defer stream.Close()
 	l.ledger = l.ledger[:0]
+	if l.ledgers == nil {
+		l.ledgers = make(chan []entry, 16) // about as many chunks as one Apply has
+	}
 	l.st.began(at.Seq)
 	if l.applied != nil {
 		l.applied(at.Seq)
@@ -165,7 +186,7 @@ func (l *leg) session(run context.Context) (progress bool, err error) {
 	defer stopProcessing()
 	stageWork, stopStage := context.WithCancel(work)
 	defer stopStage()
-	space := newRoom(l.p.readAhead())
+	space, unpacked := newRoom(l.p.readAhead()), newRoom(mostUnpacked*l.p.readAhead())
 	r := &reader{leg: l, stream: stream, at: at, room: space, suspect: l.suspect, stop: stop, skip: skip, box: box}
 	r.add = l.empties(at, box)
 	defer l.carriers(box)()
@@ -176,8 +197,8 @@ func (l *leg) session(run context.Context) (progress bool, err error) {
 		defer watching.Wait()
 		defer done()
 	}
-	a := &applier{leg: l, at: at, room: space, limit: min(firstBatch, l.p.maxBatch()), skips: len(skip) > 0}
 	read, ready := make(chan *chunk, 64), make(chan *chunk, 64)
+	a := &applier{leg: l, in: ready, at: at, room: space, unpacked: unpacked, limit: min(firstBatch, l.p.maxBatch()), skips: len(skip) > 0}
 	var errs [3]error
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -187,15 +208,16 @@ func (l *leg) session(run context.Context) (progress bool, err error) {
 	wg.Go(func() {
 		defer stopReading()
 		defer close(ready)
-		errs[1] = l.process(processing, stageWork, at, box, read, ready)
+		errs[1] = l.process(processing, stageWork, at, box, unpacked, read, ready)
 	})
 	wg.Go(func() {
 		defer stopReading()
 		defer stopProcessing()
 		defer stopStage()
-		errs[0] = a.run(ctx, work, ready)
+		errs[0] = a.run(ctx, work)
 	})
 	wg.Wait()
+	l.proven = max(l.proven, a.at.Seq)
 	l.suspect.met = l.suspect.met || r.blamed != 0
 	if a.open {
 		// Parts without their end would hold locks on the target until someone
@@ -247,8 +269,9 @@ func (l *leg) stopWait() time.Duration {
 
 // process decodes the chunks and runs them through the stages, those together that
 // are ready: a stage that writes to a disk, or asks a server, does so once for many.
-func (l *leg) process(ctx, work context.Context, at Checkpoint, box *letterBox, from <-chan *chunk, to chan<- *chunk) error {
+func (l *leg) process(ctx, work context.Context, at Checkpoint, box *letterBox, unpacked *room, from <-chan *chunk, to chan<- *chunk) error {
 	var held *chunk // received, but not to go with those before it
+	ratio := 0      // how many times more the last group took once it was decoded; 0: not known
 	for open := true; ; {
 		c := held
 		if held = nil; c == nil {
@@ -259,13 +282,13 @@ func (l *leg) process(ctx, work context.Context, at Checkpoint, box *letterBox, 
 				return nil
 			}
 		}
-		if ctx.Err() != nil {
+		if !unpacked.wait(ctx) {
 			return nil
 		}
 		group := []*chunk{c}
 		n, size := len(c.txs), c.size
 	gather:
-		for open && len(l.stages) > 0 && !c.alone && n < mostStaged && size < l.p.readAhead()/4 {
+		for open && len(l.stages) > 0 && !c.alone && n < mostStaged && size < l.p.readAhead()/4 && ratio > 0 && size*ratio < l.p.readAhead() {
 			var next *chunk
 			select {
 			case next, open = <-from:
@@ -290,10 +313,16 @@ func (l *leg) process(ctx, work context.Context, at Checkpoint, box *letterBox, 
 			if c.refused != nil {
 				return err // of a Pass, and not about the transaction
 			}
-			return l.blame(c, group[len(group)-1].last().Seq, err)
+			return l.blame(work, c, group[len(group)-1].last().Seq, err)
 		}
+		memory := 0
+		for _, c := range group {
+			memory += c.memory
+		}
+		ratio = max(memory/max(size, 1), 1)
 		for _, c := range group {
 			at = c.last().Checkpoint
+			unpacked.take(c.memory)
 			select {
 			case to <- c:
 			case <-ctx.Done():
@@ -302,6 +331,10 @@ func (l *leg) process(ctx, work context.Context, at Checkpoint, box *letterBox, 
 		}
 	}
 }
+
+// mostUnpacked is how many times ReadAhead rows may take once they are decoded. They mostly
+// take about that, but ten times as much where a row has few bytes.
+const mostUnpacked = 2
 
 // mostStaged is about how many transactions a stage is given at once. They hold the
 // sink up for as long as a stage takes for them, while there is nothing before them.
@@ -325,9 +358,22 @@ func (l *leg) processGroup(ctx context.Context, box *letterBox, group []*chunk, 
 		return &Error{Part: "decode", Err: err}
 	}
 	if box != nil {
+		tell := func(tx *Transaction, why error) error {
+			for i, s := range l.stages {
+				if p, ok := s.(Stepper); ok {
+					if err := p.Step(ctx, tx, why); err != nil {
+						return &Error{Part: fmt.Sprintf("stage %d", i+1), Err: err}
+					}
+				}
+			}
+			return nil
+		}
 		for _, c := range group {
-			first, name, copied, err := box.take(ctx, c)
+			first, name, copied, err := box.take(ctx, c, tell)
+			var e *Error
 			switch {
+			case errors.As(err, &e):
+				return e
 			case err == errDepends:
 				return &Error{Part: "letters", Err: &blame{err, suspect{until: first, refused: first, name: name, copied: copied, err: err}}}
 			case err != nil:
@@ -335,19 +381,34 @@ func (l *leg) processGroup(ctx context.Context, box *letterBox, group []*chunk, 
 			}
 		}
 	}
-	if group[0].refused != nil {
+	if why := group[0].refused; why != nil {
+		if list := group[0].letters; errors.Is(why, errDepends) && len(list) > 0 {
+			why = &ParkedError{list[len(list)-1].Number, list[len(list)-1].After}
+		}
 		for i, s := range l.stages {
-			if p, ok := s.(Passer); ok {
-				if err := p.Pass(ctx, batch[0].Checkpoint); err != nil {
-					return &Error{Part: fmt.Sprintf("stage %d", i+1), Err: err}
-				}
+			var err error
+			switch p := s.(type) {
+			case Stepper:
+				err = p.Step(ctx, batch[0], why)
+			case Passer:
+				err = p.Pass(ctx, batch[0].Checkpoint)
+			}
+			if err != nil {
+				return &Error{Part: fmt.Sprintf("stage %d", i+1), Err: err}
 			}
 		}
 		return nil
 	}
 	for _, c := range group {
 		c.ddl = c.alone && slices.ContainsFunc(c.txs[0].Changes, func(c Change) bool { return c.Op == DDL })
-		c.countAll(received)
+		if len(l.stages) == 0 {
+			c.rows = c.countAll(carried)
+		} else {
+			c.countAll(received)
+		}
+	}
+	if len(l.stages) == 0 {
+		return nil
 	}
 	for i, s := range l.stages {
 		if err := s.Process(ctx, batch); err != nil {

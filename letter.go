@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -33,7 +34,7 @@ type Letter struct {
 
 	Part      string // of the pipeline, that refused it, as in Error; empty if nothing has
 	Err       string // why
-	Statement string // that was refused, if an error told it
+	Statement string // that was refused, if the error has a method Statement() string, as those of package sink do
 	After     []uint64
 	Came      time.Time // when it was put here
 	Tried     time.Time // when it was last tried again; zero if it was not
@@ -42,6 +43,10 @@ type Letter struct {
 	// At is the number of the transaction that it was applied with, or shall be.
 	// The sink's checkpoint tells which of them it is.
 	At uint64
+
+	// Gone says that its changes were purged once it was applied. If it waits all the
+	// same, the target was put back to before that, and lacks what it did.
+	Gone bool
 
 	Edits int    // how often its changes were edited
 	Why   string // what the person who settled it has said
@@ -74,9 +79,10 @@ const (
 	LetterApplied                        // it has been, together with transaction At
 	LetterSkipped                        // a person has said that it is not to be applied
 	LetterVoid                           // the target was put back to before it, so it comes again by itself
+	LetterPurged                         // it was applied, and its changes are deleted; At is kept, and lists leave it out
 )
 
-var letterStateNames = [...]string{"none", "parked", "retrying", "applied", "skipped", "void"}
+var letterStateNames = [...]string{"none", "parked", "retrying", "applied", "skipped", "void", "purged"}
 
 // String returns the state's name in lower case.
 func (s LetterState) String() string {
@@ -154,6 +160,24 @@ var (
 	// errDepends is why a transaction is parked that nothing has refused.
 	errDepends = errors.New("it touches rows of transactions that are parked")
 )
+
+// A ParkedError says of a transaction that nothing has refused it: it has become a
+// dead letter since it touches the same as others that wait.
+type ParkedError struct {
+	Letter uint64   // what it is now
+	After  []uint64 // the letters that it waits for, as far as they are known
+}
+
+func (e *ParkedError) Error() string {
+	text := fmt.Sprintf("parked as dead letter %d, since it touches the same as ", e.Letter)
+	switch len(e.After) {
+	case 0:
+		return text + "others"
+	case 1:
+		return text + fmt.Sprintf("letter %d", e.After[0])
+	}
+	return text + "letters " + strings.Trim(strings.ReplaceAll(fmt.Sprint(e.After), " ", ", "), "[]")
+}
 
 // TableKeys are the keys of a table: what tells whether two transactions touch
 // the same row.

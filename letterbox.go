@@ -98,10 +98,11 @@ func (b *letterBox) enter(e *parked) {
 func (b *letterBox) wants() bool { return b != nil && b.wanted.Load() > 0 }
 
 // take makes letters of those transactions of the chunk that depend on one, and
-// lets one ride on the chunk. It returns errDepends if it finds that a transaction
+// lets one ride on the chunk. It tells of those that it makes letters of before it
+// takes out their changes. It returns errDepends if it finds that a transaction
 // depends on one of which parts have been handed on; first, name and copied are then
 // those of its first part.
-func (b *letterBox) take(ctx context.Context, c *chunk) (first uint64, name string, copied bool, err error) {
+func (b *letterBox) take(ctx context.Context, c *chunk, tell func(*Transaction, error) error) (first uint64, name string, copied bool, err error) {
 	if c.refused != nil {
 		return 0, "", false, b.refuse(ctx, c)
 	}
@@ -136,6 +137,9 @@ func (b *letterBox) take(ctx context.Context, c *chunk) (first uint64, name stri
 		c.count(tx, rejected)
 		c.ledger = append(c.ledger, entry{seq: tx.Seq, what: rejectedTransaction, n: 1})
 		c.letters = append(c.letters, &stored)
+		if err := tell(tx, &ParkedError{stored.Number, stored.After}); err != nil {
+			return 0, "", false, err
+		}
 		tx.Changes = nil
 	}
 	// A statement shares its transaction with nothing.
@@ -240,6 +244,9 @@ func (b *letterBox) refuse(ctx context.Context, c *chunk) error {
 	}
 	if e.list = append(e.list, list...); len(e.list) > maxTouched && tx.More {
 		e.list = append(e.list[:maxTouched:maxTouched], b.keys.wide(e.Tables)...)
+	}
+	if e.Whole && e.Err == "" && len(e.After) == 0 {
+		e.Err = "it touched rows of letters that were settled while it came, and was not tried itself: retry it"
 	}
 	part := *e.Letter
 	part.Revision, part.Tables, part.After = uint64(e.Parts-1), slices.Clone(e.Tables), slices.Clone(e.After)

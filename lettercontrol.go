@@ -21,8 +21,11 @@ func (p *Pipeline) RetryLetters(ctx context.Context, numbers ...uint64) error {
 			return nil
 		case l.State != LetterParked:
 			return fmt.Errorf("%v is %v, and cannot be applied again", l, l.State)
+		case l.Gone:
+			return fmt.Errorf("%v cannot be applied again, as its changes were purged: %s", l, byRows)
 		case l.Bytes > maxRide:
-			return fmt.Errorf("%v has %d MiB, and more than %d are not applied again at once; apply its rows by hand, then skip it", l, l.Bytes>>20, maxRide>>20)
+			return fmt.Errorf("%v has %d MiB. It would be one transaction in memory with the one that it is applied with, and more than %d MiB are not: %s",
+				l, l.Bytes>>20, maxRide>>20, byRows)
 		}
 		for _, n := range l.After {
 			if o := book[n]; o != nil && o.State == LetterParked && !slices.Contains(numbers, n) {
@@ -33,6 +36,9 @@ func (p *Pipeline) RetryLetters(ctx context.Context, numbers ...uint64) error {
 		return nil
 	})
 }
+
+// byRows is the cure for a letter that cannot be applied as it was.
+const byRows = "skip it, and have a verification of its tables with repair, or another copy of them, bring their rows"
 
 // ParkLetters takes RetryLetters back, for those that have not been applied.
 func (p *Pipeline) ParkLetters(ctx context.Context, numbers ...uint64) error {
@@ -72,6 +78,8 @@ func (p *Pipeline) EditLetter(ctx context.Context, number uint64, edit func([]Ch
 			return fmt.Errorf("%v is %v; only what is parked can be edited", l, l.State)
 		case l.At != 0:
 			return fmt.Errorf("%v is being applied; wait until it is known whether it was", l)
+		case l.Gone:
+			return fmt.Errorf("%v cannot be edited, as its changes were purged: %s", l, byRows)
 		case l.Bytes > maxRide:
 			return fmt.Errorf("%v has %d MiB, and more than %d cannot be edited", l, l.Bytes>>20, maxRide>>20)
 		}
@@ -128,23 +136,36 @@ func checkChanges(changes []Change) error {
 	return errors.Join(errs...)
 }
 
-// PurgeLetters deletes letters that are settled.
+// PurgeLetters deletes letters that are settled. Of one that was applied it keeps the
+// head, so that a target which is put back from a backup of before that is noticed:
+// see Letter.Gone. The store forgets it as it does all that was settled long ago.
 func (p *Pipeline) PurgeLetters(ctx context.Context, numbers ...uint64) error {
 	err := p.tryLetters(func() error {
 		book, err := p.lettersOf(ctx, numbers)
 		if err != nil {
 			return err
 		}
+		var w LetterWrite
 		var errs []error
-		for _, n := range numbers {
-			if l := book[n]; l.Unsettled() {
+		for _, n := range slices.Compact(slices.Sorted(slices.Values(numbers))) {
+			switch l := book[n]; {
+			case l.Unsettled():
 				errs = append(errs, fmt.Errorf("%v is not settled; retry or skip it first", l))
+			case l.State == LetterApplied:
+				if l.Edits > 0 {
+					l.Edited = []Change{}
+				}
+				l.State, l.Gone, l.Parts, l.Edits, l.Changes = LetterPurged, true, 1, 0, []Change{}
+				l.Statement = ""
+				w.Put = append(w.Put, l)
+			default:
+				w.Delete = append(w.Delete, n)
 			}
 		}
 		if len(errs) > 0 {
 			return errors.Join(errs...)
 		}
-		return p.Letters.Write(ctx, &LetterWrite{Delete: numbers})
+		return p.Letters.Write(ctx, &w)
 	})
 	if err != nil {
 		return fmt.Errorf("purge dead letters: %w", err)

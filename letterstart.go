@@ -97,11 +97,23 @@ func (l *leg) reconcile(ctx context.Context, book *LetterBook, at uint64) error 
 			letter.State = LetterVoid
 			put(letter)
 		case letter.At == 0:
-		case letter.At <= at:
-			if letter.State != LetterApplied {
-				letter.State = LetterApplied
-				put(letter)
-			}
+		case letter.State == LetterPurged && letter.At <= at:
+		case letter.State == LetterPurged:
+			letter.State, letter.At, letter.Part = LetterParked, 0, ""
+			letter.Err = "the target was put back to before this letter was applied, and its changes were purged: " + byRows
+			l.p.logger().Error("the target lacks what a purged dead letter did", "number", letter.Number, "id", letter.ID, "tables", letter.Tables)
+			put(letter)
+		case letter.State == LetterApplied && letter.At <= at:
+		case letter.At == at:
+			letter.State = LetterApplied
+			put(letter)
+		case letter.At < at && !letter.Unsettled(): // a person has settled it, whatever became of it
+		case letter.At < at:
+			// A run with this store would have noted what became of it at once.
+			letter.Err = fmt.Sprintf("it was about to be applied with transaction %d when the pipeline was cut off, and a run without this store of letters has gone on "+
+				"from there, so that nobody knows whether it was: look at its rows on the target, then retry or skip it", letter.At)
+			letter.State, letter.At, letter.Part = LetterParked, 0, ""
+			put(letter)
 		case letter.State == LetterApplied:
 			letter.State, letter.At = LetterParked, 0
 			letter.Err = "the target was put back to before this letter was applied"
@@ -111,6 +123,7 @@ func (l *leg) reconcile(ctx context.Context, book *LetterBook, at uint64) error 
 			put(letter)
 		}
 		if l.suspect.letter == letter.Number && letter.Unsettled() {
+			l.accused = accused{letter: letter, before: *letter, seq: l.suspect.rode, name: l.suspect.name}
 			letter.State = LetterParked
 			letter.Attempts++
 			letter.Tried = time.Now().UTC()
@@ -189,7 +202,7 @@ func (b *letterBox) begin(ctx context.Context) error {
 func (b *letterBox) load(ctx context.Context, letter *Letter) error {
 	e := &parked{Letter: letter}
 	// A letter that was edited still holds back what depends on it as it was.
-	if letter.Statements > 0 || letter.Bytes <= 1<<20 {
+	if !letter.Gone && (letter.Statements > 0 || letter.Bytes <= 1<<20) {
 		full, err := b.store.Letter(ctx, letter.Number, 0)
 		if err != nil {
 			return raced(err)

@@ -39,10 +39,10 @@ type Pipeline struct {
 	MaxBatch int
 
 	// ReadAhead limits the bytes of transactions that each side of the queue
-	// holds in memory, by Transaction.Size as they were read; decoded rows take
-	// about three times as much. Rows of a copy that come decoded count half. One
+	// holds in memory, by Transaction.Size as they were read; decoded rows may take
+	// twice as much. Rows of a copy that come decoded count half. One
 	// Apply is given up to half of it. It may be passed by what one Next returns.
-	// Default: 8 MiB.
+	// Default: 6 MiB.
 	ReadAhead int
 
 	// StopTimeout limits how long Run finishes work in hand once its context
@@ -83,6 +83,7 @@ type Pipeline struct {
 	mu             sync.Mutex // guards what follows
 	running        bool
 	gate           chan struct{} // closed by Resume; nil unless paused
+	wake           chan struct{} // closed by Resume, when a leg waits to try again; nil unless one does
 	control        control       // what others ask of it
 	capture, apply legStats
 }
@@ -249,7 +250,7 @@ func (p *Pipeline) check() error {
 func same(a, b any) bool { return reflect.ValueOf(a).Comparable() && a == b }
 
 func (p *Pipeline) maxBatch() int            { return cmp.Or(p.MaxBatch, 4096) }
-func (p *Pipeline) readAhead() int           { return cmp.Or(p.ReadAhead, 8<<20) }
+func (p *Pipeline) readAhead() int           { return cmp.Or(p.ReadAhead, 6<<20) }
 func (p *Pipeline) retryWait() time.Duration { return cmp.Or(p.RetryWait, 100*time.Millisecond) }
 func (p *Pipeline) stopWait() time.Duration  { return max(cmp.Or(p.StopTimeout, 10*time.Second), 0) }
 
@@ -330,7 +331,8 @@ func (p *Pipeline) Pause() {
 	}
 }
 
-// Resume ends a Pause.
+// Resume ends a Pause. What waits to try again after a transient error, which may be a
+// minute, tries at once.
 func (p *Pipeline) Resume() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -338,6 +340,20 @@ func (p *Pipeline) Resume() {
 		close(p.gate)
 		p.gate = nil
 	}
+	if p.wake != nil {
+		close(p.wake)
+		p.wake = nil
+	}
+}
+
+// woken returns what the next Resume closes.
+func (p *Pipeline) woken() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.wake == nil {
+		p.wake = make(chan struct{})
+	}
+	return p.wake
 }
 
 func (p *Pipeline) paused() <-chan struct{} {

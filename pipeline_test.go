@@ -24,9 +24,13 @@ func faults(t *testing.T, seed uint64, mutant string) (err error) {
 		if mutant == "repeats one" {
 			dst.mutant, src.mutant = "", mutant
 		}
+		var to Sink = dst
+		if seed%4 > 1 {
+			to = overlapping{dst}
+		}
 		rng := newLog(seed+3, 0).rng
 		run := func(ctx context.Context) error {
-			p := &Pipeline{Source: src, Stages: []Stage{double}, Sink: dst, MaxBatch: 1 + rng.IntN(20),
+			p := &Pipeline{Source: src, Stages: []Stage{double}, Sink: to, MaxBatch: 1 + rng.IntN(20),
 				ReadAhead: 1 + rng.IntN(10000), Logger: discard}
 			if seed%3 == 0 {
 				p.Source = encoded{src}
@@ -61,7 +65,7 @@ func faults(t *testing.T, seed uint64, mutant string) (err error) {
 			var wg sync.WaitGroup
 			errs := make([]error, 2)
 			for i := range errs {
-				p := &Pipeline{Source: src, Stages: []Stage{double}, Sink: dst, MaxBatch: 1 + rng.IntN(20), Logger: discard}
+				p := &Pipeline{Source: src, Stages: []Stage{double}, Sink: to, MaxBatch: 1 + rng.IntN(20), Logger: discard}
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				wg.Go(func() { errs[i] = p.Run(ctx) })
@@ -89,7 +93,7 @@ func TestExactlyOnceUnderFaults(t *testing.T) {
 // break their contract.
 func TestFaultsCatchMutants(t *testing.T) {
 	for _, mutant := range []string{"no compare-and-set", "skips one", "commits parts", "keeps parts",
-		"checkpoint apart", "forgets state", "repeats one"} {
+		"checkpoint apart", "forgets state", "repeats one", "done too soon"} {
 		caught := 0
 		for seed := range uint64(40) {
 			if err := faults(t, seed, mutant); err != nil {
@@ -100,4 +104,54 @@ func TestFaultsCatchMutants(t *testing.T) {
 		}
 		require.NotZero(t, caught, "mutant %q was not noticed", mutant)
 	}
+}
+
+// failsOnce is a source that cannot let go of what was applied, once.
+type failsOnce struct {
+	*memLog
+	err error
+}
+
+func (s *failsOnce) Trim(context.Context, Checkpoint) error {
+	err := s.err
+	s.err = nil
+	return err
+}
+
+// tellsOn is a sink that goes on to tell what had been on its way, as MySQL does.
+type tellsOn struct{ *memLog }
+
+func (s tellsOn) ApplyEach(ctx context.Context, next func() []*Transaction, done func(seq uint64) error) (err error) {
+	for batch := next(); len(batch) > 0; batch = next() {
+		for _, tx := range batch {
+			seq := tx.Seq
+			if e := s.Apply(ctx, []*Transaction{tx}); e != nil {
+				return e
+			}
+			if e := done(seq); err == nil {
+				err = e
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// What is told after an error of ours does not hide it: no transaction is blamed for it.
+func TestTheFirstErrorOfOursCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		full := errors.New("the disk is full")
+		src, dst := filled(7, 20, 0), newLog(8, 0)
+		p := &Pipeline{Source: &failsOnce{src, full}, Sink: tellsOn{dst}, MaxBatch: 20, Logger: discard,
+			Observe: func(b Batch) { require.NoError(t, b.Err) }}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		err := p.Run(ctx)
+		require.ErrorIs(t, err, full)
+		var e *Error
+		require.ErrorAs(t, err, &e)
+		require.NotEqual(t, "sink", e.Part)
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 )
 
@@ -21,6 +22,7 @@ type chunk struct {
 	copied  bool   // that is rows of a copy
 	ddl     bool   // it is alone, and a statement
 	rows    int    // after the stages
+	memory  int    // about what these take
 	ledger  []entry
 	letters []*Letter // that were made of transactions in it
 	ride    *Letter   // whose changes were put before its own; nil for most
@@ -96,6 +98,9 @@ func (r *reader) run(ctx context.Context, to chan<- *chunk) error {
 		if len(txs) == 0 {
 			return nil
 		}
+		if len(txs[0].Encoded) > largeApply {
+			runtime.GC() // what it was read from is as large: see applier.apply
+		}
 		r.given.read(txs)
 		r.st.read(r.at.Seq, txs[0].Committed)
 		for len(txs) > 0 {
@@ -123,7 +128,7 @@ func (r *reader) cut(txs *[]*Transaction) *chunk {
 	if alone {
 		n = 1
 	}
-	c := &chunk{txs: (*txs)[:n:n], first: r.first, alone: alone, suspect: suspect, ledger: make([]entry, 0, 3*n)}
+	c := &chunk{txs: (*txs)[:n:n], first: r.first, alone: alone, suspect: suspect, ledger: r.newLedger(n)}
 	*txs = (*txs)[n:]
 	for _, tx := range c.txs {
 		n := tx.Size()
@@ -144,7 +149,7 @@ func (r *reader) cut(txs *[]*Transaction) *chunk {
 		}
 		c.ledger = append(c.ledger, e)
 		if r.first == 0 {
-			r.first, r.name = tx.Seq, strings.Clone(ownName(tx))
+			r.first, r.name = tx.Seq, ownName(tx)
 			if tx.Snapshot && alone {
 				r.name = copiedName(tx)
 			}
@@ -159,6 +164,10 @@ func (r *reader) cut(txs *[]*Transaction) *chunk {
 			r.first = 0
 		}
 	}
+	if r.first != 0 {
+		// It goes on in the next chunk: see e.id.
+		r.name = strings.Clone(r.name)
+	}
 	switch {
 	case c.alone && c.first == r.skipped:
 		c.refused = ErrSkipped
@@ -166,6 +175,37 @@ func (r *reader) cut(txs *[]*Transaction) *chunk {
 		c.refused = r.suspect.err
 	}
 	return c
+}
+
+// newLedger returns an empty ledger for n transactions, which mostly have as many entries as
+// it takes without growing: one, and where rows are decoded one or two for those of a table.
+func (l *leg) newLedger(n int) []entry {
+	switch {
+	case l.decoder != nil && len(l.stages) > 0:
+		n *= 3
+	case l.decoder != nil:
+		n *= 2
+	}
+	select {
+	case b := <-l.ledgers:
+		if cap(b) >= n {
+			return b
+		}
+	default:
+	}
+	return make([]entry, 0, n)
+}
+
+// spareLedger keeps the memory of a ledger that nobody reads any more for another.
+func (l *leg) spareLedger(b []entry) {
+	if cap(b) > 4*firstBatch {
+		return // of transactions with rows of many tables
+	}
+	clear(b)
+	select {
+	case l.ledgers <- b[:0]:
+	default:
+	}
 }
 
 // untilBlamed returns how many of txs come before the one to blame. If the first is

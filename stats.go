@@ -95,7 +95,7 @@ type Leg struct {
 // TableStats counts the rows of one table.
 type TableStats struct{ Received, Applied, Rejected uint64 }
 
-// A Batch is what one Apply was given.
+// A Batch is what one Apply was given, or what an Overlapper has got done at a time.
 type Batch struct {
 	Leg          string // "capture" or "apply"
 	From, To     Checkpoint
@@ -103,7 +103,7 @@ type Batch struct {
 	Rows         int           // zero while the transactions are encoded
 	Bytes        int           // Size as they were read
 	Committed    time.Time     // of the last
-	Took         time.Duration // of Apply
+	Took         time.Duration // of Apply; of an Overlapper, since the last Batch or the beginning
 	Err          error         // nil if all of it is applied
 }
 
@@ -219,6 +219,7 @@ type entry struct {
 
 	id        string // of the transaction, with its size
 	committed time.Time
+	parts     int // how many more entries were folded into this one
 }
 
 type counted uint8
@@ -227,11 +228,12 @@ const (
 	size counted = iota // one for each transaction or part
 	received
 	applied
+	carried // both, where no stage stands between
 	rejected
 	rejectedTransaction
 )
 
-func (c counted) isRows() bool { return c == received || c == applied || c == rejected }
+func (c counted) isRows() bool { return c == received || c == applied || c == carried || c == rejected }
 
 // countAll enters the rows of the chunk into its ledger, and returns their number.
 func (c *chunk) countAll(what counted) (rows int) {
@@ -241,22 +243,85 @@ func (c *chunk) countAll(what counted) (rows int) {
 	return rows
 }
 
-// count enters the rows of one transaction.
+// count enters the rows of one transaction: one entry for each table, as rows of several
+// tables may take turns a million times.
 func (c *chunk) count(tx *Transaction, what counted) (rows int) {
-	open := -1 // the entry that the last row went to
+	const few = 8
+	from := len(c.ledger)
+	open := -1            // the entry that the last row went to
+	var of map[*Table]int // where more than a few are
+	cells := 0
 	for i := range tx.Changes {
 		if tx.Changes[i].Op == DDL {
 			continue
 		}
 		table := tx.Changes[i].Table
+		cells += len(tx.Changes[i].Before) + len(tx.Changes[i].After)
 		if open < 0 || c.ledger[open].table != table {
-			open = len(c.ledger)
-			c.ledger = append(c.ledger, entry{seq: tx.Seq, table: table, what: what})
+			open = -1
+			if of != nil {
+				if at, ok := of[table]; ok {
+					open = at
+				}
+			} else {
+				for at := from; at < len(c.ledger) && open < 0; at++ {
+					if c.ledger[at].table == table {
+						open = at
+					}
+				}
+			}
+			if open < 0 {
+				open = len(c.ledger)
+				c.ledger = append(c.ledger, entry{seq: tx.Seq, table: table, what: what})
+				if of != nil {
+					of[table] = open
+				} else if open-from == few {
+					of = make(map[*Table]int)
+					for at := from; at <= open; at++ {
+						of[c.ledger[at].table] = at
+					}
+				}
+			}
 		}
 		c.ledger[open].n++
 		rows++
 	}
+	if what == applied || what == carried {
+		c.memory += rows*changeSize + cells*valueSize // texts are parts of what was read
+	}
 	return rows
+}
+
+// fold puts the entries after a Seq together, as many as there are for a table: they are of
+// parts of one transaction, all of which are applied at once, or none.
+// Invariant I6: a transaction has any number of parts.
+func fold(ledger []entry, after uint64) []entry {
+	type kind struct {
+		table *Table
+		what  counted
+	}
+	at := make(map[kind]int)
+	out := ledger[:0]
+	for _, e := range ledger {
+		k := kind{e.table, e.what}
+		i, ok := at[k]
+		switch {
+		case e.seq <= after:
+		case ok:
+			to := &out[i]
+			to.n, to.parts = to.n+e.n, to.parts+1+e.parts
+			to.id = cmp.Or(e.id, to.id)
+			if !e.committed.IsZero() {
+				to.committed = e.committed
+			}
+			continue
+		default:
+			at[k] = len(out)
+		}
+		out = append(out, e)
+	}
+	clear(ledger[len(out):])
+	return out
 }
 
 // settle counts what the sink has applied, now that it stands at the given
@@ -286,11 +351,11 @@ func (l *leg) settle(at Checkpoint) {
 		n := uint64(e.n)
 		switch e.what {
 		case size:
-			leg.Transactions++
+			leg.Transactions += 1 + uint64(e.parts)
 			leg.Bytes += n
 			leg.ID = cmp.Or(e.id, leg.ID)
 			if !e.committed.IsZero() {
-				leg.Committed, leg.Latency = e.committed, now.Sub(e.committed)
+				leg.Committed, leg.Latency = e.committed, max(now.Sub(e.committed), 0)
 			}
 		case received:
 			leg.Received += n
@@ -298,6 +363,9 @@ func (l *leg) settle(at Checkpoint) {
 		case applied:
 			leg.Applied += n
 			t.Applied += n
+		case carried:
+			leg.Received, leg.Applied = leg.Received+n, leg.Applied+n
+			t.Received, t.Applied = t.Received+n, t.Applied+n
 		case rejected:
 			leg.Rejected += n
 			t.Rejected += n

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 )
 
 // A suspect tells how to go on after an error that stays. First the
@@ -19,6 +20,16 @@ type suspect struct {
 	missed  int    // how often rows of a copy were to blame since one of these has come again
 
 	letter uint64 // the letter to blame instead, or 0
+	rode   uint64 // Seq of the first part of what it rode on
+}
+
+// An accused letter is one that was parked again since what it rode on was refused.
+// Which of both was at fault shows when that goes by itself.
+type accused struct {
+	letter *Letter // as it was parked; nil if there is none
+	before Letter
+	seq    uint64 // of what it rode on
+	name   string
 }
 
 // untilMore is how many transactions beyond suspect.until go one by one too. Where
@@ -93,7 +104,7 @@ func (l *leg) parks(c *chunk, err *Error) bool {
 
 // blame decides what follows from an error in the transactions that begin with
 // those of c and end with the number last.
-func (l *leg) blame(c *chunk, last uint64, err *Error) error {
+func (l *leg) blame(ctx context.Context, c *chunk, last uint64, err *Error) error {
 	switch {
 	case errors.Is(err, ErrTransient), errors.Is(err, ErrConflict), errors.Is(err, ErrGap),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
@@ -101,13 +112,38 @@ func (l *leg) blame(c *chunk, last uint64, err *Error) error {
 	case c.ride != nil:
 		// Whatever else the transaction holds, the letter is tried first for it.
 		l.p.logger().Error("a dead letter could not be applied", "number", c.ride.Number, "id", c.ride.ID, "err", err)
-		return &blame{err, suspect{letter: c.ride.Number, err: err}}
+		return &blame{err, suspect{letter: c.ride.Number, rode: c.first, name: c.name, err: err}}
 	case !c.alone:
 		return &blame{err, suspect{until: last}}
 	case c.refused != nil:
 		return err // even the step over it fails, so it was not to blame
+	}
+	l.acquit(ctx, c)
+	switch {
+	case l.p.Letters != nil && l.pausable && errors.Is(err, ErrStanding):
+		err.Err = fmt.Errorf("%w (no dead letter is made of it, since this is no fault of the transaction: others would meet it too)", err.Err)
+		return err
 	case l.p.Reject != nil, l.p.Letters != nil && l.parks(c, err):
 		return &blame{err, suspect{until: last, refused: c.first, name: c.name, copied: c.copied, err: err}}
 	}
 	return err
+}
+
+// acquit has a letter tried again that was parked because of c, which has now been
+// refused without it. If that cannot be stored, the letter waits with the error that it
+// got.
+func (l *leg) acquit(ctx context.Context, c *chunk) {
+	a := l.accused
+	if a.letter == nil || a.name != c.name || a.name == "" && a.seq != c.first {
+		return
+	}
+	l.accused = accused{}
+	if a.letter.State != LetterParked {
+		return
+	}
+	again := a.before
+	again.Revision, again.At = a.letter.Revision, 0
+	if err := l.p.Letters.Write(ctx, &LetterWrite{Put: []*Letter{&again}}); err != nil {
+		l.p.logger().Warn("a dead letter could not be put back in line, and has to be retried", "number", again.Number, "err", err)
+	}
 }

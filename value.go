@@ -51,6 +51,9 @@ type Value struct {
 
 const valueSize = int(unsafe.Sizeof(Value{}))
 
+// changeSize is the size of a Change without what it points to.
+const changeSize = int(unsafe.Sizeof(Change{}))
+
 // IntValue returns an Int64.
 func IntValue(v int64) Value { return Value{kind: Int64, num: uint64(v)} }
 

@@ -134,7 +134,7 @@ func (a *assembler) prove(ctx context.Context, m *tableMap, created int64) error
 // last, to its end.
 func (w *ahead) read(ctx context.Context, a *assembler) (err error) {
 	if here := w.spot(a.file, a.off); here.file == 0 || w.end.before(here) {
-		*w = ahead{open: w.open, done: w.done, tables: make(map[tableName]mention), payload: payload{zip: w.payload.zip}}
+		*w = ahead{open: w.open, done: w.done, tables: make(map[tableName]mention), payload: w.payload.kept()}
 		w.to = a.at
 		switch w.to.kind {
 		case byGTID:
@@ -145,7 +145,7 @@ func (w *ahead) read(ctx context.Context, a *assembler) (err error) {
 	}
 	w.begun, w.payload.left = false, false
 	from := w.to
-	if from.kind == byFile && from.pos > 1<<32-1 {
+	if from.kind == byFile && from.pos > a.src.farthest {
 		from.pos = 4 // further on a server cannot be asked to begin
 	}
 	in, err := w.open(ctx, &from)

@@ -76,7 +76,7 @@ func TestAnAlterOfTheSameSecondIsSeen(t *testing.T) {
 			var n int
 			err := db.QueryRow("SELECT COUNT(*) FROM information_schema.processlist WHERE state LIKE '%metadata lock%' AND info LIKE 'ALTER%'").Scan(&n)
 			return err == nil && n == 1
-		}, 30*time.Second, 10*time.Millisecond)
+		}, time.Minute, 10*time.Millisecond)
 		nextSecond(t, srv)
 		_, err = holder.Exec("INSERT INTO " + schema + ".w VALUES (2, 10, 20)")
 		require.NoError(t, err)

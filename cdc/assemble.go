@@ -10,6 +10,7 @@ import (
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/ddl"
+	"github.com/dataflowsync/dfs/internal/failpoint"
 )
 
 // A transaction is what an assembler knows of the one that it is in.
@@ -291,6 +292,7 @@ func (a *assembler) rotate(e event) error {
 		}
 		// What a server has not finished before it crashed, it has not
 		// committed. The next file begins with the next transaction.
+		failpoint.Hit("cdc.rotate")
 		a.unfinished()
 		a.tx = transaction{}
 		a.file = string(name)
@@ -433,9 +435,10 @@ func (a *assembler) rows(e event) error {
 			return nil
 		}
 	case len(a.part) > containerHead && len(a.part)+len(e) > a.src.opts.MaxPart:
+		size := len(a.part) // out may keep it
 		a.out(a.part, true)
 		a.tx.parts = true
-		a.nextPart(len(a.part))
+		a.nextPart(size)
 		a.part = a.part[:0]
 	}
 	a.head()

@@ -304,8 +304,8 @@ func (s *Source) openCatalog(state string) (*catalog, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.tables.Fold = s.fold
-	if !s.named && state == "" {
+	c.tables.Fold = s.known().fold
+	if !s.known().named && state == "" {
 		c.kept = true
 	}
 	// Options.Schema says how tables were at the place where reading goes on when
@@ -314,7 +314,7 @@ func (s *Source) openCatalog(state string) (*catalog, error) {
 	h.Write([]byte(s.opts.Schema))
 	if given := h.Sum64(); s.opts.Schema != "" && given != c.given {
 		c.given, c.kept, c.changed = given, true, true
-		if faults := c.take(s.opts.Schema, ddl.Mode{MariaDB: s.maria, Version: versionNumber(s.version)}); len(faults) > 0 {
+		if faults := c.take(s.opts.Schema, ddl.Mode{MariaDB: s.maria, Version: versionNumber(s.known().version)}); len(faults) > 0 {
 			return nil, &SetupError{faults}
 		}
 	}

@@ -1,7 +1,6 @@
 package cdc
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -23,30 +22,19 @@ func (s *Source) check(ctx context.Context, faults []Fault) error {
 	if err := s.db.PingContext(ctx); err != nil {
 		return s.unreachable(err)
 	}
-	vars := make(map[string]string)
-	err := eachRow(ctx, s.db, `SHOW GLOBAL VARIABLES WHERE Variable_name IN (
-		'version', 'log_bin', 'server_id', 'server_uuid', 'binlog_format', 'binlog_row_image',
-		'binlog_annotate_row_events', 'binlog_row_metadata', 'binlog_checksum', 'gtid_mode',
-		'lower_case_table_names', 'rpl_semi_sync_master_enabled', 'rpl_semi_sync_master_timeout',
-		'rpl_semi_sync_source_enabled', 'rpl_semi_sync_source_timeout')`,
-		func(v []sql.NullString) { vars[strings.ToLower(v[0].String)] = v[1].String })
+	vars, err := s.settings(ctx)
 	if err != nil {
 		return s.unreachable(err)
 	}
-	s.version = vars["version"]
-	s.maria = strings.Contains(strings.ToLower(s.version), "mariadb")
-	s.gtid = strings.EqualFold(vars["gtid_mode"], "ON")
-	s.checksum = vars["binlog_checksum"]
-	s.server = vars["server_uuid"]
-	if s.maria || s.server == "" {
-		s.server = vars["server_id"]
-	}
+	f := newFacts(vars)
+	s.maria = isMaria(f.version)
+	s.facts.Store(f)
 	fault := func(what, cure string) { faults = append(faults, Fault{what, cure}) }
 	switch {
-	case s.maria && !atLeast(s.version, 10, 2):
-		fault("the server is MariaDB "+s.version, "upgrade it to 10.2 or later")
-	case !s.maria && !atLeast(s.version, 5, 6):
-		fault("the server is MySQL "+s.version, "upgrade it to 5.6 or later")
+	case s.maria && !atLeast(f.version, 10, 2):
+		fault("the server is MariaDB "+f.version, "upgrade it to 10.2 or later")
+	case !s.maria && !atLeast(f.version, 5, 6):
+		fault("the server is MySQL "+f.version, "upgrade it to 5.6 or later")
 	}
 	logs := vars["log_bin"] == "ON"
 	if !logs {
@@ -58,24 +46,24 @@ func (s *Source) check(ctx context.Context, faults []Fault) error {
 	if v := vars["binlog_format"]; v != "" && v != "ROW" {
 		fault("binlog_format is "+v, "SET GLOBAL binlog_format = ROW, put it into the server's configuration, and let applications connect anew")
 	}
-	if v := vars["binlog_row_image"]; s.maria && v != "" && v != "FULL" {
-		s.sparse = true
-		if vars["binlog_annotate_row_events"] == "OFF" {
-			fault("binlog_row_image is "+v+" and binlog_annotate_row_events is OFF, so that a REPLACE cannot be told from an UPDATE",
-				"SET GLOBAL binlog_annotate_row_events = ON or binlog_row_image = FULL, put it into the server's configuration, and let applications connect anew")
-		}
+	if f.sparse && vars["binlog_annotate_row_events"] == "OFF" {
+		fault("binlog_row_image is "+vars["binlog_row_image"]+" and binlog_annotate_row_events is OFF, so that a REPLACE cannot be told from an UPDATE",
+			"SET GLOBAL binlog_annotate_row_events = ON or binlog_row_image = FULL, put it into the server's configuration, and let applications connect anew")
 	}
 	if v := vars["binlog_row_image"]; s.snapshot != nil && v != "" && v != "FULL" {
 		fault("binlog_row_image is "+v+", and Snapshot is set: what changes while rows are copied must be logged whole",
 			"SET GLOBAL binlog_row_image = FULL, and let applications connect anew")
 	}
-	if semiSync := vars["rpl_semi_sync_master_enabled"] == "ON" || vars["rpl_semi_sync_source_enabled"] == "ON"; semiSync {
-		ms, _ := strconv.Atoi(cmp.Or(vars["rpl_semi_sync_source_timeout"], vars["rpl_semi_sync_master_timeout"]))
-		s.ackWait = time.Duration(ms) * time.Millisecond
+	if s.opts.SemiSync {
+		faults = append(faults, s.checkSemiSync(vars)...)
 	}
-	s.fold = vars["lower_case_table_names"] != "0"
-	s.named = vars["binlog_row_metadata"] == "FULL"
-	if v := vars["binlog_row_metadata"]; v != "" && !s.named {
+	if capabilityOf(s.opts.Compress) != 0 {
+		if bad := s.checkCompress(vars); len(bad) > 0 {
+			faults = append(faults, bad...)
+			s.opts.Compress = "" // what else is amiss is found without
+		}
+	}
+	if v := vars["binlog_row_metadata"]; v != "" && !f.named {
 		s.opts.Logger.Info("the log does not name columns, so their names are kept in step with its statements",
 			"binlog_row_metadata", v, "better", "SET GLOBAL binlog_row_metadata = FULL")
 	}
@@ -149,13 +137,13 @@ func (s *Source) freeID() uint32 {
 func (s *Source) chooseID(ctx context.Context, own string) ([]Fault, error) {
 	used := map[string]bool{own: true}
 	query := "SHOW SLAVE HOSTS"
-	if !s.maria && atLeast(s.version, 8, 2) {
+	if !s.maria && atLeast(s.known().version, 8, 2) {
 		query = "SHOW REPLICAS"
 	}
 	// MySQL 5.6 is not asked: it reads what belongs to the replicas' threads
 	// without their locks, and crashes if one goes meanwhile (seen with 5.6.24).
 	var err error
-	if s.maria || atLeast(s.version, 5, 7) {
+	if s.maria || atLeast(s.known().version, 5, 7) {
 		err = eachRow(ctx, s.db, query, func(v []sql.NullString) { used[v[0].String] = true })
 	}
 	if _, denied := errorCode(err); err != nil && !denied && !errors.Is(err, errMalformed) {
@@ -196,11 +184,11 @@ func (s *Source) checkGrants(ctx context.Context, account string) ([]Fault, erro
 		return code == 1227 || code == 1044 || code == 1045 || code == 1142
 	}
 	client := "REPLICATION CLIENT"
-	if s.maria && atLeast(s.version, 10, 5) {
+	if s.maria && atLeast(s.known().version, 10, 5) {
 		client = "BINLOG MONITOR"
 	}
 	// GTIDs make it needless to look at files.
-	if !s.gtid {
+	if !s.known().gtid {
 		if _, err := s.logs(ctx); denied(err) {
 			faults = append(faults, Fault{
 				What: "the account may not see where the log stands",
@@ -225,7 +213,7 @@ func (s *Source) checkGrants(ctx context.Context, account string) ([]Fault, erro
 // tryDump asks for the log as a Stream will, and looks at the first answer. What
 // the log holds is of no interest yet: a file that is not there is no fault.
 func (s *Source) tryDump(ctx context.Context) error {
-	c, err := connect(ctx, s.cfg)
+	c, err := s.connectLog(ctx)
 	if err != nil {
 		return err
 	}
@@ -233,14 +221,14 @@ func (s *Source) tryDump(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { c.Conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	d := dump{
-		serverID: s.freeID(), uuid: newUUID(), maria: s.maria, checksum: s.checksum, beat: s.opts.Heartbeat,
+		serverID: s.freeID(), uuid: newUUID(), maria: s.maria, checksum: s.known().checksum, beat: s.opts.Heartbeat,
 		flags: dumpNonBlock,
 		at:    &position{kind: byFile, file: "", pos: 4},
 	}
 	if err := d.begin(c); err != nil {
 		return err
 	}
-	in := packets{conn: c.Conn.Conn, size: 4 << 10, timeout: firstPacketTimeout}
+	in := newPackets(c, 4<<10, relearnWait)
 	b, err := in.next(ctx, true)
 	if err != nil {
 		return err

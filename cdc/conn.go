@@ -28,15 +28,22 @@ const (
 	dumpAnnotate    = 0x02 // MariaDB: send the texts of statements
 	dumpThroughGTID = 0x04 // COM_BINLOG_DUMP_GTID: a set follows
 
-	// firstPacketTimeout is how long a server may take to find the place from
-	// which to send, for which it may have to read many files.
-	firstPacketTimeout = 3 * time.Minute
-	connectTimeout     = 15 * time.Second
+	connectTimeout = 15 * time.Second
 )
 
-// connect logs in, without the given capabilities of the protocol. The error never
-// holds the password.
-func connect(ctx context.Context, cfg *mysql.Config, without ...uint32) (*client.Conn, error) {
+// connectLog logs in to read the log.
+func (s *Source) connectLog(ctx context.Context) (*client.Conn, error) {
+	return connect(ctx, s.cfg, func(c *client.Conn) error {
+		if bit := capabilityOf(s.opts.Compress); bit != 0 {
+			return c.SetCapability(bit)
+		}
+		return nil
+	})
+}
+
+// connect logs in, after setup, if there is one, has chosen capabilities of the
+// protocol. The error never holds the password.
+func connect(ctx context.Context, cfg *mysql.Config, setup func(*client.Conn) error) (*client.Conn, error) {
 	timeout := cfg.Timeout
 	if timeout == 0 {
 		timeout = connectTimeout
@@ -61,13 +68,11 @@ func connect(ctx context.Context, cfg *mysql.Config, without ...uint32) (*client
 			if tlsConfig != nil {
 				c.SetTLSConfig(tlsConfig)
 			}
-			for _, capability := range without {
-				c.UnsetCapability(capability)
-			}
-			// Metadata of results is of no use here, and 5.6 does not know the
-			// newer capabilities.
 			c.SetAttributes(map[string]string{"program_name": "dfs"})
-			return nil
+			if setup == nil {
+				return nil
+			}
+			return setup(c)
 		})
 	}
 	c, err := login(cfg.TLS)
@@ -120,6 +125,17 @@ var transientCodes = map[uint16]bool{
 	3032: true, // the server is not ready
 	3169: true, // session was killed
 	4031: true, // disconnected for inactivity
+
+	// Open could log in, so these are of an account that is being changed. They go
+	// when that is done, and only people know when.
+	1045: true, // access denied
+	1698: true, // access denied, without a password
+	1130: true, // host not allowed
+	1820: true, // the password must be changed
+	1862: true, // the password has expired
+	3118: true, // account locked
+	3955: true, // account blocked for some time, after wrong passwords
+	4151: true, // MariaDB: account locked
 }
 
 // mark marks err as transient unless it is one that will come again.
@@ -156,6 +172,9 @@ type dump struct {
 	beat     time.Duration
 	flags    uint16
 
+	// semiSync asks that commits wait for this connection's answers.
+	semiSync bool
+
 	// passing says that the server is not to list this connection among its
 	// replicas. MySQL 5.6 can crash in SHOW SLAVE HOSTS while a listed one goes
 	// (seen with 5.6.24).
@@ -165,29 +184,32 @@ type dump struct {
 // begin makes the server send its log over c, a fresh connection.
 func (d *dump) begin(c *client.Conn) error {
 	beat := d.beat.Nanoseconds()
-	set := fmt.Sprintf("SET @master_heartbeat_period=%d, @source_heartbeat_period=%d", beat, beat)
+	vars := []string{
+		fmt.Sprintf("@master_heartbeat_period=%d, @source_heartbeat_period=%d", beat, beat),
+		// A pipeline that holds back for a while must not be cut off: the server
+		// waits with a write as long as this.
+		"SESSION net_write_timeout=3600",
+	}
 	if d.checksum != "" {
 		// To know of checksums is to get them as they stand in the log.
-		set += fmt.Sprintf(", @master_binlog_checksum='%s', @source_binlog_checksum='%s'", d.checksum, d.checksum)
+		vars = append(vars, fmt.Sprintf("@master_binlog_checksum='%s', @source_binlog_checksum='%s'", d.checksum, d.checksum))
 	}
-	// A pipeline that holds back for a while must not be cut off: the server
-	// waits with a write as long as this.
-	stmts := []string{set, "SET SESSION net_write_timeout=3600"}
 	if d.maria {
-		stmts = append(stmts, "SET @mariadb_slave_capability=4")
+		vars = append(vars, "@mariadb_slave_capability=4")
 		if d.at.kind == byMaria {
-			stmts = append(stmts,
-				fmt.Sprintf("SET @slave_connect_state='%s'", d.at.list),
-				"SET @slave_gtid_strict_mode=0",
-				"SET @slave_gtid_ignore_duplicates=0")
+			vars = append(vars, fmt.Sprintf("@slave_connect_state='%s'", d.at.list),
+				"@slave_gtid_strict_mode=0", "@slave_gtid_ignore_duplicates=0")
 		}
 	} else {
-		stmts = append(stmts, fmt.Sprintf("SET @slave_uuid='%s', @replica_uuid='%s'", d.uuid, d.uuid))
+		vars = append(vars, fmt.Sprintf("@slave_uuid='%s', @replica_uuid='%s'", d.uuid, d.uuid))
 	}
-	for _, s := range stmts {
-		if _, err := c.Execute(s); err != nil {
-			return fmt.Errorf("cdc: prepare to read the log, with %s: %w", s, plain(err))
-		}
+	if d.semiSync {
+		vars = append(vars, "@rpl_semi_sync_slave=1, @rpl_semi_sync_replica=1")
+	}
+	// In one statement: each would cost the way to the server and back.
+	set := "SET " + strings.Join(vars, ", ")
+	if _, err := c.Execute(set); err != nil {
+		return fmt.Errorf("cdc: prepare to read the log, with %s: %w", set, plain(err))
 	}
 
 	if !d.passing {
@@ -196,6 +218,9 @@ func (d *dump) begin(c *client.Conn) error {
 			_, err = c.ReadOKPacket()
 		}
 		if err != nil {
+			if code, denied := errorCode(err); denied && (code == 1045 || code == 1227) {
+				return fmt.Errorf("cdc: register as a replica: %w (GRANT REPLICATION SLAVE ON *.* TO the account)", plain(err))
+			}
 			return fmt.Errorf("cdc: register as a replica: %w", plain(err))
 		}
 	}

@@ -69,8 +69,10 @@ func TestCopySeesAForeignKeyThatIsAddedMeanwhile(t *testing.T) {
 	var holding atomic.Bool
 	var asked atomic.Int32
 	holding.Store(true)
+	// A reader waits for a lock with its first row, and has its view then.
+	lock := "'" + schema[:min(len(schema), 40)] + "'"
 	src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".*"}, Snapshot: &cdc.Snapshot{Readers: 1, Tables: []string{schema + ".c"},
-		Where: map[string]string{schema + ".c": "SLEEP(0.25) = 0"}, Hold: func() bool {
+		Where: map[string]string{schema + ".c": "GET_LOCK(" + lock + ", 120) + RELEASE_LOCK(" + lock + ") = 2"}, Hold: func() bool {
 			if !holding.Load() {
 				asked.Add(1)
 			}
@@ -91,16 +93,23 @@ func TestCopySeesAForeignKeyThatIsAddedMeanwhile(t *testing.T) {
 	srv.Exec(t, "ALTER TABLE "+schema+".c ADD CONSTRAINT f FOREIGN KEY (p) REFERENCES "+schema+".p (id) ON DELETE CASCADE", "INSERT INTO "+schema+".done VALUES (1)")
 	for !k.next(done) {
 	}
-	holding.Store(false)
 	// Rows are deleted behind the reader's view, before it asks where the log ends.
-	db := srv.DB(t)
-	reading := func() (n int) {
-		require.NoError(t, db.QueryRow("SELECT COUNT(*) FROM information_schema.processlist WHERE state = 'User sleep' AND info LIKE ?", "%"+schema+"%").Scan(&n))
+	conn, err := srv.DB(t).Conn(t.Context())
+	require.NoError(t, err)
+	defer conn.Close()
+	query := func(q string, args ...any) (n int) {
+		require.NoError(t, conn.QueryRowContext(t.Context(), q, args...).Scan(&n))
 		return n
 	}
-	require.Eventually(t, func() bool { return reading() > 0 }, 30*time.Second, time.Millisecond)
+	require.Equal(t, 1, query("SELECT GET_LOCK("+lock+", 60)"))
+	reading := func() int {
+		return query("SELECT COUNT(*) FROM information_schema.processlist WHERE state = 'User lock' AND info LIKE ?", "%"+schema+"%")
+	}
+	holding.Store(false)
+	require.Eventually(t, func() bool { return reading() > 0 }, time.Minute, time.Millisecond)
 	srv.Exec(t, "DELETE FROM "+schema+".p WHERE id > 2", "INSERT INTO "+schema+".done VALUES (2)")
-	require.Eventually(t, func() bool { return asked.Load() >= 2 }, 30*time.Second, time.Millisecond)
+	require.Equal(t, 1, query("SELECT RELEASE_LOCK("+lock+")"))
+	require.Eventually(t, func() bool { return asked.Load() >= 2 }, time.Minute, time.Millisecond)
 	copied, passed := false, false
 	for !copied || !passed {
 		k.next(func(tx *dfs.Transaction) bool {
@@ -135,7 +144,7 @@ func TestCopyOfATableThatGetsAnotherName(t *testing.T) {
 		}
 	}}
 	k.next(nil)
-	require.Eventually(t, func() bool { return src.Progress()[0].State == dfs.Copying }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return src.Progress()[0].State == dfs.Copying }, time.Minute, time.Millisecond)
 	require.Equal(t, dfs.CopyWaiting, src.Progress()[3].State, "z waits for h")
 	srv.Exec(t, "RENAME TABLE "+schema+".z TO "+schema+".y", "INSERT INTO "+schema+".y VALUES (5, 7)")
 	for !k.next(func(tx *dfs.Transaction) bool {
@@ -236,12 +245,12 @@ func TestCopyWaitsForReplicas(t *testing.T) {
 				Heartbeat: 10 * time.Millisecond, ReadTimeout: 20 * time.Second, Snapshot: &cdc.Snapshot{Replicas: []string{replica.DSN("")}}})
 			k := &keeper{t: t, src: src, see: func(*dfs.Transaction) {}}
 			k.next(nil)
-			require.Eventually(t, func() bool { return strings.Contains(logged.String(), "it is no replica: take it out") }, 30*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return strings.Contains(logged.String(), "it is no replica: take it out") }, time.Minute, time.Millisecond)
 			require.NotEqual(t, dfs.Copied, src.Progress()[0].State)
 			host, port, err := net.SplitHostPort(srv.Addr())
 			require.NoError(t, err)
 			replica.Exec(t, fmt.Sprintf(start[0], host, port))
-			require.Eventually(t, func() bool { return strings.Contains(logged.String(), "it does not replicate now") }, 30*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return strings.Contains(logged.String(), "it does not replicate now") }, time.Minute, time.Millisecond)
 			replica.Exec(t, start[1])
 			for !k.next(func(tx *dfs.Transaction) bool { return tx.Copied }) {
 			}

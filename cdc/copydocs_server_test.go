@@ -11,6 +11,7 @@ import (
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/cdc"
 	"github.com/dataflowsync/dfs/internal/testenv"
+	"github.com/dataflowsync/dfs/internal/testseed"
 )
 
 // randomDocument returns an expression for a document with values of all types, and
@@ -43,8 +44,7 @@ func randomDocument(rnd *rand.Rand, depth int) string {
 func TestCopiedDocumentsAreThoseOfTheLog(t *testing.T) {
 	srv := testenv.Shared(t, testenv.MySQL97)
 	schema := srv.Schema(t)
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := testseed.New(t)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	srv.Exec(t, "CREATE TABLE "+schema+".j (id int PRIMARY KEY, j json)")
 	log := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".*"}})

@@ -19,7 +19,7 @@ import (
 
 // copiedRows copies all tables, and returns how many rows each had.
 func copiedRows(t *testing.T, src *cdc.Source) map[string]int {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	st, err := src.Open(ctx, dfs.Checkpoint{})
 	require.NoError(t, err)

@@ -16,10 +16,10 @@ func (c *copier) lag() time.Duration {
 		// An XA COMMIT is in the log before others see what it commits, and the view
 		// that opens between is said to be behind it.
 		return commitWait
-	case c.src.maria || c.src.gtid:
+	case c.src.maria || c.src.known().gtid:
 		return 0
 	}
-	return commitWait + c.src.ackWait
+	return commitWait + c.src.known().ackWait
 }
 
 // since returns where in the window the changes of the last while begin.

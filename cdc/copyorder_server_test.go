@@ -13,6 +13,7 @@ import (
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/testenv"
+	"github.com/dataflowsync/dfs/internal/testseed"
 )
 
 var someCollations = flag.Int("collations", 8, "about how many collations are tested on each kind of server")
@@ -46,8 +47,7 @@ func TestOrderOfTextsIsTheServers(t *testing.T) {
 			}
 			require.NoError(t, rows.Err())
 			// All of them take minutes: some of them do each time.
-			seed := rand.Uint64()
-			t.Logf("seed %d", seed)
+			seed := testseed.New(t)
 			rnd := rand.New(rand.NewPCG(seed, 0))
 			list = slices.DeleteFunc(list, func(c [2]string) bool {
 				return !slices.Contains([]string{"utf8mb4_unicode_ci", "utf8mb4_general_ci", "latin1_german2_ci"}, c[0]) && rnd.IntN(len(list)) > *someCollations

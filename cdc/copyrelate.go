@@ -167,7 +167,7 @@ func (c *copier) statement(ch *dfs.Change) {
 	mode := ddl.Mode{MariaDB: c.src.maria}
 	schema := ""
 	if ch.Session != nil {
-		mode = modeOf(ch.Session, c.src.maria, c.src.version)
+		mode = modeOf(ch.Session, c.src.maria, c.src.known().version)
 		schema = ch.Session.Schema
 	}
 	s := ddl.Parse(ch.Query, schema, mode)

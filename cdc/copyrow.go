@@ -285,18 +285,22 @@ type copyConn struct {
 // openCopy opens a connection that reads rows as they are stored: without a change
 // of their character set, and moments in UTC. It is closed when ctx ends.
 func (s *Source) openCopy(ctx context.Context) (*copyConn, error) {
-	conn, err := connect(ctx, s.cfg, gomysql.CLIENT_DEPRECATE_EOF, gomysql.CLIENT_QUERY_ATTRIBUTES)
+	conn, err := connect(ctx, s.cfg, func(c *client.Conn) error {
+		c.UnsetCapability(gomysql.CLIENT_DEPRECATE_EOF)
+		c.UnsetCapability(gomysql.CLIENT_QUERY_ATTRIBUTES)
+		return nil
+	})
 	if err != nil {
 		return nil, mark(err)
 	}
-	c := &copyConn{conn: conn, in: packets{conn: conn.Conn.Conn, size: 256 << 10, timeout: time.Hour}}
+	c := &copyConn{conn: conn, in: newPackets(conn, 256<<10, time.Hour)}
 	wire := conn.Conn.Conn // Close of the client's is not for two goroutines
 	c.stop = context.AfterFunc(ctx, func() { wire.Close() })
 	limit := "max_execution_time"
 	if s.maria {
 		limit = "max_statement_time"
 	}
-	if !s.maria && !atLeast(s.version, 5, 8) {
+	if !s.maria && !atLeast(s.known().version, 5, 8) {
 		limit = "sql_buffer_result" // there is no limit
 	}
 	// The server waits with a write as long as the one that reads holds back.
@@ -362,12 +366,25 @@ func (s *Source) serverName() string {
 
 // identity returns which server a connection is to.
 func (s *Source) identity(conn *client.Conn) (string, error) {
-	res, err := conn.Execute(s.serverName())
+	name, err := askName(conn, s.serverName())
+	return name, mark(err)
+}
+
+// askName asks the server at the other end of a connection what it is called.
+func askName(conn *client.Conn, query string) (string, error) {
+	res, err := conn.Execute(query)
 	if err != nil {
-		return "", mark(fmt.Errorf("cdc: ask which server it is: %w", plain(err)))
+		return "", fmt.Errorf("cdc: ask which server it is: %w", plain(err))
 	}
 	defer res.Close()
-	return res.GetString(0, 0)
+	return cell(res, 0, 0)
+}
+
+// cell returns a value of a result as text. The text of go-mysql lies in memory that
+// goes to another result once this one is closed.
+func cell(res *gomysql.Result, row, column int) (string, error) {
+	v, err := res.GetString(row, column)
+	return strings.Clone(v), err
 }
 
 // sameServer returns an error unless name is the server whose log is read. One
@@ -406,7 +423,7 @@ func (c *copyConn) ask(query string) ([][]string, error) {
 	list := make([][]string, res.RowNumber())
 	for i := range list {
 		for j := range res.ColumnNumber() {
-			v, err := res.GetString(i, j)
+			v, err := cell(res, i, j)
 			if err != nil {
 				return nil, err
 			}

@@ -66,7 +66,7 @@ func (s *Source) readShape(ctx context.Context, name tableName) (*copyShape, err
 		}
 		sh.columns = append(sh.columns, w)
 		parts = append(parts, part)
-		if w.kind == dfs.JSON && !atLeast(s.version, 8, 0) {
+		if w.kind == dfs.JSON && !atLeast(s.known().version, 8, 0) {
 			s.opts.Logger.Warn("this version of the server does not tell of values in JSON documents that are DECIMALs, dates or bytes: they are copied as what their texts say",
 				"table", t.String(), "column", c.Name)
 		} else if w.kind == dfs.JSON {
@@ -120,7 +120,7 @@ func (s *Source) asLogged(c *dfs.Column) string {
 	case "inet6", "inet4":
 		part = "INET6_ATON(CAST(" + part + " AS CHAR))"
 	}
-	if !s.named {
+	if !s.known().named {
 		return part // the log has the type that the server shows
 	}
 	switch name {
@@ -157,9 +157,9 @@ func (s *Source) notThereOrHidden(ctx context.Context, name tableName) error {
 func (s *Source) chooseKey(ctx context.Context, t *dfs.Table) (*copyKey, error) {
 	hidden := "'YES'"
 	switch {
-	case !s.maria && atLeast(s.version, 8, 0):
+	case !s.maria && atLeast(s.known().version, 8, 0):
 		hidden = "is_visible"
-	case s.maria && atLeast(s.version, 10, 6):
+	case s.maria && atLeast(s.known().version, 10, 6):
 		hidden = "IF(ignored = 'NO', 'YES', 'NO')"
 	}
 	rows, err := s.db.QueryContext(ctx, `SELECT index_name, COALESCE(column_name, ''), sub_part IS NOT NULL OR nullable = 'YES' OR index_type <> 'BTREE' OR `+hidden+` = 'NO'
@@ -228,7 +228,7 @@ func (s *Source) planWeights(ctx context.Context, k *copyKey) error {
 		}
 		w := &weigher{pads: !strings.Contains(c.Collation, "nopad")}
 		k.weigh[i] = w
-		if !s.maria && atLeast(s.version, 8, 0) {
+		if !s.maria && atLeast(s.known().version, 8, 0) {
 			var pad string
 			err := s.db.QueryRowContext(ctx, "SELECT pad_attribute FROM information_schema.collations WHERE collation_name = ?", c.Collation).Scan(&pad)
 			if err != nil {

@@ -78,7 +78,7 @@ func TestAChunkWaitsForTheLogThatItsRowsShow(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			return asked == 2*len(cases)
-		}, 30*time.Second, time.Millisecond)
+		}, time.Minute, time.Millisecond)
 		srv.Exec(t, "INSERT INTO "+schema+".done VALUES (2)")
 		done, copied := 0, false
 		for done == 0 || !copied {

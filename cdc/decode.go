@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/failpoint"
 )
 
 // A plan is how to read the rows of one version of one table.
@@ -153,6 +154,7 @@ func (s *Source) Decode(ctx context.Context, batch []*dfs.Transaction) error {
 		}
 		tx.Changes = d.changes[from:len(d.changes):len(d.changes)]
 		tx.Encoded = nil
+		failpoint.Hit("cdc.decode")
 	}
 	return nil
 }

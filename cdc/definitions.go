@@ -14,12 +14,7 @@ import (
 )
 
 // A Definition is how a followed table is defined on the source's server now.
-type Definition struct {
-	Table   *dfs.Table
-	SQL     string // SHOW CREATE TABLE, in UTF-8 and with the schema left out
-	MariaDB bool   // in its dialect, not in MySQL's
-	Bytes   uint64 // about how large its rows are, as the server guesses
-}
+type Definition = dfs.Definition
 
 // Definitions returns the definitions of all followed tables, but not of views.
 // It needs the right to SELECT from them. Of files it is an error.

@@ -11,3 +11,7 @@ func Reaches(ctx context.Context, s *Source, from, to [2]string) (bool, error) {
 	}
 	return r.reaches(tableName{from[0], from[1]}, tableName{to[0], to[1]}), nil
 }
+
+// AskNoFurther makes a Source take a place in a file for one at which its server cannot
+// be asked to begin, where it is behind n, as those behind 4 GiB are.
+func AskNoFurther(s *Source, n uint64) { s.farthest = n }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -61,7 +62,7 @@ func OpenFiles(ctx context.Context, paths []string, opts *Options) (*Source, err
 	f, bad := newFilter(o.Tables)
 	faults = append(faults, bad...)
 	s := &Source{
-		opts: o, start: begin, filter: f,
+		opts: o, start: begin, filter: f, farthest: math.MaxUint64,
 		streams: make(map[*Stream]struct{}), paths: slices.Clone(paths),
 	}
 	if err := s.identify(ctx); err != nil {
@@ -98,11 +99,12 @@ func (s *Source) identify(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.maria, s.version, s.checksum = h.maria, h.version, "NONE"
+		s.maria = h.maria
+		f := &facts{version: h.version, checksum: "NONE", server: strconv.FormatUint(uint64(h.server), 10)}
 		if h.sum {
-			s.checksum = "CRC32"
+			f.checksum = "CRC32"
 		}
-		s.server = strconv.FormatUint(uint64(h.server), 10)
+		s.facts.Store(f)
 		return nil
 	}
 	return fmt.Errorf("%s does not even hold a format description", list[0].path)
@@ -184,11 +186,11 @@ func (s *Source) ofThisLog(at *position) error {
 	switch {
 	case at.kind != byFile && s.maria != (at.kind == byMaria):
 		return fmt.Errorf("cdc: the checkpoint's position %q was made on another kind of server: make a new copy of the data", at)
-	case at.kind == byFile && at.server != s.server:
+	case at.kind == byFile && at.server != s.known().server:
 		return fmt.Errorf("%w: the checkpoint's position is in the files of server %s, and these are of %s: give the files of that one, or make a new copy of the data",
-			ErrDiverged, at.server, s.server)
+			ErrDiverged, at.server, s.known().server)
 	}
-	at.server = s.server
+	at.server = s.known().server
 	return nil
 }
 
@@ -212,7 +214,7 @@ func (s *Source) startInFiles(ctx context.Context) (*position, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cdc: %w", err)
 	}
-	p := &position{kind: byGTID, server: s.server, file: list[0].name, pos: 4, set: new(gtidSet), list: new(gtidList)}
+	p := &position{kind: byGTID, server: s.known().server, file: list[0].name, pos: 4, set: new(gtidSet), list: new(gtidList)}
 	switch s.start.kind {
 	case "file":
 		p.kind, p.file, p.pos = byFile, s.start.file, s.start.pos

@@ -13,6 +13,7 @@ import (
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/cdc"
+	"github.com/dataflowsync/dfs/cdc/cdctest"
 	"github.com/dataflowsync/dfs/internal/testenv"
 )
 
@@ -99,6 +100,39 @@ func TestFixtures(t *testing.T) {
 			require.True(t, string(b) == got, "run the test with -update, and look at the difference")
 		})
 	}
+}
+
+// TestOrdersLog looks at the log that benchmarks without a server read.
+func TestOrdersLog(t *testing.T) {
+	path := filepath.Join("testdata", "orders.000001")
+	w := cdctest.Workload{Inserts: 20, Updates: 10, Deletes: 5, Batches: 2, BatchRows: 50}
+	if _, err := os.Stat(path); *update && err != nil {
+		srv := testenv.Start(t, testenv.MySQL97)
+		srv.Exec(t, "RESET BINARY LOGS AND GTIDS")
+		require.NoError(t, w.Run(t.Context(), srv.DB(t), "bench"))
+		b, err := os.ReadFile(filepath.Join(srv.Dir(), "binlog.000001"))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(path, b, 0o644))
+	}
+	src := openFiles(t, nil, path)
+	st := stream(t, src, "")
+	rows := 0
+	for batch := make([]*dfs.Transaction, 100); ; {
+		n, err := st.Next(t.Context(), batch)
+		if err == io.EOF {
+			break
+		}
+		require.NoError(t, err)
+		require.NoError(t, src.Decode(t.Context(), batch[:n]))
+		for _, tx := range batch[:n] {
+			for _, c := range tx.Changes {
+				if c.Op != dfs.DDL {
+					rows++
+				}
+			}
+		}
+	}
+	require.Equal(t, w.Rows(), rows)
 }
 
 // transcript is what a log file says, and how it ends.

@@ -14,6 +14,7 @@ import (
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/cdc"
 	"github.com/dataflowsync/dfs/internal/testenv"
+	"github.com/dataflowsync/dfs/internal/testseed"
 )
 
 // A keeper reads streams one after another, each from the last checkpoint, as a
@@ -93,8 +94,7 @@ func TestTablesAreFollowedAndLeftOutWhileTheyAreChanged(t *testing.T) {
 		cases := copyCases[:5]
 		fill(t, srv, schema, cases, keys)
 		srv.Exec(t, "CREATE TABLE "+schema+".done (id int)")
-		seed := rand.Uint64()
-		t.Logf("seed %d", seed)
+		seed := testseed.New(t)
 		src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".ints", schema + ".done"}, MaxPart: 4 << 10,
 			Heartbeat: 10 * time.Millisecond, ReadTimeout: 20 * time.Second, Snapshot: &cdc.Snapshot{Readers: 2, ChunkRows: 20}})
 		db := srv.DB(t)

@@ -8,19 +8,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/ddl"
 )
 
 // A ForeignKey is one that the source declares on a followed table.
-type ForeignKey struct {
-	Name                 string
-	Schema, Table        string   // whose rows refer to others, and may be changed with them
-	Columns              []string // of Table
-	ParentSchema, Parent string
-	ParentColumns        []string
-	OnDelete, OnUpdate   string // "CASCADE", "SET NULL", "RESTRICT" and so on
-	ParentFollowed       bool
-}
+type ForeignKey = dfs.ForeignKey
 
 // SilentForeignKeys returns the foreign keys that act on rows of followed tables
 // of which the log does not tell: what ON DELETE and ON UPDATE do to child rows is
@@ -50,7 +43,7 @@ func acts(rule string) bool { return rule != "RESTRICT" && rule != "NO ACTION" }
 func (s *Source) ForeignKeys(ctx context.Context) ([]ForeignKey, error) {
 	switch {
 	case s.db == nil:
-		return s.followed().writtenForeignKeys(s.opts.Schema, ddl.Mode{MariaDB: s.maria, Version: versionNumber(s.version)}), nil
+		return s.followed().writtenForeignKeys(s.opts.Schema, ddl.Mode{MariaDB: s.maria, Version: versionNumber(s.known().version)}), nil
 	case s.maria:
 		return s.definedForeignKeys(ctx)
 	}
@@ -95,7 +88,7 @@ func (s *Source) definedForeignKeys(ctx context.Context) ([]ForeignKey, error) {
 	}
 	var keys []ForeignKey
 	for _, d := range definitions {
-		for _, k := range mariaForeignKeys(d.SQL, ddl.Mode{MariaDB: true, Version: versionNumber(s.version)}) {
+		for _, k := range mariaForeignKeys(d.SQL, ddl.Mode{MariaDB: true, Version: versionNumber(s.known().version)}) {
 			keys = append(keys, s.followed().foreignKey(d.Table.Schema, d.Table.Name, k))
 		}
 	}

@@ -22,6 +22,11 @@ import (
 type deadNetwork struct {
 	mu    sync.Mutex
 	links []*link
+
+	// What is lost once a log is asked for over a connection: that, or all that the
+	// server then says; and whether new connections end at once from then on.
+	loseAsked, loseAnswers, thenRefuse atomic.Bool
+	asked                              atomic.Int64 // logs that were asked for
 }
 
 type link struct {
@@ -49,6 +54,11 @@ func (n *deadNetwork) listen(t *testing.T, server string) string {
 				return
 			}
 			far, err := net.Dial("tcp", server)
+			if err == nil && n.thenRefuse.Load() && n.asked.Load() > 0 {
+				far.Close()
+				near.Close()
+				continue
+			}
 			if err != nil {
 				near.Close()
 				continue
@@ -58,11 +68,18 @@ func (n *deadNetwork) listen(t *testing.T, server string) string {
 			n.mu.Lock()
 			n.links = append(n.links, of)
 			n.mu.Unlock()
-			carry := func(to, from net.Conn) {
+			carry := func(to, from net.Conn, up bool) {
 				b := make([]byte, 4<<10)
 				for {
 					k, err := from.Read(b)
 					of.carried.Add(int64(k))
+					if up && k > 4 && (b[4] == 0x12 || b[4] == 0x1e) && (n.loseAsked.Load() || n.loseAnswers.Load()) {
+						of.lost.Store(true) // COM_BINLOG_DUMP, COM_BINLOG_DUMP_GTID
+						n.asked.Add(1)
+						if n.loseAnswers.Load() {
+							to.Write(b[:k])
+						}
+					}
 					if of.lost.Load() {
 						return
 					}
@@ -72,8 +89,8 @@ func (n *deadNetwork) listen(t *testing.T, server string) string {
 					}
 				}
 			}
-			go carry(near, far)
-			go carry(far, near)
+			go carry(near, far, false)
+			go carry(far, near, true)
 		}
 	}()
 	return l.Addr().String()
@@ -97,7 +114,7 @@ func TestConnectionThatIsLostUnseenDoesNotStandInTheWay(t *testing.T) {
 			network.lose()
 			require.NoError(t, st.Close())
 
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			next, err := src.Open(ctx, dfs.Checkpoint{Pos: pos})
 			require.NoError(t, err)
@@ -105,5 +122,56 @@ func TestConnectionThatIsLostUnseenDoesNotStandInTheWay(t *testing.T) {
 			_, err = next.Next(ctx, make([]*dfs.Transaction, 1))
 			require.NoError(t, err)
 		})
+	}
+}
+
+func TestConnectionThatIsLostBeforeTheFirstEventIsNoticed(t *testing.T) {
+	for _, kind := range testenv.Kinds() {
+		srv := testenv.Shared(t, kind)
+		schema := srv.Schema(t)
+		srv.Exec(t, "CREATE TABLE "+schema+".a (id int PRIMARY KEY AUTO_INCREMENT)")
+		cases := map[string]func(n *deadNetwork) *atomic.Bool{
+			"what was asked is lost":                  func(n *deadNetwork) *atomic.Bool { return &n.loseAsked },
+			"what the server says is lost":            func(n *deadNetwork) *atomic.Bool { return &n.loseAnswers },
+			"and no other connection is answered too": func(n *deadNetwork) *atomic.Bool { n.thenRefuse.Store(true); return &n.loseAnswers },
+		}
+		for name, lose := range cases {
+			t.Run(string(kind)+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				var network deadNetwork
+				dsn := strings.Replace(srv.DSN(""), srv.Addr(), network.listen(t, srv.Addr()), 1)
+				src := open(t, dsn, &cdc.Options{Tables: []string{schema + ".a"}, Heartbeat: 100 * time.Millisecond, ReadTimeout: 3 * time.Second})
+				st, pos := begin(t, src)
+				require.NoError(t, st.Close())
+				srv.Exec(t, "INSERT INTO "+schema+".a () VALUES ()")
+
+				lost := lose(&network)
+				lost.Store(true)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				next, err := src.Open(ctx, dfs.Checkpoint{Pos: pos})
+				require.NoError(t, err)
+				defer next.Close()
+				began := time.Now()
+				ended := make(chan struct{})
+				go func() {
+					defer close(ended)
+					_, err = next.Next(ctx, make([]*dfs.Transaction, 1))
+				}()
+				require.Eventually(t, func() bool { return src.Stats().Silent > 200*time.Millisecond }, time.Minute, time.Millisecond, "it is told of meanwhile")
+				<-ended
+				require.Zero(t, src.Stats().Silent)
+				require.ErrorIs(t, err, dfs.ErrTransient)
+				require.ErrorContains(t, err, "the connection is lost")
+				t.Logf("after %v: %v", time.Since(began).Round(time.Millisecond), err)
+
+				lost.Store(false)
+				network.thenRefuse.Store(false)
+				next, err = src.Open(ctx, dfs.Checkpoint{Pos: pos})
+				require.NoError(t, err)
+				defer next.Close()
+				require.NotEmpty(t, readN(t, src, next, 1))
+			})
+		}
 	}
 }

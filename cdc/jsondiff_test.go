@@ -11,6 +11,7 @@ import (
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/cdc"
 	"github.com/dataflowsync/dfs/internal/testenv"
+	"github.com/dataflowsync/dfs/internal/testseed"
 )
 
 // Updates that were logged as changes inside of JSON give the text that the
@@ -24,8 +25,7 @@ func TestPartialJSON(t *testing.T) {
 				"CREATE TABLE "+schema+".log (n int AUTO_INCREMENT PRIMARY KEY, id int, j longtext CHARACTER SET utf8mb4, k longtext CHARACTER SET utf8mb4)")
 			src := open(t, srv.DSN(""), &cdc.Options{Tables: []string{schema + ".a"}})
 			st, _ := begin(t, src)
-			seed := rand.Uint64()
-			t.Logf("seed %d", seed)
+			seed := testseed.New(t)
 			rnd := rand.New(rand.NewPCG(seed, 0))
 			stmts := []string{"USE " + schema, "SET NAMES utf8mb4", "SET SESSION binlog_row_value_options='PARTIAL_JSON'"}
 			if packed {

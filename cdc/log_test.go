@@ -280,7 +280,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 
 // eventually waits for cond, in this goroutine.
 func eventually(cond func() bool) bool {
-	for start := time.Now(); time.Since(start) < 5*time.Second; runtime.Gosched() {
+	for start := time.Now(); time.Since(start) < time.Minute; runtime.Gosched() {
 		if cond() {
 			return true
 		}

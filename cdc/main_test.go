@@ -31,7 +31,7 @@ func open(t testing.TB, dsn string, o *cdc.Options) *cdc.Source {
 
 // limit is a context for what must not take long.
 func limit(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

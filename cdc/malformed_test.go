@@ -13,7 +13,7 @@ func TestAReplicaWithoutUUIDIsNoHindrance(t *testing.T) {
 	srv := testenv.Shared(t, testenv.MySQL56)
 	cfg, err := mysql.ParseDSN(srv.DSN(""))
 	require.NoError(t, err)
-	conn, err := connect(t.Context(), cfg)
+	conn, err := connect(t.Context(), cfg, nil)
 	require.NoError(t, err)
 	defer conn.Close()
 	require.NoError(t, command(conn, (&dump{serverID: 77}).register()))

@@ -13,6 +13,7 @@ func (s *Source) Measures() []dfs.Measure {
 	}
 	return []dfs.Measure{
 		{Name: "connected", Help: "1 while a stream of the log is open", Value: connected},
+		{Name: "unheard_seconds", Help: "seconds for which the server has sent nothing although it is waited for; 0 up to two heartbeats", Value: st.Silent.Seconds()},
 		{Name: "connections", Help: "streams opened; all but the first are reconnects", Value: float64(st.Connections), Counter: true},
 		{Name: "received_bytes", Help: "bytes of the log received", Value: float64(st.Bytes), Counter: true},
 		{Name: "events", Help: "events read from the log", Value: float64(st.Events), Counter: true},

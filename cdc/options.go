@@ -1,6 +1,7 @@
 package cdc
 
 import (
+	"fmt"
 	"log/slog"
 	"time"
 )
@@ -51,6 +52,31 @@ type Options struct {
 	// than that takes as much memory as it has bytes, while it is read.
 	// Default: 1 MiB.
 	Buffer int
+
+	// Compress is how the server is to compress what it sends of its log: "zlib", or
+	// "zstd" (MySQL 8.0.18 and later). It saves the network and costs both sides
+	// processor time. Default: not.
+	Compress string
+
+	// SemiSync makes a server whose commits wait for replicas (MySQL 5.7 and MariaDB
+	// 10.3 or later, with rpl_semi_sync_source_enabled, formerly ..._master_...) wait
+	// until what follows this Source has stored a transaction: its queue or, without
+	// one, its target. So what a client was told to be committed survives the loss of
+	// the server. Other replicas count as well, up to
+	// rpl_semi_sync_source_wait_for_replica_count. While a queue is full, or this
+	// program stands still, each commit takes rpl_semi_sync_source_timeout, after which
+	// the server goes on without waiting, until this program has caught up.
+	// Transactions without anything followed are told to be stored as well, and so are
+	// XA transactions when they are prepared, whose rows are stored at their XA COMMIT.
+	// It needs a reader that calls Trim, as a Pipeline does. Default: no commit waits.
+	SemiSync bool
+
+	// AcceptErrant matters when another server has taken over from the one that was
+	// read, by GTID on MySQL. By default reading does not go on (ErrErrant) if the new
+	// one has transactions of its own in its log before the last one that was read: it
+	// wrote them while it was a replica. Set this to have them handed on, later than
+	// they were committed there.
+	AcceptErrant bool
 
 	// Schema matters where the log does not name columns: on MySQL before 8.0.1
 	// and MariaDB before 10.5, and without binlog_row_metadata=FULL. It has CREATE
@@ -107,6 +133,12 @@ func (o *Options) withDefaults() (Options, []Fault) {
 	}
 	if v.Buffer == 0 {
 		v.Buffer = 1 << 20
+	}
+	if v.Compress != "" && capabilityOf(v.Compress) == 0 {
+		faults = append(faults, Fault{
+			What: fmt.Sprintf("Compress is %q", v.Compress),
+			Cure: "write zlib or zstd, or leave it out",
+		})
 	}
 	if v.MaxPart < 0 || v.Buffer < 0 {
 		faults = append(faults, Fault{

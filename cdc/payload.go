@@ -6,25 +6,34 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/klauspost/compress/zstd"
 )
 
 // A payload reads the events out of a transaction payload event, in which a
-// server with binlog_transaction_compression puts a whole transaction. It
-// unpacks as it goes, so that memory holds one event at a time.
+// server with binlog_transaction_compression puts a whole transaction. What is small
+// it unpacks at once, and hands out in place; of what is large it unpacks as it goes,
+// so that memory holds one event at a time.
 type payload struct {
-	from io.Reader
-	zip  *zstd.Decoder // kept for the next payload; it has no goroutine
+	rest  []byte // events that are unpacked
+	small *zstd.Decoder
+	room  []byte // memory for rest
+
+	from io.Reader     // or nil
+	zip  *zstd.Decoder // both decoders are kept for the next payload, and have no goroutine
 	buf  []byte
-	left bool // from may hold more
+	left bool // rest or from may hold more
 }
+
+// payloadAtOnce is up to how many bytes a payload is unpacked at once. A transaction of
+// one row has some 500.
+const payloadAtOnce = 256 << 10
 
 const (
 	payloadEnd   = 0
-	payloadSize  = 1
 	payloadAlg   = 2
-	payloadBytes = 3
+	payloadBytes = 3 // when it is unpacked
 
 	algZstd = 0
 	algNone = 255
@@ -34,7 +43,7 @@ const (
 // and that many bytes, up to a type of 0; the payload follows.
 func (p *payload) open(e event) error {
 	r := reader{b: e.body()}
-	alg := uint64(algNone)
+	alg, size := uint64(algNone), uint64(math.MaxUint64)
 	for {
 		kind := r.packed()
 		if r.bad {
@@ -44,8 +53,11 @@ func (p *payload) open(e event) error {
 			break
 		}
 		field := reader{b: r.bytes(r.count(1))}
-		if kind == payloadAlg {
+		switch kind {
+		case payloadAlg:
 			alg = field.packed()
+		case payloadBytes:
+			size = field.packed()
 		}
 		if r.bad || field.bad {
 			return errShortEvent
@@ -53,11 +65,28 @@ func (p *payload) open(e event) error {
 	}
 	// The stream reads its next packet only when this one is used up, so the
 	// bytes may be read in place.
-	src := bytes.NewReader(r.b)
-	switch alg {
-	case algNone:
-		p.from = src
-	case algZstd:
+	p.from, p.rest, p.left = nil, nil, false
+	switch {
+	case alg == algNone:
+		p.rest = r.b
+	case alg == algZstd && size <= payloadAtOnce:
+		if p.small == nil {
+			// Windows may be larger than what they are of.
+			zip, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(1<<27))
+			if err != nil {
+				return fmt.Errorf("cdc: unpack transaction: %w", err)
+			}
+			p.small = zip
+		}
+		var err error
+		if p.room, err = p.small.DecodeAll(r.b, p.room[:0]); err != nil {
+			return fmt.Errorf("cdc: unpack transaction: %w", err)
+		}
+		if uint64(len(p.room)) != size {
+			return fmt.Errorf("cdc: unpack transaction: it holds %d bytes, and says %d", len(p.room), size)
+		}
+		p.rest = p.room
+	case alg == algZstd:
 		if p.zip == nil {
 			zip, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
 			if err != nil {
@@ -65,7 +94,7 @@ func (p *payload) open(e event) error {
 			}
 			p.zip = zip
 		}
-		if err := p.zip.Reset(src); err != nil {
+		if err := p.zip.Reset(bytes.NewReader(r.b)); err != nil {
 			return fmt.Errorf("cdc: unpack transaction: %w", err)
 		}
 		p.from = p.zip
@@ -76,8 +105,14 @@ func (p *payload) open(e event) error {
 	return nil
 }
 
+// kept returns a payload with the decoders of p, which is not to be used any more.
+func (p *payload) kept() payload { return payload{zip: p.zip, small: p.small, room: p.room} }
+
 // next returns the next event, valid until the next call, or nil after the last.
 func (p *payload) next() (event, error) {
+	if p.from == nil {
+		return p.nextOfRest()
+	}
 	p.buf = append(p.buf[:0], make([]byte, headerLen)...)
 	_, err := io.ReadFull(p.from, p.buf)
 	if errors.Is(err, io.EOF) {
@@ -100,4 +135,22 @@ func (p *payload) next() (event, error) {
 		}
 	}
 	return p.buf, nil
+}
+
+// nextOfRest is next for what is unpacked.
+func (p *payload) nextOfRest() (event, error) {
+	if len(p.rest) == 0 {
+		p.left = false
+		return nil, nil
+	}
+	if len(p.rest) < headerLen {
+		return nil, fmt.Errorf("cdc: unpack transaction: %w", io.ErrUnexpectedEOF)
+	}
+	size := event(p.rest).size()
+	if size < headerLen || uint64(size) > uint64(len(p.rest)) {
+		return nil, fmt.Errorf("cdc: unpack transaction: event claims to have %d bytes", size)
+	}
+	e := event(p.rest[:size:size])
+	p.rest = p.rest[size:]
+	return e, nil
 }

@@ -55,7 +55,7 @@ func (s *Source) Probe(ctx context.Context, at dfs.Position) (dfs.Probe, error) 
 		if pos, err = parsePosition(at); err != nil {
 			return p, err
 		}
-		if s.maria != (pos.kind == byMaria) || pos.kind == byGTID && !s.gtid {
+		if s.maria != (pos.kind == byMaria) || pos.kind == byGTID && !s.known().gtid {
 			return p, fmt.Errorf("cdc: the position %q was made on another kind of server", at)
 		}
 		err = s.reachable(ctx, pos)
@@ -171,7 +171,7 @@ func (s *Source) askRetention(ctx context.Context, at *position, p *dfs.Probe) e
 	if p.Keeps == dfs.Never {
 		p.PurgeIn, p.PurgeKnown = dfs.Never, true
 	}
-	if at == nil || at.file == "" || at.server != s.server {
+	if at == nil || at.file == "" || at.server != s.known().server {
 		return nil // its place is one in files that this server does not have
 	}
 	logs, err := s.logs(ctx)
@@ -241,7 +241,7 @@ func (s *Source) fileBegan(ctx context.Context, name string) (time.Time, error) 
 	if ok {
 		return began, nil
 	}
-	c, err := connect(ctx, s.cfg)
+	c, err := s.connectLog(ctx)
 	if err != nil {
 		return began, mark(err)
 	}
@@ -249,13 +249,13 @@ func (s *Source) fileBegan(ctx context.Context, name string) (time.Time, error) 
 	stop := context.AfterFunc(ctx, func() { c.Conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	d := dump{
-		serverID: s.freeID(), uuid: newUUID(), maria: s.maria, checksum: s.checksum, beat: s.opts.Heartbeat,
+		serverID: s.freeID(), uuid: newUUID(), maria: s.maria, checksum: s.known().checksum, beat: s.opts.Heartbeat,
 		flags: dumpNonBlock, passing: true, at: &position{kind: byFile, file: name, pos: 4},
 	}
 	if err := d.begin(c); err != nil {
 		return began, mark(err)
 	}
-	in := packets{conn: c.Conn.Conn, size: 4 << 10, timeout: firstPacketTimeout}
+	in := newPackets(c, 4<<10, relearnWait)
 	for {
 		b, err := in.next(ctx, true)
 		if err != nil {

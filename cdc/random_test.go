@@ -15,6 +15,7 @@ import (
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/cdc"
 	"github.com/dataflowsync/dfs/internal/testenv"
+	"github.com/dataflowsync/dfs/internal/testseed"
 )
 
 // TestRandomWorkloadThroughLostConnections has writers change rows while the
@@ -30,8 +31,7 @@ func TestRandomWorkloadThroughLostConnections(t *testing.T) {
 		st, pos := begin(t, src)
 		defer func() { st.Close() }()
 
-		seed := rand.Uint64()
-		t.Logf("seed %d", seed)
+		seed := testseed.New(t)
 		db := srv.DB(t)
 		var wg sync.WaitGroup
 		for w := range writers {

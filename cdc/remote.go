@@ -2,10 +2,12 @@ package cdc
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/go-mysql-org/go-mysql/client"
 
@@ -20,10 +22,23 @@ type remote struct {
 	sum  bool // events end with a CRC32
 	some bool // something has come
 	ends bool // the server was asked for the log up to its end
+	semi bool // events have semiSyncHead in front
+	ack  bool // a commit waits for the last event
+
+	// For the time in which nothing has come: when the connection was opened, to which
+	// server, and how many answers in a row say that it is lost.
+	began  time.Time
+	server string
+	doubts int
 }
 
 func (r *remote) next(ctx context.Context, wait bool) (event, error) {
 	b, err := r.in.next(ctx, wait)
+	for err != nil && !r.some && isSilence(err) && !r.of.replaced.Load() {
+		if err = r.silent(ctx); err == nil {
+			b, err = r.in.next(ctx, wait)
+		}
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -39,6 +54,17 @@ func (r *remote) next(ctx context.Context, wait bool) (event, error) {
 	if !r.some {
 		r.some = true
 		r.in.timeout = r.of.src.opts.ReadTimeout
+		asked := r.of.acks != nil && !r.ends // no commit waits for a second reading
+		r.semi = asked && hasSemiSync(b)
+		if asked && !r.semi && len(b) > 0 && b[0] == 0 {
+			r.of.src.opts.Logger.Warn("commits of the source do not wait for this program, though SemiSync is set: "+
+				"its plugin for semi-synchronous replication is not loaded", "server", r.of.src.cfg.Addr)
+		}
+		if r.semi {
+			if err := r.of.acks.resume(); err != nil {
+				return nil, err
+			}
+		}
 	}
 	switch {
 	case len(b) > 0 && b[0] == 0xff:
@@ -52,7 +78,15 @@ func (r *remote) next(ctx context.Context, wait bool) (event, error) {
 	case len(b) == 0 || b[0] != 0:
 		return nil, dfs.Transient(errors.New("cdc: the server sent a packet that is no event"))
 	}
-	e, err := checkEvent(b[1:], r.sum)
+	skip := 1
+	if r.semi {
+		if len(b) < 1+semiSyncHead || b[1] != semiSyncMagic {
+			return nil, dfs.Transient(errors.New("cdc: the server sent an event without what semi-synchronous replication puts in front"))
+		}
+		r.ack = b[2]&semiSyncWaits != 0
+		skip += semiSyncHead
+	}
+	e, err := checkEvent(b[skip:], r.sum, r.sum && r.in.sumsHold(b, skip))
 	if err == nil && e.kind() == evFormat {
 		var f format
 		if f, err = parseFormat(e); err == nil && f.header != headerLen {
@@ -60,7 +94,35 @@ func (r *remote) next(ctx context.Context, wait bool) (event, error) {
 		}
 		r.sum = f.sum
 	}
-	return e, err
+	if err != nil {
+		return nil, r.of.damaged(b[skip:], err)
+	}
+	return e, nil
+}
+
+// mostDamaged is how often the same bytes may come damaged in a row.
+const mostDamaged = 3
+
+// damage is what came behind a place and was no whole event.
+type damage struct {
+	at    string
+	what  [sha256.Size]byte // the checksum of what came
+	times int
+}
+
+// damaged makes an error of one that says that b, which came, is no whole event. That
+// may have happened on the way, so it is read again. If the very same comes each time,
+// the log itself is damaged; a bad line does not turn over the same bits twice.
+func (s *Stream) damaged(b []byte, err error) error {
+	now := damage{at: s.asm.place(), what: sha256.Sum256(b), times: 1}
+	if before := s.src.damage.Load(); before != nil && before.at == now.at && before.what == now.what {
+		now.times += before.times
+	}
+	s.src.damage.Store(&now)
+	if now.times >= mostDamaged {
+		return s.unreadable(err)
+	}
+	return dfs.Transient(fmt.Errorf("cdc: %s: what came after %s was damaged on the way: %w", s.src.cfg.Addr, now.at, err))
 }
 
 func (r *remote) offset() uint64 { return 0 }

@@ -7,11 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
-	"time"
 
-	"github.com/go-mysql-org/go-mysql/client"
-
-	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/ddl"
 )
 
@@ -160,41 +156,49 @@ var errNotPrepared = fmt.Errorf("%w: another transaction is at that place: make 
 // openAgain connects to the server a second time, beside the connection that a
 // stream has, and asks for its log from a place to where it ends now.
 func (s *Source) openAgain(ctx context.Context, st *Stream, from *position) (events, error) {
-	if from.kind == byFile && from.pos > 1<<32-1 {
-		return nil, errors.New("that is past 4 GiB in its file, where a server cannot be asked to begin")
+	var behind uint64
+	if from.kind == byFile && from.pos > s.farthest {
+		first := *from
+		from, behind, first.pos = &first, from.pos, 4
 	}
-	conn, err := connect(ctx, s.cfg)
+	conn, err := s.connectLog(ctx)
 	if err != nil {
 		return nil, mark(err)
 	}
-	in := &remote{
-		conn: conn, of: st, ends: true,
-		in:  packets{conn: conn.Conn.Conn, size: min(s.opts.Buffer, 64<<10), timeout: firstPacketTimeout},
-		sum: s.checksum == "CRC32",
-	}
-	d := dump{serverID: s.freeID(), uuid: newUUID(), maria: s.maria, at: from, checksum: s.checksum, beat: s.opts.Heartbeat, flags: dumpNonBlock, passing: true}
-	if s.sparse {
+	in := s.newRemote(conn, st, min(s.opts.Buffer, 64<<10))
+	in.ends = true
+	d := dump{serverID: s.freeID(), uuid: newUUID(), maria: s.maria, at: from, checksum: s.known().checksum, beat: s.opts.Heartbeat, flags: dumpNonBlock, passing: true}
+	if s.known().sparse {
 		d.flags |= dumpAnnotate
 	}
-	if err := ask(ctx, conn, &d); err != nil {
+	if err := in.ask(ctx, &d); err != nil {
 		return nil, err
+	}
+	if behind > 0 {
+		return &eventsBehind{remote: in, place: behind}, nil
 	}
 	return in, nil
 }
 
-// ask begins a dump, and closes the connection if it fails.
-func ask(ctx context.Context, conn *client.Conn, d *dump) error {
-	stop := context.AfterFunc(ctx, func() { conn.Conn.SetDeadline(time.Unix(1, 0)) })
-	err := d.begin(conn)
-	if !stop() || err != nil {
-		conn.Close()
-		return mark(errors.Join(ctx.Err(), err))
+// An eventsBehind gives the events behind a place in the first file that it reads, and
+// those that say what the file is.
+type eventsBehind struct {
+	*remote
+	place, off uint64
+	found      bool
+}
+
+func (b *eventsBehind) next(ctx context.Context, wait bool) (event, error) {
+	for {
+		e, err := b.remote.next(ctx, wait)
+		if err != nil || e == nil || b.found || e.kind() == evFormat || e.kind() == evRotate || e.flags()&flagArtificial != 0 {
+			return e, err
+		}
+		if b.off = e.endsAt(b.off); b.off > b.place {
+			b.found = true
+			return e, nil
+		}
 	}
-	if err := conn.Conn.SetDeadline(time.Time{}); err != nil {
-		conn.Close()
-		return dfs.Transient(fmt.Errorf("cdc: ask for the log: %w", err))
-	}
-	return nil
 }
 
 // A fileAgain is the events of files from a place on, up to the end of the last.

@@ -87,6 +87,50 @@ func TestRowsThatATransactionTakesBack(t *testing.T) {
 	}
 }
 
+// noEvents is a log of which nothing waits.
+type noEvents struct{ events }
+
+func (noEvents) buffered() int { return 0 }
+
+// A part with a large event is handed on as it is, and no longer the assembler's: see
+// Stream.emit.
+func TestALargePartIsTakenBackLikeAnother(t *testing.T) {
+	for name, c := range map[string]struct {
+		log []any // a row, or a statement
+		bad string
+	}{
+		"before it": {[]any{"BEGIN", "SAVEPOINT a", 1, 2, "ROLLBACK TO a", "COMMIT"}, undoneParts},
+		"behind it": {[]any{"BEGIN", 1, "SAVEPOINT a", 2, "ROLLBACK TO a", "COMMIT"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newRowsLog(t)
+			l.a.src.opts.MaxPart = 10 // each row is large
+			st := &Stream{src: l.a.src, batch: make([]*dfs.Transaction, 100), in: noEvents{}, asm: *l.a}
+			l.a, st.asm.out = &st.asm, st.emit
+			var err error
+			for _, x := range c.log {
+				switch x := x.(type) {
+				case int:
+					l.row(x)
+				case string:
+					err = l.say(x)
+				}
+			}
+			if c.bad == "" {
+				require.NoError(t, err)
+				for _, tx := range st.batch[:st.n] {
+					*l.out = append(*l.out, string(tx.Encoded))
+				}
+				require.Equal(t, []int64{1}, l.rows())
+				return
+			}
+			var bad *EventError
+			require.ErrorAs(t, err, &bad)
+			require.Equal(t, c.bad, bad.What)
+		})
+	}
+}
+
 func TestPositionsWithPreparedTransactions(t *testing.T) {
 	for _, text := range []string{
 		"gtid " + uuid1 + " xa:x'79',x'',1@" + uuid1 + ":3;x'7a',x'00',-5@;x'7b',x'',1@" + uuid1 + ":tag:3 " + uuid1 + ":1-3 binlog.000001:936",

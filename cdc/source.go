@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,27 +32,22 @@ type Source struct {
 	follow atomic.Pointer[following]
 
 	snapshot *Snapshot     // with its defaults; nil if no rows are copied at the beginning
+	begun    sync.Once     // tells that the snapshot is over, or never was
 	copies   *filter       // of these
 	replicas *replicaWatch // nil if snapshot is
-	ackWait  time.Duration // how long a commit may wait for a replica
 
 	maxRows, maxBytes atomic.Int64 // what copies read per second; 0: no bound
 
 	serverID uint32   // of streams
+	farthest uint64   // the last place in a file at which a server can be asked to begin, unless by GTID
 	taken    []uint32 // ids that the server and other replicas had at the start
 	uuid     string   // our own, which MySQL knows our connections by
 	paths    []string // of log files, instead of a server
 	plans    plans
 
-	// What Open found out about the server.
-	maria    bool
-	version  string
-	server   string // server_uuid, or MariaDB's server_id
-	gtid     bool
-	checksum string
-	sparse   bool // MariaDB, whose rows may lack columns
-	named    bool // the log names columns now
-	fold     bool // letter case does not count in names of tables
+	maria  bool // the server is MariaDB
+	facts  atomic.Pointer[facts]
+	damage atomic.Pointer[damage] // the last of what a server has sent
 
 	mu      sync.Mutex
 	began   dfs.Checkpoint // what Start was found to be; zero until it is asked for
@@ -64,14 +60,17 @@ type Source struct {
 	opened  uint64
 	bytes   uint64
 	at      dfs.Position
-	asked   atomic.Int32 // how many of asks no stream has taken over
-	held    atomic.Bool  // rows are to wait; see Hold
-	last    atomic.Int64 // Unix time of the last commit event
+	asked   atomic.Int32         // how many of asks no stream has taken over
+	held    atomic.Bool          // rows are to wait; see Hold
+	last    atomic.Int64         // Unix time of the last commit event
+	waits   atomic.Int64         // since when the newest stream waits for the server; see packets.since
+	acks    atomic.Pointer[acks] // of the newest stream, for Trim; nil without SemiSync
 }
 
 var (
 	_ dfs.Source  = (*Source)(nil)
 	_ dfs.Decoder = (*Source)(nil)
+	_ dfs.Trimmer = (*Source)(nil)
 )
 
 // Open connects to the server that dsn names, as github.com/go-sql-driver/mysql
@@ -121,9 +120,10 @@ func Open(ctx context.Context, dsn string, opts *Options) (*Source, error) {
 	}
 	s := &Source{
 		cfg: cfg, opts: o, start: begin, filter: f, snapshot: snapshot, copies: copies,
-		db:      sql.OpenDB(connector),
-		uuid:    newUUID(),
-		streams: make(map[*Stream]struct{}),
+		farthest: math.MaxUint32, // COM_BINLOG_DUMP has 4 bytes for it
+		db:       sql.OpenDB(connector),
+		uuid:     newUUID(),
+		streams:  make(map[*Stream]struct{}),
 	}
 	s.limitConns()
 	if snapshot != nil {
@@ -218,7 +218,10 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 	if s.db == nil {
 		return s.openFiles(ctx, from)
 	}
-	at, state, err := s.begin(ctx, from)
+	if err := s.relearn(ctx); err != nil {
+		return nil, err
+	}
+	at, state, before, err := s.begin(ctx, from)
 	if err != nil {
 		return nil, err
 	}
@@ -263,6 +266,11 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 	if len(begin) > 0 {
 		items, word = append(items, begin...), cmp.Or(word, "-")
 	}
+	if word == "" && from.Pos != "" && s.snapshot != nil {
+		s.begun.Do(func() {
+			s.opts.Logger.Info("the pipeline has begun already, so no rows are copied by Options.Snapshot: ask for tables by Resnapshot", "at", at.String())
+		})
+	}
 	changed := len(change.New) > 0 || len(change.Gone) > 0
 	st, err := s.newStream(at, from.Pos == "" || changed, state)
 	if err != nil {
@@ -280,32 +288,46 @@ func (s *Source) Open(ctx context.Context, from dfs.Checkpoint) (dfs.Stream, err
 		}
 	}
 	s.replace()
-	conn, err := connect(ctx, s.cfg)
+	if !s.opts.AcceptErrant {
+		if err := s.checkErrant(ctx, st, before, at); err != nil {
+			return nil, err
+		}
+	}
+	conn, err := s.connectLog(ctx)
 	if err != nil {
 		return nil, mark(err)
 	}
-	st.in = &remote{
-		conn: conn, of: st,
-		in:  packets{conn: conn.Conn.Conn, size: s.opts.Buffer, timeout: firstPacketTimeout},
-		sum: s.checksum == "CRC32",
-	}
-	d := dump{serverID: s.streamID(), uuid: s.uuid, maria: s.maria, at: at, checksum: s.checksum, beat: s.opts.Heartbeat}
-	if s.sparse {
+	in := s.newRemote(conn, st, s.opts.Buffer)
+	st.in = in
+	d := dump{serverID: s.streamID(), uuid: s.uuid, maria: s.maria, at: at, checksum: s.known().checksum, beat: s.opts.Heartbeat, semiSync: s.opts.SemiSync}
+	if s.known().sparse {
 		d.flags |= dumpAnnotate
 	}
-	if at.kind == byFile && s.gtid {
-		// Read the file from its beginning, where it says what was before.
-		st.asm.at.kind, st.asm.at.set = byGTID, nil
+	if at.kind == byFile && (s.known().gtid || at.pos > s.farthest) {
+		// Read the file from its beginning, where it says what was before, or since the
+		// server could not find the place.
+		if s.known().gtid {
+			st.asm.at.kind, st.asm.at.set = byGTID, nil
+		}
 		st.asm.skipTo = at.pos
 		st.fix = false
 		d.at = &position{kind: byFile, file: at.file, pos: 4}
 	}
-	if st.server, err = s.identity(conn); err != nil {
+	st.server, err = s.identity(conn)
+	if err == nil && st.server != s.known().server {
+		err = dfs.Transient(fmt.Errorf("cdc: %s led to server %s for questions and to %s for the log", s.cfg.Addr, s.known().server, st.server))
+	}
+	if err != nil {
 		conn.Close()
 		return nil, err
 	}
-	if err := ask(ctx, conn, &d); err != nil {
+	if err := in.ask(ctx, &d); err != nil {
 		return nil, err
+	}
+	if s.opts.SemiSync {
+		st.acks = &acks{conn: conn, server: at.server}
+		st.acks.asked = s.answerable(ctx, from.Pos, at.server)
+		s.acks.Store(st.acks)
 	}
 	st.open = func(ctx context.Context, from *position) (events, error) { return s.openAgain(ctx, st, from) }
 	st.asm.ahead.open, st.asm.ahead.done = st.openAhead, st.closeAhead
@@ -332,7 +354,7 @@ func (s *Source) newStream(at *position, fix bool, state string) (*Stream, error
 	c.changed = c.changed || fix && state != ""
 	st := &Stream{src: s, sent: time.Now(), fix: fix, begun: fix}
 	st.asm = assembler{
-		src: s, at: *at, file: at.file, off: at.pos, version: s.version, catalog: c,
+		src: s, at: *at, file: at.file, off: at.pos, version: s.known().version, catalog: c,
 		maps: make(map[uint64]*tableMap), out: st.emit,
 	}
 	return st, nil
@@ -374,36 +396,73 @@ func (s *Source) register(st *Stream) {
 	}
 }
 
-// begin returns the place to read from, and the State there.
-func (s *Source) begin(ctx context.Context, from dfs.Checkpoint) (at *position, state string, err error) {
+// begin returns the place to read from, the State there, and the server that was read
+// before.
+func (s *Source) begin(ctx context.Context, from dfs.Checkpoint) (at *position, state, before string, err error) {
 	if from.Pos == "" {
-		return s.started(ctx)
+		at, state, err = s.started(ctx)
+		return at, state, s.known().server, err
 	}
 	s.mu.Lock()
 	s.began.State = "" // it has been stored, and can be large
 	s.mu.Unlock()
 	if at, err = parsePosition(from.Pos); err != nil {
-		return nil, "", err
+		return nil, "", "", err
 	}
 	switch {
 	case s.maria != (at.kind == byMaria):
-		return nil, "", fmt.Errorf("cdc: the checkpoint's position %q was made on another kind of server: make a new copy of the data", from.Pos)
-	case at.kind == byGTID && !s.gtid:
-		return nil, "", fmt.Errorf("cdc: the checkpoint's position %q is by GTID, but gtid_mode is not ON on the source: set it to ON", from.Pos)
-	case at.kind == byFile && at.server != s.server:
-		return nil, "", fmt.Errorf("%w: the checkpoint's position is in the files of server %s, and this is %s: read from that one, or make a new copy of the data",
-			ErrDiverged, at.server, s.server)
-	case at.kind == byMaria && at.server != s.server && slices.ContainsFunc(at.xa, func(p preparedXA) bool { return p.at != "" }):
-		return nil, "", fmt.Errorf("%w: the XA transactions %s are prepared in the files of server %s, and this is %s: read from that one until they have ended, or make a new copy of the data",
-			ErrDiverged, appendPrepared(nil, at.xa), at.server, s.server)
+		return nil, "", "", fmt.Errorf("cdc: the checkpoint's position %q was made on another kind of server: make a new copy of the data", from.Pos)
+	case at.kind == byGTID && !s.known().gtid:
+		return nil, "", "", fmt.Errorf("cdc: the checkpoint's position %q is by GTID, but gtid_mode is not ON on the source: set it to ON", from.Pos)
+	case at.kind == byFile && at.server != s.known().server:
+		return nil, "", "", fmt.Errorf("%w: the checkpoint's position is in the files of server %s, and this is %s: read from that one, or make a new copy of the data",
+			ErrDiverged, at.server, s.known().server)
+	case at.kind == byMaria && at.server != s.known().server && slices.ContainsFunc(at.xa, func(p preparedXA) bool { return p.at != "" }):
+		return nil, "", "", fmt.Errorf("%w: the XA transactions %s are prepared in the files of server %s, and this is %s: read from that one until they have ended, or make a new copy of the data",
+			ErrDiverged, appendPrepared(nil, at.xa), at.server, s.known().server)
 	}
-	at.server = s.server
-	return at, from.State, s.reachable(ctx, at)
+	before, at.server = at.server, s.known().server
+	if before != at.server {
+		// A place in the files of the server before is none in those of this one, which
+		// sameLog and acks would take it for. What this one sends tells its own.
+		at.file, at.pos = "", 0
+	}
+	err = s.reachable(ctx, at)
+	switch {
+	case err != nil:
+	case at.kind == byFile && at.pos > s.farthest:
+		err = s.pastFile(ctx, at)
+	case before == at.server:
+		err = s.sameLog(ctx, at)
+	}
+	return at, from.State, before, err
+}
+
+// leastGroup is less than any transaction or statement takes in a log, with the heads
+// of its events. What ends a file, such as a rotate event, may be shorter.
+const leastGroup = 64
+
+// pastFile moves a place behind which its file has nothing to the next file. A file has
+// more than max_binlog_size if its last transaction is large, and so a place that is too
+// far in it to be asked for is mostly where it ends.
+func (s *Source) pastFile(ctx context.Context, at *position) error {
+	logs, err := s.logs(ctx)
+	i := slices.IndexFunc(logs, func(l logFile) bool { return l.name == at.file })
+	if err == nil && i >= 0 && i+1 < len(logs) && logs[i].size-at.pos < leastGroup {
+		at.file, at.pos = logs[i+1].name, 4
+	}
+	return err
 }
 
 // reachable checks that the server still has what follows at, and all that is
 // before it.
 func (s *Source) reachable(ctx context.Context, at *position) error {
+	ctx, cancel := answerWithin(ctx)
+	defer cancel()
+	return unanswered(ctx, s.reach(ctx, at))
+}
+
+func (s *Source) reach(ctx context.Context, at *position) error {
 	switch at.kind {
 	case byGTID:
 		var purged, ahead string
@@ -414,7 +473,7 @@ func (s *Source) reachable(ctx context.Context, at *position) error {
 			return mark(fmt.Errorf("cdc: compare GTIDs with the source's: %w", err))
 		}
 		if purged != "" {
-			return fmt.Errorf("%w: transactions %s are missing: make a new copy of the data, and keep the log longer (binlog_expire_logs_seconds)",
+			return fmt.Errorf("%w: transactions %s are missing, which a replica is told as error 1236: make a new copy of the data, and keep the log longer (binlog_expire_logs_seconds)",
 				ErrPurged, oneLine(purged))
 		}
 		if ahead, err = s.notWritten(ctx, ahead); err != nil {
@@ -459,9 +518,6 @@ func (s *Source) reachable(ctx context.Context, at *position) error {
 			if at.pos > l.size {
 				return fmt.Errorf("%w: %s has only %d bytes, and position %d was read: read from the server that has it, or make a new copy of the data",
 					ErrDiverged, at.file, l.size, at.pos)
-			}
-			if at.pos > 1<<32-1 && !s.gtid {
-				return fmt.Errorf("cdc: position %s:%d is past 4 GiB, where a server cannot be asked to go on from: set gtid_mode=ON", at.file, at.pos)
 			}
 			return nil
 		}
@@ -533,7 +589,7 @@ func (s *Source) logEnd(ctx context.Context, p *position) error { return s.logEn
 // logEndOn is logEnd over a connection.
 func (s *Source) logEndOn(ctx context.Context, db queryer, p *position) error {
 	query := "SHOW MASTER STATUS"
-	if !s.maria && atLeast(s.version, 8, 2) {
+	if !s.maria && atLeast(s.known().version, 8, 2) {
 		query = "SHOW BINARY LOG STATUS"
 	}
 	var bad error
@@ -565,17 +621,17 @@ func eachRow(ctx context.Context, db queryer, query string, f func([]sql.NullStr
 	// is just going (seen with 5.6.24).
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("cdc: %s: %w: %v", query, errMalformed, p)
+			err = fmt.Errorf("cdc: %s: %w: %v", brief(query), errMalformed, p)
 		}
 	}()
 	rows, err := db.QueryContext(ctx, query)
 	if err != nil {
-		return fmt.Errorf("cdc: %s: %w", query, err)
+		return fmt.Errorf("cdc: %s: %w", brief(query), err)
 	}
 	defer rows.Close()
 	columns, err := rows.Columns()
 	if err != nil {
-		return fmt.Errorf("cdc: %s: %w", query, err)
+		return fmt.Errorf("cdc: %s: %w", brief(query), err)
 	}
 	values := make([]sql.NullString, len(columns))
 	to := make([]any, len(columns))
@@ -584,14 +640,24 @@ func eachRow(ctx context.Context, db queryer, query string, f func([]sql.NullStr
 	}
 	for rows.Next() {
 		if err := rows.Scan(to...); err != nil {
-			return fmt.Errorf("cdc: %s: %w", query, err)
+			return fmt.Errorf("cdc: %s: %w", brief(query), err)
 		}
 		f(values)
 	}
 	if err := rows.Err(); err != nil {
-		return fmt.Errorf("cdc: %s: %w", query, err)
+		return fmt.Errorf("cdc: %s: %w", brief(query), err)
 	}
 	return nil
+}
+
+// brief returns a query in a line, as errors have it.
+func brief(query string) string {
+	const most = 80
+	line := []rune(strings.Join(strings.Fields(query), " "))
+	if len(line) > most {
+		return string(line[:most]) + "…"
+	}
+	return string(line)
 }
 
 // atLeast reports whether a server's version is major.minor or later.

@@ -46,7 +46,7 @@ func (a *assembler) annotate(e event) {
 
 func (a *assembler) readNote(text string) {
 	a.tx.note.text = false
-	a.tx.note.tables = ddl.Changed(text, ddl.Mode{MariaDB: true, Version: versionNumber(a.src.version)})
+	a.tx.note.tables = ddl.Changed(text, ddl.Mode{MariaDB: true, Version: versionNumber(a.src.known().version)})
 }
 
 // noteMap notes that the statement may have rows of a schema.
@@ -67,7 +67,7 @@ func (a *assembler) plain(m *tableMap) bool {
 	if a.tx.note.text {
 		a.readNote(string(a.text))
 	}
-	same := func(x, y string) bool { return x == y || a.src.fold && strings.EqualFold(x, y) }
+	same := func(x, y string) bool { return x == y || a.src.known().fold && strings.EqualFold(x, y) }
 	return slices.ContainsFunc(a.tx.note.tables, func(t ddl.Table) bool {
 		return same(t.Name, m.name) && (t.Schema == "" && !a.tx.note.mixed || same(t.Schema, m.schemaN))
 	})

@@ -72,7 +72,7 @@ func (s *Source) warnOfPrepared(ctx context.Context) {
 // now, and the log does not name columns, what the tables are like there.
 func (s *Source) beginning(ctx context.Context) (*position, *catalog, error) {
 	find := func() (*position, error) { return s.startAt(ctx) }
-	if s.named || s.start.kind != "now" {
+	if s.known().named || s.start.kind != "now" {
 		p, err := find()
 		return p, nil, err
 	}
@@ -82,12 +82,12 @@ func (s *Source) beginning(ctx context.Context) (*position, *catalog, error) {
 
 // startAt returns the place that Options.Start names.
 func (s *Source) startAt(ctx context.Context) (*position, error) {
-	p := &position{kind: byFile, server: s.server}
+	p := &position{kind: byFile, server: s.known().server}
 	var err error
 	switch {
 	case s.maria:
 		p.kind = byMaria
-	case s.gtid:
+	case s.known().gtid:
 		p.kind = byGTID
 	}
 	switch s.start.kind {

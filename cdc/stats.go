@@ -25,6 +25,10 @@ type Stats struct {
 	Bytes              uint64       // received
 	Position           dfs.Position // after the last transaction that a stream has read
 	LastCommit         time.Time    // time of the last transaction read, by the source's clock; zero if none
+
+	// Silent is how long the server has sent nothing although it is waited for, if that is longer than
+	// two heartbeats, and else zero.
+	Silent time.Duration
 }
 
 // Stats returns what the Source has done. It is cheap, and some milliseconds
@@ -41,6 +45,11 @@ func (s *Source) Stats() Stats {
 	}
 	if t := s.last.Load(); t != 0 {
 		st.LastCommit = time.Unix(t, 0)
+	}
+	if t := s.waits.Load(); t != 0 && st.Connected {
+		if d := time.Since(time.Unix(0, t)); d > 2*s.opts.Heartbeat {
+			st.Silent = d
+		}
 	}
 	return st
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/failpoint"
+	"github.com/dataflowsync/dfs/internal/unzeroed"
 )
 
 // batchSize is about where Next ends a batch.
@@ -61,6 +63,7 @@ type Stream struct {
 	ended  bool       // shut was called
 
 	replaced atomic.Bool // a newer stream has ended this one
+	acks     *acks       // for Options.SemiSync; nil without
 
 	copier *copier     // while rows are copied; nil if they are not
 	until  func() bool // asked after each event: whether to return what there is, or nothing
@@ -77,6 +80,7 @@ type Stream struct {
 	batch []*dfs.Transaction
 	n     int
 	size  int
+	pos   int // bytes of the last position, which may be many: those of a set of GTIDs
 	slab  []byte
 	txs   []dfs.Transaction
 }
@@ -147,6 +151,7 @@ func (s *Stream) read(ctx context.Context, batch []*dfs.Transaction) (int, error
 	if s.n == 0 {
 		return 0, s.err
 	}
+	failpoint.Hit("cdc.next")
 	s.sent = time.Now()
 	return s.n, nil
 }
@@ -194,11 +199,19 @@ func (s *Stream) step(ctx context.Context) (bool, error) {
 		}
 		return true, s.unreadable(s.handle(ctx, e, true))
 	}
-	e, err := s.in.next(ctx, s.n == 0)
+	owes := s.owesAck()
+	e, err := s.in.next(ctx, s.n == 0 && !owes)
+	if err == nil && e == nil && owes {
+		s.emit(nil, false)
+	}
 	if err != nil || e == nil {
 		return false, err
 	}
+	failpoint.Hit("cdc.event")
 	s.asm.end = s.in.offset()
+	if s.acks != nil {
+		s.askAck(e)
+	}
 	if e.kind() == evPayload {
 		s.asm.step(e)
 		s.asm.counted.events++
@@ -296,19 +309,28 @@ func (s *Stream) emit(encoded []byte, more bool) {
 	tx.More = more
 	if encoded != nil {
 		s.xa = s.xa || a.tx.ends != ""
-		at := s.room(len(encoded) + 64)
-		s.slab = append(s.slab, encoded...)
-		tx.Encoded = s.slab[at:len(s.slab):len(s.slab)]
+		at := 0
+		if len(encoded) > 4*s.src.opts.MaxPart {
+			// One large event is in it. It is handed on as it is, since it may be most of
+			// what memory there is.
+			tx.Encoded, a.part = encoded[:len(encoded):len(encoded)], nil
+			at = s.room(64)
+		} else {
+			at = s.room(len(encoded) + 64)
+			s.slab = append(s.slab, encoded...)
+			tx.Encoded = s.slab[at:len(s.slab):len(s.slab)]
+			at = len(s.slab)
+		}
 		tx.Committed = a.tx.time()
-		at = len(s.slab)
 		s.slab = a.appendID(s.slab)
 		tx.ID = alias(s.slab[at:])
 	}
 	// A part that is not the last has the position before its transaction:
 	// there is no other that reading could go on from.
-	at := s.room(256)
+	at := s.room(max(s.pos, 192) + 64)
 	s.slab = a.at.append(s.slab)
 	tx.Pos = dfs.Position(alias(s.slab[at:]))
+	s.pos = len(tx.Pos)
 	if !more && a.due() {
 		tx.State = a.state()
 	}
@@ -322,7 +344,7 @@ func (s *Stream) room(n int) int {
 	if cap(s.slab)-len(s.slab) < n {
 		// As much as what waits in the buffer will need, but not for one small
 		// transaction as for a thousand.
-		s.slab = make([]byte, 0, max(n, min(s.in.buffered()+n+512, 256<<10)))
+		s.slab = unzeroed.Bytes(max(n, min(s.in.buffered()+n+512, 256<<10)))[:0]
 	}
 	return len(s.slab)
 }

@@ -51,7 +51,7 @@ func (s *Source) survey(ctx context.Context, find func() (*position, error)) (*p
 	if err != nil {
 		return nil, nil, err
 	}
-	if p.kind == byFile && !s.maria && atLeast(s.version, 8, 0) {
+	if p.kind == byFile && !s.maria && atLeast(s.known().version, 8, 0) {
 		// The end of the log is after a statement that is written and not yet
 		// committed, whose tables still show as they were. So give it time. GTIDs
 		// show with the commit; before 8.0, and in MariaDB, the log is written last.
@@ -90,7 +90,7 @@ func (s *Source) eachSchema(ctx context.Context, f func(name, collation string))
 // in the past. They seldom change, and where the log tells collations, a table for
 // which that was wrong does not fit what the log says of it.
 func (s *Source) guessSchemas(ctx context.Context, c *catalog) error {
-	if !s.maria && !atLeast(s.version, 8, 0) || s.maria && !atLeast(s.version, 10, 5) {
+	if !s.maria && !atLeast(s.known().version, 8, 0) || s.maria && !atLeast(s.known().version, 10, 5) {
 		return nil
 	}
 	return mark(s.eachSchema(ctx, c.tables.SetSchema))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"hash/crc32"
+	"math"
 	"math/rand/v2"
 	"net"
 	"strings"
@@ -146,30 +147,46 @@ func makeEvent(kind byte, body []byte) []byte {
 }
 
 func TestEveryFlippedBitOfAnEventIsNoticed(t *testing.T) {
-	b := makeEvent(evXID, []byte{1, 2, 3, 4, 5, 6, 7, 8})
-	e, err := checkEvent(b, true)
-	require.NoError(t, err)
-	require.Equal(t, []byte{1, 2, 3, 4, 5, 6, 7, 8}, e.body())
-	for bit := range len(b) * 8 {
-		b[bit/8] ^= 1 << (bit % 8)
-		e, err := checkEvent(b, true)
-		// A change of the type may make it one that is not checked: it is none
-		// that holds data.
-		if err == nil {
-			require.Contains(t, []byte{evFormat, evRotate, evHeartbeat, evHeartbeat2}, e.kind())
+	for kind, body := range map[byte]string{
+		evXID: "\x01\x02\x03\x04\x05\x06\x07\x08",
+		// An UPDATE of one row of one column.
+		evUpdateRows2: "\x6c\x00\x00\x00\x00\x00\x01\x00\x02\x00\x01\xff\xff\xfe\x01\x00\x00\x00\xfe\x02\x00\x00\x00",
+	} {
+		b := makeEvent(kind, []byte(body))
+		e, err := checkEvent(b, true, false)
+		require.NoError(t, err)
+		require.Equal(t, body, string(e.body()))
+		for bit := range len(b) * 8 {
+			b[bit/8] ^= 1 << (bit % 8)
+			// A change of the type may make it one that has its checksum in no case.
+			if e, err := checkEvent(b, true, false); err == nil {
+				require.EqualValues(t, evFormat, e.kind())
+				_, err = parseFormat(e)
+				require.Error(t, err)
+			}
+			b[bit/8] ^= 1 << (bit % 8)
 		}
-		b[bit/8] ^= 1 << (bit % 8)
+		for n := range b {
+			_, err := checkEvent(b[:n], true, false)
+			require.Error(t, err)
+		}
 	}
-	for n := range b {
-		_, err := checkEvent(b[:n], true)
-		require.Error(t, err)
+	// What servers make up has none, or one.
+	for _, body := range []string{"\x04\x00\x00\x00\x00\x00\x00\x00binlog.000001", "\x04\x00\x00\x00\x00\x00\x00\x00ä b.000001"} {
+		b := makeEvent(evRotate, []byte(body))
+		b[17] |= flagArtificial
+		b = b[:len(b)-4]
+		binary.LittleEndian.PutUint32(b[9:], uint32(len(b)))
+		e, err := checkEvent(b, true, false)
+		require.NoError(t, err)
+		require.Equal(t, body, string(e.body()))
 	}
 }
 
 // newAssembler returns one that is inside the file f, and where what it hands
 // out goes.
 func newAssembler(tables ...string) (*assembler, *[]string) {
-	src := new(Source)
+	src := &Source{farthest: math.MaxUint32}
 	src.opts, _ = (&Options{}).withDefaults()
 	src.filter, _ = newFilter(tables)
 	out := new([]string)

@@ -130,6 +130,17 @@ func TestPreparedXATransactions(t *testing.T) {
 		}
 		require.Equal(t, 1, rest)
 
+		// And so it is where the server cannot be asked for the place in its file.
+		for _, p := range pos[:len(pos)-1] {
+			if !strings.HasPrefix(string(p), "file ") {
+				break
+			}
+			src := open(t, srv.DSN(""), o)
+			cdc.AskNoFurther(src, 4)
+			again, _ := texts(src, stream(t, src, p))
+			require.Equal(t, want[len(want)-len(again):], again, "from %s", p)
+		}
+
 		// And so it is from the files of the log.
 		files := openFiles(t, o, copyLogs(t, srv))
 		for _, p := range pos[:len(pos)-1] {

@@ -20,6 +20,7 @@ import (
 	"github.com/dataflowsync/dfs/internal/config"
 	"github.com/dataflowsync/dfs/internal/match"
 	"github.com/dataflowsync/dfs/sink"
+	"github.com/dataflowsync/dfs/sink/s3"
 )
 
 const archiveUsage = `basic archive looks into an archive, and restores from it.
@@ -39,7 +40,10 @@ commands:
 flags:
   -c file        configuration file with the archive under target or source
                  (default: dfs.yaml)
+  -target name   which of several targets, if more than one of them is an archive
   -dir folder    the archive, without a file: for list, verify, show and undo
+  -store bucket  its bucket, s3://bucket/prefix?region=..., or that alone; credentials are
+                 those of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
   -key-file file its key, if it is encrypted, and -dir is given
   -to place      show, restore, undo: end with this transaction, or this time
   -from place    show, undo: begin with this transaction, or after this time;
@@ -64,6 +68,7 @@ target cannot be used as they are; 4 verify: something is damaged
 type archiveFlags struct {
 	flags
 	dir, keyFile      string
+	store             string
 	from, to          dfs.StopPoint
 	before, logOnly   bool
 	incomplete        bool
@@ -87,7 +92,9 @@ func archiveCommand(args []string, funcs *config.Funcs, stdout, stderr io.Writer
 	set := flag.NewFlagSet("basic archive "+name, flag.ContinueOnError)
 	set.SetOutput(io.Discard)
 	set.StringVar(&f.file, "c", "dfs.yaml", "")
+	set.StringVar(&f.target, "target", "", "")
 	set.StringVar(&f.dir, "dir", "", "")
+	set.StringVar(&f.store, "store", "", "")
 	set.StringVar(&f.keyFile, "key-file", "", "")
 	set.StringVar(&from, "from", "", "")
 	set.StringVar(&to, "to", "", "")
@@ -128,11 +135,13 @@ func archiveCommand(args []string, funcs *config.Funcs, stdout, stderr io.Writer
 		return misuse("-from is for show and undo, -to for show, restore and undo")
 	case !is("restore") && (f.before || f.logOnly || f.incomplete || f.format != ""):
 		return misuse("-before, -log-only, -incomplete and -log are for restore")
-	case is("restore") && f.dir != "":
+	case is("restore") && f.bare():
 		return misuse("restore takes the archive and the target from a file: write source: {archive: ...} and target: there")
-	case f.keyFile != "" && f.dir == "":
-		return misuse("-key-file is for -dir; the file has target.archive.key_file")
-	case !is("undo") && (f.doApply || f.key != ""), f.doApply && f.dir != "":
+	case f.target != "" && f.bare():
+		return misuse("-target is for a file with several targets")
+	case f.keyFile != "" && !f.bare():
+		return misuse("-key-file is for -dir and -store; the file has target.archive.key_file")
+	case !is("undo") && (f.doApply || f.key != ""), f.doApply && f.bare():
 		return misuse("-apply and -key are for undo, and -apply for a target that a file names")
 	case is("undo") && from == "":
 		return misuse("undo needs -from: the transaction, or the first of those, to be taken back")
@@ -147,32 +156,35 @@ func archiveCommand(args []string, funcs *config.Funcs, stdout, stderr io.Writer
 
 	var c *config.Config
 	o := &sink.ArchiveOptions{}
-	dir := f.dir
-	if dir == "" {
+	part := &config.Archive{Dir: f.dir, Store: f.store, KeyFile: f.keyFile}
+	if !f.bare() {
 		if c, err = config.LoadWith(f.file, funcs); err != nil {
 			report(stderr, f.file+" cannot be used", err)
 			return exitUsage
 		}
-		part := &c.Source.Archive
+		if c, err = archiveLine(c, f.target); err != nil {
+			return misuse(err.Error())
+		}
+		part = &c.Source.Archive
 		if c.Target.Archive.On() {
 			part = &c.Target.Archive
 		}
 		if !part.On() {
 			return misuse(f.file + " has no archive, neither as source nor as target")
 		}
-		dir = part.Dir
-		o, err = part.Options()
-	} else if f.keyFile != "" {
-		o, err = (&config.Archive{KeyFile: f.keyFile}).Options()
 	}
-	if err != nil {
+	if o, err = part.Options(); err != nil {
 		report(stderr, "the archive cannot be used", err)
 		return exitSetup
 	}
 	ctx, stop := untilSignal(stderr)
 	defer stop()
 	if name == "verify" {
-		return verifyArchive(ctx, dir, o, f, stdout, stderr)
+		if err = openStore(ctx, part, o, true); err != nil {
+			report(stderr, "not verified", err)
+			return exitSetup
+		}
+		return verifyArchive(ctx, part.Dir, o, f, stdout, stderr)
 	}
 	if name == "restore" {
 		if !c.Source.Archive.On() {
@@ -180,7 +192,7 @@ func archiveCommand(args []string, funcs *config.Funcs, stdout, stderr io.Writer
 		}
 		return restore(ctx, c, f, stderr)
 	}
-	a, err := sink.OpenArchive(dir, &sink.ArchiveOptions{Key: o.Key, ReadOnly: true})
+	a, err := openToRead(ctx, part, o)
 	if err != nil {
 		report(stderr, "the archive cannot be used", err)
 		return exitSetup
@@ -199,6 +211,30 @@ func archiveCommand(args []string, funcs *config.Funcs, stdout, stderr io.Writer
 		return exitRun
 	}
 	return exitOK
+}
+
+// bare reports whether the archive is named without a file.
+func (f *archiveFlags) bare() bool { return f.dir != "" || f.store != "" }
+
+// openStore opens the bucket of an archive, if it has one, and puts it into the options.
+func openStore(ctx context.Context, part *config.Archive, o *sink.ArchiveOptions, readOnly bool) error {
+	if part.Store == "" {
+		return nil
+	}
+	store, err := s3.Open(ctx, part.Store, &s3.Options{AccessKey: string(part.AccessKey), SecretKey: string(part.SecretKey), ReadOnly: readOnly})
+	if err != nil {
+		return err
+	}
+	o.Store = store
+	return nil
+}
+
+// openToRead opens an archive that another process may be writing.
+func openToRead(ctx context.Context, part *config.Archive, o *sink.ArchiveOptions) (*sink.Archive, error) {
+	if err := openStore(ctx, part, o, true); err != nil {
+		return nil, err
+	}
+	return sink.OpenArchive(part.Dir, &sink.ArchiveOptions{Key: o.Key, Store: o.Store, ReadOnly: true})
 }
 
 // parsePlace reads what -from and -to say.
@@ -279,7 +315,7 @@ func size(n int64) string { return config.Size(n).String() }
 
 // verifyArchive reads all of an archive.
 func verifyArchive(ctx context.Context, dir string, o *sink.ArchiveOptions, f archiveFlags, stdout, stderr io.Writer) int {
-	r, err := sink.VerifyArchive(ctx, dir, &sink.VerifyArchiveOptions{Key: o.Key, Decode: new(cdc.Source).Decode})
+	r, err := sink.VerifyArchive(ctx, dir, &sink.VerifyArchiveOptions{Key: o.Key, Store: o.Store, Decode: new(cdc.Source).Decode})
 	if err != nil {
 		report(stderr, "not verified", err)
 		return exitSetup
@@ -374,11 +410,14 @@ func checkArchive(ctx context.Context, c *config.Config) section {
 	if c.Target.Archive.On() {
 		part = &c.Target.Archive
 	}
-	s.About = part.Dir
+	s.About = part.Address()
 	o, err := part.Options()
 	if err == nil {
 		o.ReadOnly = true
-		if _, bad := os.Stat(part.Dir); c.Target.Archive.On() && errors.Is(bad, os.ErrNotExist) {
+		err = openStore(ctx, part, o, c.Source.Archive.On())
+	}
+	if err == nil {
+		if _, bad := os.Stat(part.Dir); c.Target.Archive.On() && o.Store == nil && errors.Is(bad, os.ErrNotExist) {
 			s.add("ok", "folder", "", "is not there yet, and will be made")
 			return s
 		}
@@ -449,16 +488,18 @@ func undo(ctx context.Context, c *config.Config, a *sink.Archive, f archiveFlags
 	for _, n := range u.Notes {
 		fmt.Fprintln(stderr, "note:", n)
 	}
-	if kind := c.Target.Kind(); kind != config.MySQLTarget {
-		return misuse(stderr, fmt.Sprintf("undo -apply is for a MySQL or MariaDB target, and this is %s", kind))
+	if kind := c.Target.Kind(); kind == config.StreamTarget {
+		return misuse(stderr, fmt.Sprintf("undo -apply is for a target with rows, and this is %s", kind))
 	}
-	m, err := sink.OpenMySQL(ctx, c.TargetDSN(), targetOptions(c, slog.New(slog.DiscardHandler)))
+	m, err := openSinkWith(ctx, c, targetOptions(c, slog.New(slog.DiscardHandler)))
 	if err != nil {
 		reportParts(stderr, &partError{targetName(c), err})
 		return exitSetup
 	}
 	defer m.Close()
-	if err := m.Undo(ctx, u); err != nil {
+	if err := m.(interface {
+		Undo(ctx context.Context, u *sink.Undo) error
+	}).Undo(ctx, u); err != nil {
 		return fail(err)
 	}
 	fmt.Fprintf(stdout, "took back %s of %s\n", plural(uint64(u.Rows), "row"), plural(uint64(u.Transactions), "transaction"))

@@ -114,9 +114,17 @@ target: {host: 127.0.0.1, port: %s, user: root, password: ""}
 	// Once more is nothing; to an earlier place it is refused.
 	code, out = e.basic(t, "archive", "restore", "-c", back, "-to", accident, "-before", "shop.t", "shop.copied")
 	require.Equal(t, exitOK, code, out)
+	require.Contains(t, out, "nothing was restored: the target stands there already")
 	code, out = e.basic(t, "archive", "restore", "-c", back, "-to", "seq:5", "-before", "shop.t", "shop.copied")
 	require.NotEqual(t, exitOK, code, out)
 	require.Contains(t, out, "restore into an empty target")
+	// That it has come there is no reason to say that all is well if the tables are gone.
+	e.target.Exec(t, "CREATE TABLE shop.aside LIKE shop.t", "INSERT INTO shop.aside SELECT * FROM shop.t", "DROP TABLE shop.t, shop.copied")
+	code, out = e.basic(t, "archive", "restore", "-c", back, "-to", accident, "-before", "shop.t", "shop.copied")
+	require.Equal(t, exitSetup, code, out)
+	require.Contains(t, out, "it has none of the tables")
+	require.Contains(t, out, "set another name in the file")
+	e.target.Exec(t, "RENAME TABLE shop.aside TO shop.t", "CREATE TABLE shop.copied LIKE shop.t", "INSERT INTO shop.copied SELECT * FROM shop.t")
 	// Under another name the target has rows, which are not touched.
 	b, err := os.ReadFile(back)
 	require.NoError(t, err)

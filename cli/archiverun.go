@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dataflowsync/dfs"
@@ -34,12 +36,16 @@ func restore(ctx context.Context, c *config.Config, f archiveFlags, stderr io.Wr
 		reportParts(stderr, err)
 		return exitSetup
 	}
-	log.Info("restoring", "archive", c.Source.Archive.Dir, "to", f.to.String(), "before", f.before, "target", c.Target.Address())
+	log.Info("restoring", "archive", c.Source.Archive.Address(), "to", f.to.String(), "before", f.before, "target", c.Target.Address())
 	began := p.look(line)
 	watch, stopWatching := context.WithCancel(context.Background())
-	go summarize(watch, log, cmp.Or(c.Log.Every, 10*time.Second), func() view { return p.look(line) })
+	var watching sync.WaitGroup
+	if every := cmp.Or(c.Log.Every, 10*time.Second); every > 0 {
+		watching.Go(func() { summarize(watch, log, every, func() view { return p.look(line) }) })
+	}
 	err = line.Run(ctx)
 	stopWatching()
+	watching.Wait()
 	cut := ctx.Err() != nil
 	if err == nil && !cut {
 		err = p.target.AddIndexes(ctx)
@@ -54,6 +60,8 @@ func restore(ctx context.Context, c *config.Config, f archiveFlags, stderr io.Wr
 		return exitRun
 	case cut:
 		log.Warn("told to stop before the end; run it again, and it goes on")
+	case line.Stats().Apply.Transactions == 0:
+		log.Warn("nothing was restored: the target stands there already, by an earlier restore of the same name")
 	default:
 		log.Info("restored")
 	}
@@ -69,6 +77,9 @@ func openRestore(ctx context.Context, c *config.Config, f archiveFlags, log *slo
 	if err != nil {
 		return p, nil, &partError{sourceName(c), err}
 	}
+	if err := openStore(ctx, &c.Source.Archive, o, true); err != nil {
+		return p, nil, &partError{sourceName(c), err}
+	}
 	o.ReadOnly, o.Logger = true, log
 	if p.archive, err = sink.OpenArchive(c.Source.Archive.Dir, o); err != nil {
 		return p, nil, &partError{sourceName(c), err}
@@ -78,7 +89,7 @@ func openRestore(ctx context.Context, c *config.Config, f archiveFlags, log *slo
 		return p, nil, &partError{sourceName(c), err}
 	}
 	to := targetOptions(c, log)
-	if c.Target.Kind() == config.MySQLTarget {
+	if c.Target.Kind() != config.StreamTarget {
 		to.DDL = sink.PolicyApply // unless a rule says otherwise; the target is to be what the source was
 	}
 	to.Followed = nil // State says what the archive was given, and not what of that is restored
@@ -86,9 +97,9 @@ func openRestore(ctx context.Context, c *config.Config, f archiveFlags, log *slo
 		return p, nil, &partError{targetName(c), err}
 	}
 	var tables []*dfs.Table
-	var defined []cdc.Definition
-	for _, d := range r.Definitions() {
-		tables, defined = append(tables, d.Table), append(defined, cdc.Definition(d))
+	defined := r.Definitions()
+	for _, d := range defined {
+		tables = append(tables, d.Table)
 	}
 	if p.units, err = openUnits(ctx, c, &p.finds, tables, log); err != nil {
 		return p, nil, &partError{"the units", err}
@@ -98,6 +109,9 @@ func openRestore(ctx context.Context, c *config.Config, f archiveFlags, log *slo
 		return p, nil, &partError{"the units", err}
 	}
 	fresh, err := p.target.Fresh(ctx)
+	if err == nil && !fresh {
+		err = p.stillThere(ctx, c, made, log)
+	}
 	if err == nil && fresh && !f.logOnly {
 		if c.Target.Existing == "" || c.Target.Existing == "error" {
 			err = p.target.CheckEmpty(ctx, made)
@@ -121,6 +135,34 @@ func openRestore(ctx context.Context, c *config.Config, f archiveFlags, log *slo
 	return p, line, nil
 }
 
+// stillThere reports that none of the tables that a restore began with is on the target any
+// more, though its checkpoint says that rows of them came: the restore would go on behind these.
+// Of some, statements on the way may have made others, so that is no more than a warning.
+func (p *parts) stillThere(ctx context.Context, c *config.Config, tables []*dfs.Table, log *slog.Logger) error {
+	missing, err := p.target.Missing(ctx, tables)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	at, err := p.target.Stored(ctx)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, t := range missing {
+		if names = append(names, t.String()); len(names) == 10 && len(missing) > 10 {
+			names = append(names, "and others")
+			break
+		}
+	}
+	if len(missing) == len(tables) {
+		return fmt.Errorf("its checkpoint %q says that a restore has come to transaction %d, and yet it has none of the tables (%s): "+
+			"to restore all anew, set another name in the file (%s)", c.Name, at.Seq, strings.Join(names, ", "), c.Where("name"))
+	}
+	log.Warn("the restore goes on behind what was restored before, and the target lacks tables: if no statement has dropped or renamed them on the way, "+
+		"drop the others too, and set another name in the file to restore all anew", "tables", names, "at", at.Seq)
+	return nil
+}
+
 // runArchive carries changes into an archive until ctx ends.
 func runArchive(ctx context.Context, c *config.Config, f flags, stderr io.Writer) int {
 	log := newLogger(stderr, cmp.Or(f.format, c.Log.Format), c.Log.Level).With("pipeline", c.Name)
@@ -136,20 +178,17 @@ func runArchive(ctx context.Context, c *config.Config, f flags, stderr io.Writer
 	}
 	line := p.pipeline(c, log)
 	line.Sink = p.archive
-	log.Info("running", "source", c.Source.Address(), "queue", c.Queue.Path, "archive", c.Target.Archive.Dir)
+	log.Info("running", "source", c.Source.Address(), "queue", c.Queue.Path, "archive", c.Target.Archive.Address())
 	began := p.look(line)
 	watch, stopWatching := context.WithCancel(context.Background())
+	var watching sync.WaitGroup
 	if every := cmp.Or(c.Log.Every, 10*time.Second); every > 0 {
-		go summarize(watch, log, every, func() view { return p.look(line) })
+		watching.Go(func() { summarize(watch, log, every, func() view { return p.look(line) }) })
 	}
-	copies := make(chan struct{})
-	go func() {
-		defer close(copies)
-		p.baselines(watch, c.Target.Archive.Baseline, log)
-	}()
+	watching.Go(func() { p.baselines(watch, c.Target.Archive.Baseline, line, log) })
 	err = line.Run(ctx)
 	stopWatching()
-	<-copies
+	watching.Wait()
 	log.Info("stopped", summary(began, p.look(line))...)
 	if closing := p.close(); err == nil {
 		err = closing
@@ -176,11 +215,7 @@ func (p *parts) openArchive(ctx context.Context, c *config.Config, log *slog.Log
 		p.queue, err = queue.Open(c.Queue.Path, queueOptions(c, log))
 		fault(queueName(c), err)
 	}
-	o, err := c.Target.Archive.Options()
-	if err == nil {
-		o.Logger = log
-		p.archive, err = sink.OpenArchive(c.Target.Archive.Dir, o)
-	}
+	p.archive, err = openToWrite(ctx, &c.Target.Archive, log)
 	fault(targetName(c), err)
 	if len(errs) == 0 && p.archive.End().Seq == 0 && c.Source.Snapshot.On() {
 		_, err := p.baseline(ctx)
@@ -192,18 +227,9 @@ func (p *parts) openArchive(ctx context.Context, c *config.Config, log *slog.Log
 // baseline notes in the archive how the tables are made whose rows are to be copied,
 // and returns that.
 func (p *parts) baseline(ctx context.Context) ([]sink.Definition, error) {
-	list, err := p.made(ctx)
+	list, err := p.source.Definitions(ctx)
 	if err == nil {
 		err = p.archive.Baseline(ctx, list)
-	}
-	return list, err
-}
-
-// made returns how the tables of the source are made.
-func (p *parts) made(ctx context.Context) (list []sink.Definition, err error) {
-	defined, err := p.source.Definitions(ctx)
-	for _, d := range defined {
-		list = append(list, sink.Definition(d))
 	}
 	return list, err
 }
@@ -224,7 +250,7 @@ func (p *parts) copyAgain(ctx context.Context, log *slog.Logger) error {
 		if err := p.source.ResnapshotAll(ctx, tables); err != nil {
 			return err
 		}
-		after, err := p.made(ctx)
+		after, err := p.source.Definitions(ctx)
 		if err != nil || slices.EqualFunc(before, after, func(a, b sink.Definition) bool {
 			return a.Table.String() == b.Table.String() && withoutCounter(a.SQL) == withoutCounter(b.SQL)
 		}) {
@@ -239,8 +265,9 @@ var counter = regexp.MustCompile(` AUTO_INCREMENT=\d+`)
 // withoutCounter returns how a table is made without where its numbers go on.
 func withoutCounter(text string) string { return counter.ReplaceAllString(text, "") }
 
-// baselines has all rows copied again, once the last copy is so old, until ctx ends.
-func (p *parts) baselines(ctx context.Context, every time.Duration, log *slog.Logger) {
+// baselines has all rows copied again, once the last copy is so old, while the archive's
+// pipeline runs, until ctx ends.
+func (p *parts) baselines(ctx context.Context, every time.Duration, line *dfs.Pipeline, log *slog.Logger) {
 	if every <= 0 {
 		return
 	}
@@ -252,6 +279,9 @@ func (p *parts) baselines(ctx context.Context, every time.Duration, log *slog.Lo
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+		if line.Stats().State != dfs.Running {
+			continue
 		}
 		_, bases := p.archive.List()
 		n := len(bases)

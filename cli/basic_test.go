@@ -211,8 +211,8 @@ func TestCommandLine(t *testing.T) {
 		{"stop-at a b", exitUsage, "basic: unexpected argument \"b\"\n"},
 		{"pause now", exitUsage, "basic: unexpected argument \"now\"\n"},
 		{"-log xml", exitUsage, "basic: -log is \"xml\"; want text or json\n"},
-		{"", exitUsage, "basic: dfs.yaml cannot be used: read configuration: open dfs.yaml: no such file or directory\n"},
-		{"status -c none.yaml", exitUsage, "basic: none.yaml cannot be used: read configuration: open none.yaml: no such file or directory\n"},
+		{"", exitUsage, "basic: dfs.yaml cannot be used: read configuration: open dfs.yaml: no such file or directory; the command config prints an example to begin with, and -c names another file\n"},
+		{"status -c none.yaml", exitUsage, "basic: none.yaml cannot be used: read configuration: open none.yaml: no such file or directory; the command config prints an example to begin with, and -c names another file\n"},
 	} {
 		t.Run(test.args, func(t *testing.T) {
 			code, out := e.basic(t, strings.Fields(test.args)...)

@@ -199,6 +199,14 @@ func checkSource(ctx context.Context, c *config.Config, p *parts) section {
 
 func checkTarget(ctx context.Context, c *config.Config, p *parts) section {
 	s := section{Part: "target", About: c.Target.String()}
+	if c.Target.Kind() == config.ArchiveTarget {
+		s.Findings = checkArchive(ctx, c).Findings
+		a, err := storedArchive(ctx, &c.Target.Archive)
+		if err == nil { // else it has been told
+			p.target = &archived{a}
+		}
+		return s
+	}
 	if c.Target.Kind() != config.MySQLTarget {
 		if t := readTarget(ctx, c); t.Product != "" {
 			s.About += ", " + t.Product
@@ -375,7 +383,7 @@ func checkTables(ctx context.Context, c *config.Config, p *parts) []section {
 	s.faults(err)
 	_, tables, err = onlyTables(c, tables)
 	s.faults(err)
-	known, err := openIDs(ctx, c, p.source, tables, true, slog.New(slog.DiscardHandler))
+	known, err := openIDs(ctx, c, p.source, tables, tryIDs, slog.New(slog.DiscardHandler))
 	if s.faults(err); err != nil {
 		return []section{s}
 	}
@@ -407,7 +415,7 @@ func checkTables(ctx context.Context, c *config.Config, p *parts) []section {
 	for _, n := range notes {
 		s.add("note", "", "", n)
 	}
-	if c.Target.Kind() != config.StreamTarget {
+	if kind := c.Target.Kind(); kind != config.StreamTarget && kind != config.ArchiveTarget {
 		s.statements(p.target, arrive, s.rights(ctx, c, p.target, arrive))
 	}
 	s.About = plural(uint64(len(tables)), "table") + " " + s.About

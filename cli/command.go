@@ -63,6 +63,8 @@ commands:
             purge (forget what is settled), each also with "all" for numbers;
             letters edit N 0.mail=text 0.before.mail=NULL 1.drop, where 0 and 1 are
             changes as show has them. A pipeline that runs needs the section monitor
+  audit     list what people have asked of the pipelines, who, when and why, and what came
+            of it: from the file monitor.audit, else what the running monitor remembers
   config    print an example file in which every key is explained
   version   print the version
 
@@ -70,19 +72,19 @@ flags:
   -c file   configuration file (default: dfs.yaml)
   -log fmt  run: log as text or json, over what the file says
   -plain    run: no live line, even on a terminal
-  -target name  verify, trace, run -dry-run, letters, pause and so on: which of several targets; for
+  -target name  verify, trace, run -dry-run, letters, audit, pause and so on: which of several targets; for
             pause and so on, "capture" is what fills the queue
-  -json     check, status, verify, trace, letters, run -dry-run, pause and so on: print JSON
+  -json     check, status, verify, trace, letters, audit, run -dry-run, pause and so on: print JSON
   -why text letters, pause and so on: the reason, for the log
   -where c  copy: only the rows that meet this condition, in SQL
   -without-rows  follow: do not copy the rows that the table has
   -dry-run  run: print the statements that the target would get, a transaction
             after the other, and write nothing there nor anywhere else
-  -count n  run -dry-run: end after so many transactions; trace: show so many
+  -count n  run -dry-run: end after so many transactions; trace, audit: show so many
   -seq n, -id text, -failed  trace: the transaction with this number, or with this name
             at the source; or those that were refused
   -for d    run -dry-run: end after so long, such as 30s
-  -repair   verify: make each row of the target that differs what it must be
+  -repair   verify: make each row of the target that differs what it must be (MySQL, MariaDB)
   -continuous  verify: again and again, until told to stop
   -rows n   verify: read at most so many rows a second
 
@@ -188,7 +190,7 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 		return misuse(stderr, fmt.Sprintf("-log is %q; want text or json", f.format))
 	case f.dry && name != "run":
 		return misuse(stderr, "-dry-run is for run")
-	case !f.dry && (f.count != 0 && name != "trace" || f.period != 0):
+	case !f.dry && (f.count != 0 && name != "trace" && name != "audit" || f.period != 0):
 		return misuse(stderr, "-count and -for are for run -dry-run")
 	case (f.seq != 0 || f.id != "" || f.failed) && name != "trace":
 		return misuse(stderr, "-seq, -id and -failed are for trace")
@@ -228,7 +230,7 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 	case "version":
 		fmt.Fprintln(stdout, version())
 		return exitOK
-	case "run", "check", "status", "verify", "trace", "forget", "letters":
+	case "run", "check", "status", "verify", "trace", "forget", "letters", "audit":
 	default:
 		if _, ok := orders[name]; ok {
 			break
@@ -243,6 +245,9 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := untilSignal(stderr)
 	defer stop()
+	if name == "audit" {
+		return audit(ctx, cfg, f, stdout, stderr)
+	}
 	if cfg.Source.Archive.On() || cfg.Target.Archive.On() {
 		return withArchive(ctx, cfg, f, name, stdout, stderr)
 	}
@@ -270,7 +275,7 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 }
 
 func misuse(stderr io.Writer, text string) int {
-	fmt.Fprintf(stderr, "basic: %s\n\n%s", text, usage)
+	fmt.Fprintf(stderr, "basic: %s\nbasic -h lists the commands and flags\n", text)
 	return exitUsage
 }
 

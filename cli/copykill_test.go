@@ -19,6 +19,7 @@ import (
 
 	"github.com/dataflowsync/dfs/internal/same"
 	"github.com/dataflowsync/dfs/internal/testenv"
+	"github.com/dataflowsync/dfs/internal/testseed"
 	"github.com/stretchr/testify/require"
 )
 
@@ -113,8 +114,7 @@ source:
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	var written, keyless atomic.Int64
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := testseed.New(t)
 	db := source.DB(t)
 	for w := range 2 {
 		wg.Go(func() {
@@ -158,7 +158,7 @@ source:
 	}
 	await := func(p *program, what string, f func() bool) {
 		t.Helper()
-		for limit := time.After(time.Minute); !f(); {
+		for limit := time.After(3 * time.Minute); !f(); {
 			select {
 			case <-p.done:
 				t.Fatalf("it ended before %s; it printed\n%s", what, p.printed())
@@ -220,7 +220,8 @@ source:
 	require.Empty(t, r.Differences)
 	// A reader has one chunk on its way, and a few more wait between the readers and
 	// the target, more of them where the target is slow.
-	require.GreaterOrEqual(t, read, *copyRows)
+	// A start that was killed may not have asked about all tables yet.
+	require.GreaterOrEqual(t, read+idle*kills, *copyRows)
 	require.LessOrEqual(t, read-*copyRows, (4*killReaders*kills+int(keyless.Load()))*killChunk)
 	t.Logf("%d kills in %v, with %v rows there; %d rows, %d written meanwhile (%d times without a key); %d rows read besides %d of each start, %d again: %.1f chunks for each kill",
 		kills, time.Since(began).Round(time.Millisecond), at, *copyRows, written.Load(), keyless.Load(), read, idle, read-*copyRows, float64(read-*copyRows)/killChunk/float64(kills))

@@ -83,6 +83,7 @@ func dryRun(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Wr
 	// Another connection with the number of the process that runs would end it.
 	o := sourceOptions(c, log)
 	o.ServerID = 0
+	o.SemiSync = false // nothing is stored
 	source, err = openSource(ctx, c, o)
 	fault(sourceName(c), err)
 	if source != nil {
@@ -92,7 +93,7 @@ func dryRun(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Wr
 		}
 		tables, err = source.Tables(ctx)
 		fault(sourceName(c), err)
-		if known, err = openIDs(ctx, c, source, tables, true, log); err == nil {
+		if known, err = openIDs(ctx, c, source, tables, tryIDs, log); err == nil {
 			tables, err = known.retyped(tables)
 		}
 		fault("the map of ids", err)

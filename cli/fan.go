@@ -77,7 +77,9 @@ func runFan(ctx context.Context, c *config.Config, p *parts, shown *monitor.Log,
 	all := map[string]*dfs.Pipeline{captureName(c): capture}
 	for i, l := range c.Lines() {
 		line := p.lines[i].pipeline(l, plain.With("pipeline", l.Name))
-		if err := p.journal.watch(l.Name, line); err != nil {
+		if p.lines[i].archive != nil {
+			// Its rows are not decoded on their way, so the journal has nothing of it.
+		} else if err := p.journal.watch(l.Name, line); err != nil {
 			report(stderr, "the journal cannot be used", errors.Join(err, p.close()))
 			return exitSetup
 		}
@@ -106,11 +108,21 @@ func runFan(ctx context.Context, c *config.Config, p *parts, shown *monitor.Log,
 			watching.Go(func() { summarize(watch, plain.With("pipeline", l.Name), every, func() view { return look(i) }) })
 		}
 	}
+	for i, l := range c.Lines() {
+		if t := p.lines[i]; t.archive != nil {
+			watching.Go(func() {
+				t.baselines(watch, l.Target.Archive.Baseline, fan.Pipelines[l.Reader], plain.With("pipeline", l.Name))
+			})
+		}
+	}
 	quiet := context.AfterFunc(ctx, func() { log.Info("stopping; a second signal ends at once") })
 	err := fan.Run(ctx)
 	if err == nil && ctx.Err() == nil {
 		// The source has ended, so indexes that wait for the end of a copy need not.
 		for _, l := range p.lines {
+			if l.target == nil {
+				continue // it never was there
+			}
 			if more := l.target.AddIndexes(ctx); ctx.Err() == nil {
 				err = errors.Join(err, more)
 			}

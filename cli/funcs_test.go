@@ -73,7 +73,7 @@ func (e *env) testFuncs(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(here, "own.yaml"), b, 0o600))
 	p, err := Open(t.Context(), "own.yaml", o)
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	ended := make(chan error, 1)
 	go func() { ended <- p.Pipeline.Run(ctx) }()
 	e.source.Exec(t, "USE shop_funcs", "INSERT INTO users VALUES (1, 'Ann', 12), (2, 'Bob', 1), (3, 'Cid', 0)", "INSERT INTO orders VALUES (1, 'Bath'), (2, NULL)")

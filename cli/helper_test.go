@@ -196,7 +196,7 @@ func (p *program) wait(t *testing.T) (int, string) {
 	t.Helper()
 	select {
 	case <-p.done:
-	case <-time.After(time.Minute):
+	case <-time.After(3 * time.Minute):
 		t.Fatalf("the program has not ended; it printed\n%s", p.printed())
 	}
 	return p.cmd.ProcessState.ExitCode(), p.printed()
@@ -221,13 +221,13 @@ func (e *env) plain(text string) string {
 // waitFor waits until f is true.
 func waitFor(t *testing.T, f func() bool) {
 	t.Helper()
-	require.Eventually(t, f, time.Minute, 2*time.Millisecond)
+	require.Eventually(t, f, 3*time.Minute, 2*time.Millisecond)
 }
 
 // eventually waits until the query on db gives want, while the program runs.
 func eventually(t *testing.T, p *program, db *sql.DB, query, want string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	var got string
 	var err error

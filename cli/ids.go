@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/cdc"
+	"github.com/dataflowsync/dfs/dpu"
 	"github.com/dataflowsync/dfs/internal/config"
 	"github.com/dataflowsync/dfs/relmgr"
 	"github.com/dataflowsync/dfs/sink"
+	"github.com/dataflowsync/dfs/verify"
 )
 
 // ids is what gives rows new ids. Its methods may be called on nil, if the file has
@@ -20,9 +24,17 @@ type ids struct {
 	blocks *sink.IDs // nil if none are reserved
 }
 
-// openIDs opens the map of ids; nil if the file has none. A dry one is a copy that
-// reserves nothing. Its faults name their lines.
-func openIDs(ctx context.Context, c *config.Config, source *cdc.Source, tables []*dfs.Table, dry bool, log *slog.Logger) (*ids, error) {
+// What a map of ids is opened for.
+type idUse int
+
+const (
+	giveIDs idUse = iota
+	tryIDs        // in a copy that reserves nothing
+	readIDs       // beside a pipeline that may have it open
+)
+
+// openIDs opens the map of ids; nil if the file has none. Its faults name their lines.
+func openIDs(ctx context.Context, c *config.Config, source *cdc.Source, tables []*dfs.Table, use idUse, log *slog.Logger) (*ids, error) {
 	o := c.IDs()
 	if o == nil {
 		return nil, nil
@@ -35,8 +47,8 @@ func openIDs(ctx context.Context, c *config.Config, source *cdc.Source, tables [
 		log.Warn(why)
 	}
 	var d ids
-	o.Tables, o.ForeignKeys, o.DryRun, o.Logger = tables, relmgr.Declared(keys), dry, log
-	if !dry && !c.RelMgr.Alone {
+	o.Tables, o.ForeignKeys, o.DryRun, o.ReadOnly, o.Logger = tables, keys, use == tryIDs, use == readIDs, log
+	if use == giveIDs && !c.RelMgr.Alone {
 		if d.blocks, err = sink.OpenIDs(ctx, c.TargetDSN(), targetOptions(c, log)); err != nil {
 			return nil, err
 		}
@@ -86,6 +98,60 @@ func (d *ids) retyped(tables []*dfs.Table) ([]*dfs.Table, error) {
 			return nil, err
 		}
 		list = append(list, out)
+	}
+	return list, nil
+}
+
+// table returns a table as its rows leave the map of ids.
+func (d *ids) table(t *dfs.Table) (*dfs.Table, error) {
+	if d == nil {
+		return t, nil
+	}
+	return d.Table(t)
+}
+
+// shapes returns what new ids and then units, which may be nil, make of a table, and
+// how its rows are found again by their new ids.
+func (d *ids) shapes(t *dfs.Table, units *dpu.Units) ([]verify.Shape, error) {
+	out, err := d.table(t)
+	if err != nil {
+		return nil, err
+	}
+	list, err := shapes(units, out)
+	if err != nil || d == nil {
+		return list, err
+	}
+	rewrites, err := d.Rewrites(t)
+	if err != nil {
+		return nil, err
+	}
+	isKey := func(column string) bool {
+		return slices.ContainsFunc(t.Key, func(k int) bool { return strings.EqualFold(t.Columns[k].Name, column) })
+	}
+	var old func(ctx context.Context, key []dfs.Value) ([]string, bool, error)
+	for _, w := range rewrites {
+		switch {
+		case w.How == "kept":
+		case isKey(w.Column):
+			old = func(ctx context.Context, key []dfs.Value) ([]string, bool, error) {
+				values := make([]any, len(key))
+				for i, v := range key {
+					values[i] = v
+				}
+				return d.Old(ctx, t.String(), values...)
+			}
+		default:
+			for _, s := range list {
+				for i, from := range s.From {
+					if strings.EqualFold(from, w.Column) {
+						s.From[i] = ""
+					}
+				}
+			}
+		}
+	}
+	for i := range list {
+		list[i].Old = old
 	}
 	return list, nil
 }

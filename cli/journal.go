@@ -71,7 +71,13 @@ func (j *journal) close() error {
 type explainer struct {
 	c     *config.Config
 	log   *slog.Logger
-	plans map[string]*sink.DryRun // by the name of the pipeline
+	plans map[string]planner // by the name of the pipeline
+}
+
+// A planner tells by which statements a target's sink writes a transaction.
+type planner interface {
+	Plan(ctx context.Context, tx *dfs.Transaction) (sink.Planned, error)
+	Close() error
 }
 
 // explain implements monitor.JournalOptions.Explain.
@@ -80,11 +86,8 @@ func (e *explainer) explain(ctx context.Context, name string, tx *dfs.Transactio
 	if d == nil {
 		var err error
 		for _, l := range e.c.Lines() {
-			if l.Name == name && l.Target.Kind() != config.MySQLTarget {
-				return nil, fmt.Errorf("statements can be told for MySQL and MariaDB only")
-			}
 			if l.Name == name {
-				d, err = sink.OpenDryRun(ctx, l.TargetDSN(), targetOptions(l, e.log), func(sink.Planned) error { return nil })
+				d, err = openPlanner(ctx, l, e.log)
 			}
 		}
 		switch {
@@ -94,16 +97,44 @@ func (e *explainer) explain(ctx context.Context, name string, tx *dfs.Transactio
 			return nil, fmt.Errorf("the statement cannot be told: no target of the file is called %q", name)
 		}
 		if e.plans == nil {
-			e.plans = make(map[string]*sink.DryRun)
+			e.plans = make(map[string]planner)
 		}
 		e.plans[name] = d
 	}
 	p, err := d.Plan(ctx, tx)
 	list := p.Statements
-	for _, s := range p.Stops {
+	for _, s := range append(p.Notes, p.Stops...) {
 		list = append(list, "-- "+strings.ReplaceAll(s, "\n", "\n-- "))
 	}
 	return list, err
+}
+
+// openPlanner connects to a pipeline's target, without the right to write to it.
+func openPlanner(ctx context.Context, c *config.Config, log *slog.Logger) (planner, error) {
+	o := targetOptions(c, log)
+	// A nil pointer of a type is no nil planner.
+	switch kind := c.Target.Kind(); kind {
+	case config.MySQLTarget:
+		d, err := sink.OpenDryRun(ctx, c.TargetDSN(), o, func(sink.Planned) error { return nil })
+		if err != nil {
+			return nil, err
+		}
+		return d, nil
+	case config.PostgresTarget:
+		t, err := sink.TellPostgres(ctx, c.TargetDSN(), postgresOptions(c, o))
+		if err != nil {
+			return nil, err
+		}
+		return t, nil
+	case config.SQLiteTarget:
+		t, err := sink.TellSQLite(ctx, c.Target.File, sqliteOptions(c, o))
+		if err != nil {
+			return nil, err
+		}
+		return t, nil
+	default:
+		return nil, fmt.Errorf("it is %s, which knows no statements", kind)
+	}
 }
 
 func (e *explainer) close() error {
@@ -166,7 +197,12 @@ func printTrace(w io.Writer, t *monitor.Trace) {
 	for i := len(t.Transactions) - 1; i >= 0; i-- {
 		tx := &t.Transactions[i]
 		outcome := "applied"
-		if tx.Error != "" {
+		switch {
+		case tx.Skipped:
+			outcome = "SKIPPED"
+		case tx.Parked:
+			outcome = "PARKED"
+		case tx.Error != "":
 			outcome = "REFUSED"
 		}
 		fmt.Fprintf(w, "%s: transaction %s %s, %s\n", tx.Pipeline, count(tx.Seq), tx.ID, outcome)
@@ -175,7 +211,11 @@ func printTrace(w io.Writer, t *monitor.Trace) {
 		}
 		line("position", "%s", tx.Position)
 		line("read", "%s", tx.Read.Format(time.RFC3339Nano))
-		if tx.Error != "" {
+		if tx.Skipped {
+			line("skipped", "%s: as somebody asked", tx.At.Format(time.RFC3339Nano))
+		} else if tx.Parked {
+			line("parked", "%s: %s", tx.At.Format(time.RFC3339Nano), tx.Error)
+		} else if tx.Error != "" {
 			line("refused", "%s: %s", tx.At.Format(time.RFC3339Nano), tx.Error)
 		} else {
 			line("applied", "%s", tx.At.Format(time.RFC3339Nano))

@@ -147,7 +147,9 @@ func showLetters(ctx context.Context, c *config.Config, f flags, order *monitor.
 			return err
 		}
 		for _, l := range b.Letters {
-			list = append(list, monitor.ShowLetter(l))
+			if l.State != dfs.LetterPurged {
+				list = append(list, monitor.ShowLetter(l))
+			}
 		}
 	}
 	for _, n := range order.Letters {

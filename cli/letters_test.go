@@ -139,6 +139,7 @@ func (e *env) testLetters(t *testing.T) {
 	ask(exitOK, "letters", "skip", two[1], "-why", "a test")
 	ask(exitOK, "letters", "retry", two[0])
 	eventually(t, p, db, "SELECT mail FROM shop_l.people WHERE id = 2001", "y")
+	waitFor(t, func() bool { return len(list("retrying")) == 0 }) // the target has it a moment before its letter says so
 	ask(exitOK, "letters", "purge", "all")
 	require.Contains(t, ask(exitOK, "letters"), "There are no dead letters.")
 	require.NotContains(t, ask(exitOK, "status"), "dead letter")

@@ -16,6 +16,7 @@ import (
 type databases struct {
 	c            *config.Config
 	source, dest *sql.DB
+	ids          *ids // of a verification
 }
 
 // server returns the server that the file calls source or target.
@@ -45,7 +46,8 @@ func (d *databases) Close() error {
 			errs = append(errs, db.Close())
 		}
 	}
-	d.source, d.dest = nil, nil
+	errs = append(errs, d.ids.close())
+	d.source, d.dest, d.ids = nil, nil, nil
 	return errors.Join(errs...)
 }
 

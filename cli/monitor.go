@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/cdc"
 	"github.com/dataflowsync/dfs/internal/config"
 	"github.com/dataflowsync/dfs/monitor"
 )
@@ -28,6 +29,29 @@ type page struct {
 	stop func()
 }
 
+// remedy returns what to do about an error, or an empty text if the monitor knows that
+// as well.
+func remedy(err error) string {
+	var cures []string
+	for _, f := range faultsOf(err) {
+		if f.Cure != "" {
+			cures = append(cures, f.Cure)
+		}
+	}
+	switch {
+	case len(cures) > 0:
+	case errors.Is(err, cdc.ErrPurged):
+		return "It needs a snapshot: the source has deleted the part of its log that comes next, and no wait brings that back. " +
+			"Empty the target's tables, give the pipeline another name, set source.snapshot to true, and start it."
+	case errors.Is(err, cdc.ErrErrant):
+		return "Compare the two servers by what the message names. If that may come later than it did there, set source.accept_errant to true; " +
+			"else it needs a snapshot."
+	case errors.Is(err, cdc.ErrDiverged):
+		return "Lead the source's address to the server that has what the message names. If none has it any more, it needs a snapshot: the target has what the source has lost."
+	}
+	return strings.Join(cures, "\n")
+}
+
 // monitor serves the monitor that the file asks for.
 func (p *parts) monitor(c *config.Config, lines map[string]*dfs.Pipeline, shown *monitor.Log, log *slog.Logger, stderr io.Writer) (*page, error) {
 	o := &monitor.Options{
@@ -35,15 +59,7 @@ func (p *parts) monitor(c *config.Config, lines map[string]*dfs.Pipeline, shown 
 		Listen: c.Monitor.Listen, TLS: c.Monitor.TLS.Config(), Hosts: c.Monitor.Hosts, MaxLag: c.Monitor.MaxLag, Audit: c.Monitor.Audit,
 		Settings: make(map[string][]monitor.Setting),
 		Secrets:  c.Secrets(),
-		Remedy: func(err error) string {
-			var cures []string
-			for _, f := range faultsOf(err) {
-				if f.Cure != "" {
-					cures = append(cures, f.Cure)
-				}
-			}
-			return strings.Join(cures, "\n")
-		},
+		Remedy:   remedy,
 	}
 	for _, l := range c.Lines() {
 		o.Settings[l.Name] = settings(l)
@@ -97,7 +113,9 @@ func settings(c *config.Config) (list []monitor.Setting) {
 		add("unit", u.From+" → "+cmp.Or(u.Into, "the same name"))
 	}
 	add("target", c.Target.String())
-	add("checkpoint's schema", cmp.Or(c.Target.Schema, "dfs"))
+	if c.Target.Kind() != config.ArchiveTarget {
+		add("checkpoint's schema", cmp.Or(c.Target.Schema, "dfs"))
+	}
 	for _, r := range c.Target.Routes {
 		add("route", r.From+" → "+r.To)
 	}

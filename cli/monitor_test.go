@@ -6,13 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/dataflowsync/dfs/internal/testenv"
 	"github.com/dataflowsync/dfs/monitor"
 	"github.com/stretchr/testify/require"
 )
@@ -21,10 +21,9 @@ const monitorPassword = "mo:ni/tor\"pw"
 
 // freeAddress returns a loopback address that nothing listens on.
 func freeAddress(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := testenv.FreeAddr()
 	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	return address
 }
 
 // testMonitor steers a pipeline through its monitor, by commands and calls.
@@ -109,6 +108,12 @@ func (e *env) testMonitor(t *testing.T) {
 	}
 	_, body = get("/api/audit")
 	require.Contains(t, body, "it is there")
+	out := ask(exitOK, "audit")
+	require.Regexp(t, `(?m)^TIME .*RESULT$`, out)
+	require.Contains(t, out, "it is there")
+	require.Regexp(t, `(?m)start +refused: `, out)
+	require.Equal(t, 3, strings.Count(ask(exitOK, "audit", "-count", "2"), "\n"))
+	require.Contains(t, ask(exitOK, "audit", "-json", "-count", "1"), `"action": "start"`)
 	_, body = get("/api/pipelines/shop_m/settings")
 	require.Contains(t, body, `{"name":"target","value":"127.0.0.1:`)
 	get("/api/log")

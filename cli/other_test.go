@@ -28,7 +28,7 @@ func TestPostgreSQLAndAFileAreTargets(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, fmt.Appendf(nil, "source: {port: %s, user: root, tables: shop.*, snapshot: true}\ntarget: %s\n", port, target), 0o600))
 		return path
 	}
-	walk := func(t *testing.T, path, about string, count func() string) {
+	walk := func(t *testing.T, path, about string, count func() string, change func(q string)) {
 		code, out := e.basic(t, "status", "-c", path)
 		require.Zero(t, code, out)
 		require.Contains(t, out, "not started")
@@ -40,6 +40,17 @@ func TestPostgreSQLAndAFileAreTargets(t *testing.T) {
 		waitFor(t, func() bool { return count() == "1" })
 		e.source.Exec(t, "INSERT INTO shop.people VALUES (2, 'Bo', NOW()), (3, 'Ci', NULL)", "UPDATE shop.people SET name='Bob' WHERE id=2")
 		waitFor(t, func() bool { return count() == "3" })
+		code, out = e.basic(t, "verify", "-c", path)
+		require.Zero(t, code, out)
+		require.Contains(t, out, "equal          shop.people: 3 rows")
+		change("UPDATE people SET name='Cy' WHERE id=3")
+		code, out = e.basic(t, "verify", "-c", path)
+		require.Equal(t, exitDifferent, code, out)
+		require.Contains(t, out, `different in shop.people: id=3; name is "Ci" on the source, "Cy" on the target`)
+		code, out = e.basic(t, "verify", "-repair", "-c", path)
+		require.Equal(t, exitSetup, code, out)
+		require.Contains(t, out, "-repair mends rows of MySQL and MariaDB")
+		change("UPDATE people SET name='Ci' WHERE id=3")
 		p.signal(t, syscall.SIGTERM)
 		code, out = p.wait(t)
 		require.Zero(t, code, out)
@@ -54,12 +65,10 @@ func TestPostgreSQLAndAFileAreTargets(t *testing.T) {
 		dsn := "postgres://dfs:se-cret%2F1@" + srv.Addr() + "/shop"
 		path := file("{dsn: '" + dsn + "', create_tables: true}")
 		count := func() string { return srv.Count(t, "shop", "SELECT COUNT(*) FROM shop.people") }
-		walk(t, path, "PostgreSQL", count)
-		for _, command := range [][]string{{"verify"}, {"run", "-dry-run"}} {
-			code, out := e.basic(t, append(command, "-c", path)...)
-			require.Equal(t, exitSetup, code, out)
-			require.Contains(t, out, "the target ("+srv.Addr()+"/shop as user dfs) is postgres")
-		}
+		walk(t, path, "PostgreSQL", count, func(q string) { srv.Count(t, "shop", "SET search_path=shop; "+q+" RETURNING 1") })
+		code, out := e.basic(t, "run", "-dry-run", "-c", path)
+		require.Equal(t, exitSetup, code, out)
+		require.Contains(t, out, "the target ("+srv.Addr()+"/shop as user dfs) is postgres")
 		require.NotContains(t, e.said.String(), "se-cret")
 	})
 	t.Run("file", func(t *testing.T) {
@@ -78,6 +87,12 @@ func TestPostgreSQLAndAFileAreTargets(t *testing.T) {
 			}
 			return n
 		}
-		walk(t, path, "SQLite", count)
+		walk(t, path, "SQLite", count, func(q string) {
+			db, err := sql.Open("sqlite", "file:"+filepath.Join(e.dir, "shop.db")+"?_pragma=busy_timeout(5000)")
+			require.NoError(t, err)
+			defer db.Close()
+			_, err = db.Exec(q)
+			require.NoError(t, err)
+		})
 	})
 }

@@ -19,6 +19,7 @@ import (
 
 // run carries changes until ctx ends, and returns the exit code.
 func run(ctx context.Context, c *config.Config, f flags, stderr io.Writer) int {
+	defer holdMemory()()
 	var live *liveLine
 	if !f.plain {
 		live = terminal(stderr)
@@ -112,6 +113,9 @@ func (p *parts) counted(log *slog.Logger) {
 		for _, u := range p.units.Stats() {
 			log.Info("rows of a unit", "unit", u.Name, "in", u.In, "out", u.Out)
 		}
+	}
+	if p.target == nil {
+		return // it never was there
 	}
 	counted := p.target.Stats()
 	for _, c := range counted.Conflicts {

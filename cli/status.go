@@ -230,7 +230,7 @@ func stateOf(ctx context.Context, c *config.Config) state {
 func (s *sourceState) probe(ctx context.Context, c *config.Config, at dfs.Position) {
 	// Another connection with the number of the process that runs would end it.
 	o := sourceOptions(c, slog.New(slog.DiscardHandler))
-	o.ServerID, o.Snapshot = 0, nil
+	o.ServerID, o.Snapshot, o.SemiSync = 0, nil, false
 	source, err := openSource(ctx, c, o)
 	if err != nil {
 		return // "check" tells what is amiss
@@ -385,13 +385,17 @@ func (s *state) print(w io.Writer) {
 	}
 
 	t := &s.Target
+	written := ""
+	if t.Age != "" { // else it is not known
+		written = " · written " + t.Age + " ago"
+	}
 	switch {
 	case t.Error != "":
 		line("target", "%s · cannot be read: %s", t.Address, t.Error)
 	case t.Seq == 0:
 		line("target", "%s · %s · not started", t.Address, t.Product)
 	default:
-		line("target", "%s · %s · up to transaction %s · written %s ago", t.Address, t.Product, count(t.Seq), t.Age)
+		line("target", "%s · %s · up to transaction %s%s", t.Address, t.Product, count(t.Seq), written)
 		if t.ID != "" {
 			line("", "%s", t.ID)
 		}

@@ -17,7 +17,11 @@ import (
 // resume tells the source which tables are followed where it goes on, and how the
 // file differs from that.
 func (p *parts) resume(ctx context.Context) (*cdc.FollowChange, error) {
-	at, err := p.target.Stored(ctx)
+	var at dfs.Checkpoint
+	var err error
+	if p.target != nil { // else it cannot be reached
+		at, err = p.target.Stored(ctx)
+	}
 	if err == nil && p.queue != nil {
 		var q dfs.Checkpoint
 		if q, err = p.queue.Checkpoint(ctx); q.Seq >= at.Seq {
@@ -136,6 +140,21 @@ func resumeAt(ctx context.Context, src *cdc.Source, target dfs.Sink) error {
 
 // resumeStored is resumeAt beside a pipeline that runs, which it does not disturb.
 func resumeStored(ctx context.Context, c *config.Config, src *cdc.Source, log *slog.Logger) error {
+	if kind := c.Target.Kind(); kind == config.PostgresTarget || kind == config.SQLiteTarget {
+		rows, err := openRows(ctx, c)
+		if err != nil {
+			return &partError{targetName(c), err}
+		}
+		defer rows.Close()
+		at, err := rows.State(ctx)
+		if err == nil {
+			_, err = src.Resume(ctx, at)
+		}
+		if err != nil {
+			return &partError{targetName(c), err}
+		}
+		return nil
+	}
 	target, err := sink.OpenDryRun(ctx, c.TargetDSN(), targetOptions(c, log), func(sink.Planned) error { return nil })
 	if err != nil {
 		return &partError{targetName(c), err}

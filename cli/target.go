@@ -39,11 +39,14 @@ func openSink(ctx context.Context, c *config.Config, log *slog.Logger) (target, 
 
 // openSinkWith is openSink with what MySQLOptions says, whatever the target.
 func openSinkWith(ctx context.Context, c *config.Config, o *sink.MySQLOptions) (target, error) {
-	u := &c.Target.Unfit
-	unfit := sink.Unfit{ZeroDates: sink.UnfitPolicy(u.ZeroDates), NULs: sink.UnfitPolicy(u.NULs),
-		InvalidText: sink.UnfitPolicy(u.InvalidText), Times: sink.UnfitPolicy(u.Times)}
 	// A nil pointer of a type is no nil target.
 	switch c.Target.Kind() {
+	case config.ArchiveTarget:
+		a, err := openToWrite(ctx, &c.Target.Archive, o.Logger)
+		if err != nil {
+			return nil, err
+		}
+		return &archived{a}, nil
 	case config.StreamTarget:
 		m, err := openMessages(ctx, c)
 		if err != nil {
@@ -51,19 +54,13 @@ func openSinkWith(ctx context.Context, c *config.Config, o *sink.MySQLOptions) (
 		}
 		return m, nil
 	case config.PostgresTarget:
-		p, err := sink.OpenPostgres(ctx, c.TargetDSN(), &sink.PostgresOptions{
-			Name: o.Name, Schema: o.Schema, Routes: o.Routes, Conflicts: o.Conflicts, DDL: o.DDL, DDLRules: o.DDLRules, DDLDone: o.DDLDone,
-			Tables: o.Tables, Followed: o.Followed, Unfit: unfit, MaxRows: o.MaxRows, MaxBytes: o.MaxBytes, Replace: o.Replace, Append: o.Append, Logger: o.Logger,
-		})
+		p, err := sink.OpenPostgres(ctx, c.TargetDSN(), postgresOptions(c, o))
 		if err != nil {
 			return nil, err
 		}
 		return p, nil
 	case config.SQLiteTarget:
-		s, err := sink.OpenSQLite(ctx, c.Target.File, &sink.SQLiteOptions{
-			Name: o.Name, Routes: o.Routes, Conflicts: o.Conflicts, DDL: o.DDL, DDLRules: o.DDLRules, DDLDone: o.DDLDone,
-			Tables: o.Tables, Followed: o.Followed, Unfit: unfit, Replace: o.Replace, Append: o.Append, Logger: o.Logger,
-		})
+		s, err := sink.OpenSQLite(ctx, c.Target.File, sqliteOptions(c, o))
 		if err != nil {
 			return nil, err
 		}
@@ -76,6 +73,35 @@ func openSinkWith(ctx context.Context, c *config.Config, o *sink.MySQLOptions) (
 	return m, nil
 }
 
+func unfitOf(c *config.Config) sink.Unfit {
+	u := &c.Target.Unfit
+	return sink.Unfit{ZeroDates: sink.UnfitPolicy(u.ZeroDates), NULs: sink.UnfitPolicy(u.NULs),
+		InvalidText: sink.UnfitPolicy(u.InvalidText), Times: sink.UnfitPolicy(u.Times)}
+}
+
+// openRows opens a target that is PostgreSQL or SQLite to read its rows.
+func openRows(ctx context.Context, c *config.Config) (*sink.RowReader, error) {
+	if c.Target.Kind() == config.SQLiteTarget {
+		return sink.ReadSQLite(ctx, c.Target.File, &sink.SQLiteOptions{Name: c.Name, Unfit: unfitOf(c)})
+	}
+	return sink.ReadPostgres(ctx, c.TargetDSN(), &sink.PostgresOptions{Name: c.Name, Schema: c.Target.Schema, Unfit: unfitOf(c)})
+}
+
+// postgresOptions and sqliteOptions are what MySQLOptions says, for another target.
+func postgresOptions(c *config.Config, o *sink.MySQLOptions) *sink.PostgresOptions {
+	return &sink.PostgresOptions{
+		Name: o.Name, Schema: o.Schema, Routes: o.Routes, Conflicts: o.Conflicts, DDL: o.DDL, DDLRules: o.DDLRules, DDLDone: o.DDLDone,
+		Tables: o.Tables, Followed: o.Followed, Unfit: unfitOf(c), MaxRows: o.MaxRows, MaxBytes: o.MaxBytes, Replace: o.Replace, Append: o.Append, Logger: o.Logger,
+	}
+}
+
+func sqliteOptions(c *config.Config, o *sink.MySQLOptions) *sink.SQLiteOptions {
+	return &sink.SQLiteOptions{
+		Name: o.Name, Routes: o.Routes, Conflicts: o.Conflicts, DDL: o.DDL, DDLRules: o.DDLRules, DDLDone: o.DDLDone,
+		Tables: o.Tables, Followed: o.Followed, Unfit: unfitOf(c), Replace: o.Replace, Append: o.Append, Logger: o.Logger,
+	}
+}
+
 // needForeignKeys tells a target which foreign keys the tables that it creates are to
 // have: those whose work the source's log does not tell.
 func (p *parts) needForeignKeys(ctx context.Context) error {
@@ -84,18 +110,18 @@ func (p *parts) needForeignKeys(ctx context.Context) error {
 		return nil
 	}
 	keys, err := p.source.SilentForeignKeys(ctx)
-	var list []sink.ForeignKey
-	for _, k := range keys {
-		list = append(list, sink.ForeignKey(k))
-	}
-	t.NeedForeignKeys(list)
+	t.NeedForeignKeys(keys)
 	return err
 }
 
 // readOther reads where a target stands that is not MySQL.
 func readOther(ctx context.Context, c *config.Config, t *targetState) {
-	if c.Target.Kind() == config.StreamTarget {
+	switch c.Target.Kind() {
+	case config.StreamTarget:
 		readMessages(ctx, c, t)
+		return
+	case config.ArchiveTarget:
+		readArchived(ctx, c, t)
 		return
 	}
 	var s sink.Status

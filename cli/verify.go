@@ -44,8 +44,15 @@ func verifyEach(ctx context.Context, c *config.Config, f flags, stdout, stderr i
 // verifyTables compares source and target, as the file says which tables go
 // where and how. The pipeline may run meanwhile, in another process.
 func verifyTables(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Writer) int {
-	if kind := c.Target.Kind(); kind != config.MySQLTarget {
-		report(stderr, "not verified", fmt.Errorf("verify compares MySQL and MariaDB servers, and the target (%s) is %s", c.Target.String(), kind))
+	switch kind := c.Target.Kind(); kind {
+	case config.MySQLTarget:
+	case config.PostgresTarget, config.SQLiteTarget:
+		if f.repair {
+			report(stderr, "not verified", fmt.Errorf("-repair mends rows of MySQL and MariaDB, and the target (%s) is %s: leave -repair out, and have the tables copied anew that differ", c.Target.String(), kind))
+			return exitSetup
+		}
+	default:
+		report(stderr, "not verified", fmt.Errorf("verify compares databases, and the target (%s) is %s", c.Target.String(), kind))
 		return exitSetup
 	}
 	finds := databases{c: c}
@@ -54,6 +61,15 @@ func verifyTables(ctx context.Context, c *config.Config, f flags, stdout, stderr
 	if err != nil {
 		report(stderr, "not verified", err)
 		return exitSetup
+	}
+	if c.Target.Kind() != config.MySQLTarget {
+		rows, err := openRows(ctx, c)
+		if err != nil {
+			report(stderr, "not verified", &partError{targetName(c), err})
+			return exitSetup
+		}
+		defer rows.Close()
+		v.Target, v.TargetRows = "", rows
 	}
 	v.Repair, v.MaxRows = f.repair, f.rows
 	v.Logger = slog.New(slog.DiscardHandler) // the report tells it all
@@ -127,19 +143,14 @@ func verifier(ctx context.Context, c *config.Config, finds *databases, patterns 
 	if len(c.Source.Files) > 0 {
 		return nil, errors.New("the source is files, and their rows cannot be read again: name a server under source")
 	}
-	if c.IDs() != nil {
-		return nil, errors.New("rows that get new ids cannot be compared: what they are called on the target is known to the map of ids (relmgr) alone")
-	}
-	if c.RelMgr.Path != "" {
-		return nil, fmt.Errorf("%s: the keys of relmgr are given out by the pipeline alone, so a second process cannot tell which rows the target must have: "+
-			"verification with relmgr is not there yet", c.Where("relmgr"))
-	}
 	only, err := match.ParseList(patterns)
 	if err != nil {
 		return nil, err
 	}
 	quiet := slog.New(slog.DiscardHandler)
-	src, err := openSource(ctx, c, sourceOptions(c, quiet))
+	o := sourceOptions(c, quiet)
+	o.SemiSync = false // what it reads is stored by who carries it
+	src, err := openSource(ctx, c, o)
 	if err != nil {
 		return nil, &partError{sourceName(c), err}
 	}
@@ -165,13 +176,29 @@ func verifier(ctx context.Context, c *config.Config, finds *databases, patterns 
 	for _, r := range c.Target.Routes {
 		v.Routes = append(v.Routes, verify.Route(r))
 	}
-	units, err := openUnits(ctx, c, finds, tables, quiet)
-	if err != nil || units == nil {
+	if finds.ids, err = openIDs(ctx, c, src, tables, readIDs, quiet); err != nil {
+		return nil, err
+	}
+	retyped, err := finds.ids.retyped(tables)
+	if err != nil {
+		return nil, err
+	}
+	units, err := openUnits(ctx, c, finds, retyped, quiet)
+	if err != nil || units == nil && finds.ids == nil {
 		return v, err
 	}
-	v.Stages = []dfs.Stage{units}
-	v.Shapes = func(t *dfs.Table) ([]verify.Shape, error) { return shapes(units, t) }
+	v.Stages = finds.ids.stages()
+	if units != nil {
+		v.Stages = append(v.Stages, units)
+	}
+	v.Shapes = func(t *dfs.Table) ([]verify.Shape, error) { return finds.ids.shapes(t, units) }
+	if units == nil {
+		return v, nil
+	}
 	for _, t := range chosen {
+		if t, err = finds.ids.table(t); err != nil {
+			return nil, err
+		}
 		made, err := units.Targets(t)
 		if err != nil {
 			return nil, err
@@ -199,6 +226,13 @@ func verifier(ctx context.Context, c *config.Config, finds *databases, patterns 
 // shapes returns what units make of a table, and which columns they leave as they
 // were.
 func shapes(units *dpu.Units, t *dfs.Table) (list []verify.Shape, err error) {
+	if units == nil {
+		s := verify.Shape{Table: t}
+		for i := range t.Columns {
+			s.From = append(s.From, t.Columns[i].Name)
+		}
+		return []verify.Shape{s}, nil
+	}
 	made, err := units.Targets(t)
 	for _, m := range made {
 		if m.Unknown || m.Emits != nil {

@@ -29,7 +29,10 @@ func sourceOptions(c *config.Config, log *slog.Logger) *cdc.Options {
 		ReadTimeout:      c.Source.ReadTimeout,
 		MaxPart:          int(c.Source.MaxPart),
 		Buffer:           int(c.Source.Buffer),
+		Compress:         c.Source.Compress,
+		SemiSync:         c.Source.SemiSync,
 		TrustColumnNames: c.Source.TrustColumnNames,
+		AcceptErrant:     c.Source.AcceptErrant,
 		Follow:           c.Source.Follow,
 		Logger:           log,
 	}
@@ -103,6 +106,7 @@ func targetOptions(c *config.Config, log *slog.Logger) *sink.MySQLOptions {
 		Append:   c.Target.Existing == "append",
 		Replace:  c.Target.Existing == "replace",
 		Loaders:  c.Target.Loaders,
+		Writers:  c.Target.Writers,
 		Logger:   log,
 	}
 	if c.Reader == "" { // else the file says what is for this target
@@ -163,6 +167,7 @@ type parts struct {
 
 	journal *journal // nil if the file has none
 	only    *only    // nil unless it is one of several targets
+	late    *late    // what stands for it if it was not there at the start; else nil
 
 	letters *queue.Letters // nil if the file has none
 
@@ -170,7 +175,7 @@ type parts struct {
 	// with these; else these themselves.
 	lines []*parts
 
-	archive *sink.Archive // instead of source or target; else nil
+	archive *sink.Archive // the source or the target, if that is one; else nil
 }
 
 // A partError says which part of the set-up err is about.
@@ -211,6 +216,12 @@ func open(ctx context.Context, c *config.Config, log *slog.Logger) (*parts, erro
 		p.lines = append(p.lines, t)
 		t.openTarget(ctx, l, log, fault)
 	}
+	// Once all can be used, as a later start might find tables that are altered.
+	for i, l := range c.Lines() {
+		if t := p.lines[i]; len(errs) == 0 && t.archive != nil {
+			fault(targetName(l), t.firstBaseline(ctx, c))
+		}
+	}
 	if len(errs) > 0 {
 		p.close()
 		return nil, errors.Join(errs...)
@@ -221,8 +232,13 @@ func open(ctx context.Context, c *config.Config, log *slog.Logger) (*parts, erro
 // openTarget opens the target and what rows pass on the way to it.
 func (p *parts) openTarget(ctx context.Context, c *config.Config, log *slog.Logger, fault func(part string, err error)) {
 	var err error
-	p.target, err = openSink(ctx, c, log)
+	if p.target, err = openSink(ctx, c, log); err != nil {
+		p.target, err = nil, p.wait(ctx, c, log, err)
+	}
 	fault(targetName(c), err)
+	if a, ok := p.target.(*archived); ok {
+		p.archive = a.Archive
+	}
 	if c.Letters.Path != "" {
 		p.letters, err = openLetters(c, false)
 		fault("the dead letters", err)
@@ -230,32 +246,38 @@ func (p *parts) openTarget(ctx context.Context, c *config.Config, log *slog.Logg
 	if p.source != nil && p.target != nil {
 		change, err := p.resume(ctx)
 		fault(sourceName(c), err)
-		tables, err := p.source.Tables(ctx)
-		fault(sourceName(c), err)
-		p.only, tables, err = onlyTables(c, tables)
-		fault(targetName(c), err)
-		if p.ids, err = openIDs(ctx, c, p.source, tables, false, log); err == nil {
-			tables, err = p.ids.retyped(tables)
+		p.openTables(ctx, c, log, change, fault)
+	}
+}
+
+// openTables looks at the tables, and opens what their rows pass. Change says which are
+// new in the file.
+func (p *parts) openTables(ctx context.Context, c *config.Config, log *slog.Logger, change *cdc.FollowChange, fault func(part string, err error)) {
+	tables, err := p.source.Tables(ctx)
+	fault(sourceName(c), err)
+	p.only, tables, err = onlyTables(c, tables)
+	fault(targetName(c), err)
+	if p.ids, err = openIDs(ctx, c, p.source, tables, giveIDs, log); err == nil {
+		tables, err = p.ids.retyped(tables)
+	}
+	fault("the map of ids", err)
+	p.finds.c = c
+	if p.units, err = openUnits(ctx, c, &p.finds, tables, log); err != nil {
+		fault("the units", err)
+	} else {
+		made, err := p.targets(tables)
+		fault("the units", err)
+		added, err2 := p.targets(tablesNamed(tables, change.New))
+		fault("the units", err2)
+		if err == nil && err2 == nil {
+			fault(targetName(c), p.createTables(ctx, c, made, added, log))
 		}
-		fault("the map of ids", err)
-		p.finds.c = c
-		if p.units, err = openUnits(ctx, c, &p.finds, tables, log); err != nil {
-			fault("the units", err)
-		} else {
-			made, err := p.targets(tables)
-			fault("the units", err)
-			added, err2 := p.targets(tablesNamed(tables, change.New))
-			fault("the units", err2)
-			if err == nil && err2 == nil {
-				fault(targetName(c), p.createTables(ctx, c, made, added, log))
-			}
-			fault(targetName(c), p.target.CheckTables(ctx, made))
-			fault(targetName(c), p.existing(ctx, c, made, added))
-			notes, err := p.foreignKeys(ctx)
-			fault("the foreign keys", err)
-			for _, n := range notes {
-				log.Warn("rows may stay on the target that the source deletes", "why", n)
-			}
+		fault(targetName(c), p.target.CheckTables(ctx, made))
+		fault(targetName(c), p.existing(ctx, c, made, added))
+		notes, err := p.foreignKeys(ctx)
+		fault("the foreign keys", err)
+		for _, n := range notes {
+			log.Warn("rows may stay on the target that the source deletes", "why", n)
 		}
 	}
 }
@@ -390,7 +412,7 @@ func (p *parts) wanted(arrive []*dfs.Table, defined []cdc.Definition) (list []si
 			if i := slices.IndexFunc(defined, func(d cdc.Definition) bool {
 				return d.Table.Schema == t.Schema && d.Table.Name == t.Name && alike(d, t)
 			}); i >= 0 {
-				d = sink.Definition(defined[i])
+				d = defined[i]
 			}
 			list = append(list, d)
 		}
@@ -441,14 +463,10 @@ func (p *parts) foreignKeys(ctx context.Context) (notes []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var list []sink.ForeignKey
-	for _, k := range keys {
-		list = append(list, sink.ForeignKey(k))
-	}
 	if p.units == nil {
-		return p.target.CheckForeignKeys(ctx, list)
+		return p.target.CheckForeignKeys(ctx, keys)
 	}
-	for _, k := range list {
+	for _, k := range keys {
 		notes = append(notes, fmt.Sprintf("foreign key %s of the source changes rows of %s.%s (ON DELETE %s ON UPDATE %s), "+
 			"which its log does not tell, so what units make of them stays as it is", k.Name, k.Schema, k.Table, k.OnDelete, k.OnUpdate))
 	}
@@ -494,6 +512,14 @@ func (p *parts) pipeline(c *config.Config, log *slog.Logger) *dfs.Pipeline {
 		line.Source, line.Decoder, line.Sink = p.queue.Reader(c.Reader), p.source, p.target
 		if p.letters != nil {
 			line.Letters = p.letters
+		}
+		if p.archive != nil { // which keeps what the source has encoded, as it is
+			line.Sink = p.archive
+			return line
+		}
+		if p.late != nil {
+			line.Sink, line.Stages = p.late, []dfs.Stage{p.late}
+			return line
 		}
 		line.Stages = append([]dfs.Stage{p.only}, p.stages()...)
 		return line

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/failpoint"
 	"github.com/dataflowsync/dfs/internal/rowkey"
 )
 
@@ -67,7 +68,7 @@ func (s *Units) process(ctx context.Context, batch []*dfs.Transaction) (err erro
 			c := &tx.Changes[i]
 			p, err := s.plan(c.Table)
 			if err != nil {
-				return err
+				return dfs.Standing(err) // it is the same for each row of the table
 			}
 			if touched = c.Op == dfs.DDL || !p.keep; touched {
 				break
@@ -77,6 +78,7 @@ func (s *Units) process(ctx context.Context, batch []*dfs.Transaction) (err erro
 			if err := s.transaction(ctx, tx); err != nil {
 				return err
 			}
+			failpoint.Hit("dpu.process")
 		}
 	}
 	return nil
@@ -147,7 +149,7 @@ func (s *Units) transaction(ctx context.Context, tx *dfs.Transaction) error {
 		}
 		p, err := s.plan(c.Table)
 		if err != nil {
-			return err
+			return dfs.Standing(err) // it is the same for each row of the table
 		}
 		if p.keep {
 			s.out = append(s.out, *c)

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/dataflowsync/dfs"
@@ -44,67 +45,71 @@ func oneRow(t *testing.T) []*dfs.Transaction {
 }
 
 func TestAFunctionThatPanicsHangsOrLeavesIsNamed(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		f    func(ctx context.Context) error
-		want string
-	}{
-		{"panics", func(context.Context) error { panic("boom") }, "the function panicked: boom"},
-		{"panics with nil dereferenced", func(context.Context) error { return errors.New((*dpu.Fault)(nil).Error()) }, "nil pointer"},
-		{"heeds its context", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, "the call took longer than 20ms: context canceled"},
-		{"comes late", func(ctx context.Context) error { <-ctx.Done(); return nil }, "the call took longer than 20ms"},
-	} {
-		for where, unit := range calling(c.f) {
-			unit.Name, unit.From = "u", "eu.orders"
-			units, err := dpu.New([]dpu.Unit{unit}, &dpu.Options{CallTimeout: 20 * time.Millisecond})
-			require.NoError(t, err)
-			err = units.Process(t.Context(), oneRow(t))
-			require.ErrorContains(t, err, strings.Replace(where, "7 :", "7:", 1), c.name)
-			require.ErrorContains(t, err, c.want, c.name)
-			var e *dpu.Error
-			require.ErrorAs(t, err, &e)
-			lookup := strings.Contains(where, "Lookups") && strings.Contains(c.want, "longer")
-			require.Equal(t, lookup, errors.Is(err, dfs.ErrTransient), "a lookup may find its way again: %v", err)
+	synctest.Test(t, func(t *testing.T) { // a machine that halts for a while is no call that takes long
+		for _, c := range []struct {
+			name string
+			f    func(ctx context.Context) error
+			want string
+		}{
+			{"panics", func(context.Context) error { panic("boom") }, "the function panicked: boom"},
+			{"panics with nil dereferenced", func(context.Context) error { return errors.New((*dpu.Fault)(nil).Error()) }, "nil pointer"},
+			{"heeds its context", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, "the call took longer than 20ms: context canceled"},
+			{"comes late", func(ctx context.Context) error { <-ctx.Done(); return nil }, "the call took longer than 20ms"},
+		} {
+			for where, unit := range calling(c.f) {
+				unit.Name, unit.From = "u", "eu.orders"
+				units, err := dpu.New([]dpu.Unit{unit}, &dpu.Options{CallTimeout: 20 * time.Millisecond})
+				require.NoError(t, err)
+				err = units.Process(t.Context(), oneRow(t))
+				require.ErrorContains(t, err, strings.Replace(where, "7 :", "7:", 1), c.name)
+				require.ErrorContains(t, err, c.want, c.name)
+				var e *dpu.Error
+				require.ErrorAs(t, err, &e)
+				lookup := strings.Contains(where, "Lookups") && strings.Contains(c.want, "longer")
+				require.Equal(t, lookup, errors.Is(err, dfs.ErrTransient), "a lookup may find its way again: %v", err)
+			}
 		}
-	}
-	// One that ends its goroutine, as require does in a test, is an error too.
-	for _, unit := range calling(func(context.Context) error { runtime.Goexit(); return nil }) {
-		unit.From = "eu.orders"
-		units, err := dpu.New([]dpu.Unit{unit}, nil)
+		// One that ends its goroutine, as require does in a test, is an error too.
+		for _, unit := range calling(func(context.Context) error { runtime.Goexit(); return nil }) {
+			unit.From = "eu.orders"
+			units, err := dpu.New([]dpu.Unit{unit}, nil)
+			require.NoError(t, err)
+			require.ErrorContains(t, units.Process(t.Context(), oneRow(t)), "the function has ended its goroutine")
+		}
+		// Without a limit there is no other goroutine.
+		units, err := dpu.New([]dpu.Unit{{From: "eu.orders", Where: dpu.Where{Func: func(context.Context, []dfs.Value) (bool, error) { panic("boom") }}}}, &dpu.Options{CallTimeout: -1})
 		require.NoError(t, err)
-		require.ErrorContains(t, units.Process(t.Context(), oneRow(t)), "the function has ended its goroutine")
-	}
-	// Without a limit there is no other goroutine.
-	units, err := dpu.New([]dpu.Unit{{From: "eu.orders", Where: dpu.Where{Func: func(context.Context, []dfs.Value) (bool, error) { panic("boom") }}}}, &dpu.Options{CallTimeout: -1})
-	require.NoError(t, err)
-	require.ErrorContains(t, units.Process(t.Context(), oneRow(t)), "boom")
+		require.ErrorContains(t, units.Process(t.Context(), oneRow(t)), "boom")
+	})
 }
 
 func TestACallThatDoesNotReturnIsLeftBehind(t *testing.T) {
-	for where, unit := range calling(nil) {
-		hold := make(chan struct{})
-		for _, u := range calling(func(context.Context) error { <-hold; return nil }) {
-			if (u.Func != nil) == (unit.Func != nil) && (u.Rows != nil) == (unit.Rows != nil) && len(u.Lookups) == len(unit.Lookups) && len(u.Columns) == len(unit.Columns) {
-				unit = u
-				break
+	synctest.Test(t, func(t *testing.T) { // a machine that halts for a while is no call that takes long
+		for where, unit := range calling(nil) {
+			hold := make(chan struct{})
+			for _, u := range calling(func(context.Context) error { <-hold; return nil }) {
+				if (u.Func != nil) == (unit.Func != nil) && (u.Rows != nil) == (unit.Rows != nil) && len(u.Lookups) == len(unit.Lookups) && len(u.Columns) == len(unit.Columns) {
+					unit = u
+					break
+				}
 			}
-		}
-		unit.Name, unit.From = "u", "eu.orders"
-		units, err := dpu.New([]dpu.Unit{unit}, &dpu.Options{CallTimeout: 20 * time.Millisecond})
-		require.NoError(t, err)
-		where = strings.Replace(where, "7 :", "7:", 1)
-		batch := oneRow(t)
-		err = units.Process(t.Context(), batch)
-		require.ErrorContains(t, err, where+"the call took longer than 20ms, and has not returned though its context ended")
-		require.Equal(t, "eu.orders", batch[0].Changes[0].Table.String())
-		require.ErrorContains(t, units.Process(t.Context(), oneRow(t)), where+"the call has not returned for ")
+			unit.Name, unit.From = "u", "eu.orders"
+			units, err := dpu.New([]dpu.Unit{unit}, &dpu.Options{CallTimeout: 20 * time.Millisecond})
+			require.NoError(t, err)
+			where = strings.Replace(where, "7 :", "7:", 1)
+			batch := oneRow(t)
+			err = units.Process(t.Context(), batch)
+			require.ErrorContains(t, err, where+"the call took longer than 20ms, and has not returned though its context ended")
+			require.Equal(t, "eu.orders", batch[0].Changes[0].Table.String())
+			require.ErrorContains(t, units.Process(t.Context(), oneRow(t)), where+"the call has not returned for ")
 
-		// Once it has returned the units are of use again.
-		close(hold)
-		batch = oneRow(t)
-		require.Eventually(t, func() bool { return units.Process(t.Context(), batch) == nil }, 10*time.Second, time.Millisecond)
-		require.EqualValues(t, 1, units.Stats()[0].In)
-	}
+			// Once it has returned the units are of use again.
+			close(hold)
+			batch = oneRow(t)
+			require.Eventually(t, func() bool { return units.Process(t.Context(), batch) == nil }, time.Minute, time.Millisecond)
+			require.EqualValues(t, 1, units.Stats()[0].In)
+		}
+	})
 }
 
 func TestAFunctionThatEmitsWithoutEndIsStopped(t *testing.T) {

@@ -244,7 +244,7 @@ func (s *Units) fetch(ctx context.Context, batch []*dfs.Transaction) error {
 			}
 			p, err := s.plan(c.Table)
 			if err != nil {
-				return err
+				return dfs.Standing(err) // it is the same for each row of the table
 			}
 			if len(p.outs) == 0 {
 				continue

@@ -194,7 +194,7 @@ func (h *Handler) login(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) setSession(w http.ResponseWriter, r *http.Request, v visitor) {
-	if c := h.guard.newSession(v); c != nil {
+	if c := h.guard.newSession(r, v); c != nil {
 		c.Secure = r.TLS != nil
 		http.SetCookie(w, c)
 	}
@@ -204,7 +204,7 @@ func (h *Handler) logout(w http.ResponseWriter, r *http.Request) {
 	if !h.sameOrigin(w, r, true) {
 		return
 	}
-	http.SetCookie(w, &http.Cookie{Name: sessionCookie, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil})
+	http.SetCookie(w, &http.Cookie{Name: h.guard.cookie(r), Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil})
 	answer(w, map[string]string{"result": "logged out"})
 }
 

@@ -167,7 +167,7 @@ func TestStateTellsWhatIsAmissAndWhatToDo(t *testing.T) {
 }
 
 func TestLagNeitherSticksNorReadsZeroWhenTheSourceIsAway(t *testing.T) {
-	l := newLab(t, &Options{MaxLag: time.Second})
+	l := newLab(t, &Options{MaxLag: 3 * time.Second})
 	l.src.add(3)
 	waitFor(t, func() bool { return l.dst.count() == 3 && l.state().LagSeconds == 0 && l.state().Health == Good })
 	l.src.leave(true)

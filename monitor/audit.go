@@ -20,6 +20,40 @@ type audit struct {
 
 const audited = 500
 
+// ReadAudit returns the last n actions in a file of Options.Audit, oldest first; all if
+// n is 0. It may be read while a monitor writes it.
+func ReadAudit(path string, n int) ([]Action, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("monitor: the file of actions: %w", err)
+	}
+	defer f.Close()
+	list, _, err := readAudit(f, n)
+	if err != nil {
+		return nil, fmt.Errorf("monitor: read the file of actions %s: %w", path, err)
+	}
+	return list, nil
+}
+
+// readAudit passes over lines that are none, and reports whether the last one is whole.
+func readAudit(f *os.File, n int) (list []Action, whole bool, err error) {
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	whole = true
+	for lines.Scan() {
+		var a Action
+		if whole = json.Unmarshal(lines.Bytes(), &a) == nil; whole {
+			if list = append(list, a); n > 0 && len(list) >= 2*n {
+				list = append(list[:0], list[len(list)-n:]...)
+			}
+		}
+	}
+	if n > 0 {
+		list = list[max(0, len(list)-n):]
+	}
+	return list, whole, lines.Err()
+}
+
 // openAudit opens the file of actions, and reads the last of them. A line that was
 // being written when the process ended is left as it is, and passed over.
 func (h *Handler) openAudit() error {
@@ -34,17 +68,8 @@ func (h *Handler) openAudit() error {
 	if err != nil {
 		return fmt.Errorf("monitor: the file of actions: %w", err)
 	}
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	whole := true
-	for lines.Scan() {
-		var a Action
-		if whole = json.Unmarshal(lines.Bytes(), &a) == nil; whole {
-			h.audit.list = append(h.audit.list, a)
-			h.audit.list = h.audit.list[max(0, len(h.audit.list)-audited):]
-		}
-	}
-	err = lines.Err()
+	var whole bool
+	h.audit.list, whole, err = readAudit(f, audited)
 	if err == nil && !whole {
 		_, err = f.WriteString("\n") // so that the next one has a line of its own
 	}

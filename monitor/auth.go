@@ -8,11 +8,13 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"hash/fnv"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -21,6 +23,7 @@ import (
 // sessionTime is how long a login lasts. The page renews it while it is open.
 const sessionTime = 12 * time.Hour
 
+// sessionCookie begins the names of cookies: see guard.cookie.
 const sessionCookie = "dfs_session"
 
 // A visitor is who makes a request.
@@ -36,15 +39,33 @@ type guard struct {
 	guarded bool
 	hosts   []string
 	limit   limiter
+	mark    string // of the pipelines, for cookie
 	origin  *http.CrossOriginProtection
 }
 
-func newGuard(o *Options) *guard {
-	g := &guard{users: o.Users, guarded: o.Guarded, origin: http.NewCrossOriginProtection()}
+func newGuard(o *Options, pipelines []string) *guard {
+	sum := fnv.New32a()
+	for _, name := range pipelines {
+		sum.Write([]byte(name + "\x00"))
+	}
+	g := &guard{users: o.Users, guarded: o.Guarded, mark: fmt.Sprintf("_%08x", sum.Sum32()), origin: http.NewCrossOriginProtection()}
 	for _, h := range o.Hosts {
 		g.hosts = append(g.hosts, strings.ToLower(h))
 	}
 	return g
+}
+
+// cookie returns what the cookie of a session is called. Browsers send a host's cookies
+// to all its ports (RFC 6265, section 8.5), so each monitor has a name of its own: by
+// its port, as the browser sees it, and by its pipelines.
+func (g *guard) cookie(r *http.Request) string {
+	name := sessionCookie + g.mark
+	if _, port, err := net.SplitHostPort(r.Host); err == nil {
+		if n, err := strconv.ParseUint(port, 10, 16); err == nil {
+			name += fmt.Sprintf("_%d", n)
+		}
+	}
+	return name
 }
 
 // A refusal is why somebody is not let in.
@@ -68,7 +89,7 @@ func (g *guard) visitor(r *http.Request) (visitor, *refusal) {
 		}
 		return visitor{name: "local"}, nil
 	}
-	if c, err := r.Cookie(sessionCookie); err == nil {
+	if c, err := r.Cookie(g.cookie(r)); err == nil {
 		if v, ok := g.session(c.Value); ok {
 			return v, nil
 		}
@@ -115,7 +136,7 @@ func (g *guard) login(r *http.Request, name, password string, token bool) (visit
 // ends when the password is changed.
 //
 //	name . end . mac
-func (g *guard) newSession(v visitor) *http.Cookie {
+func (g *guard) newSession(r *http.Request, v visitor) *http.Cookie {
 	i := slices.IndexFunc(g.users, func(u User) bool { return u.Name == v.name })
 	if i < 0 {
 		return nil
@@ -125,7 +146,7 @@ func (g *guard) newSession(v visitor) *http.Cookie {
 	binary.BigEndian.PutUint64(end[:], uint64(until.Unix()))
 	enc := base64.RawURLEncoding
 	text := enc.EncodeToString([]byte(v.name)) + "." + enc.EncodeToString(end[:])
-	return &http.Cookie{Name: sessionCookie, Value: text + "." + enc.EncodeToString(sign(g.users[i], text)), Path: "/",
+	return &http.Cookie{Name: g.cookie(r), Value: text + "." + enc.EncodeToString(sign(g.users[i], text)), Path: "/",
 		Expires: until, HttpOnly: true, SameSite: http.SameSiteStrictMode}
 }
 

@@ -88,11 +88,11 @@ func TestASessionIsACookieThatItsPasswordSigns(t *testing.T) {
 	require.True(t, c.HttpOnly)
 	require.Equal(t, http.SameSiteStrictMode, c.SameSite)
 	with := func(value string) int {
-		status, _ := l.call(t, "GET", "/api/session", "", "Cookie", sessionCookie+"="+value)
+		status, _ := l.call(t, "GET", "/api/session", "", "Host", "localhost", "Cookie", l.cookie()+"="+value)
 		return status
 	}
 	require.Equal(t, http.StatusOK, with(c.Value))
-	status, _ := l.call(t, "POST", "/api/pipelines/shop/pause", `{}`, "Cookie", sessionCookie+"="+c.Value)
+	status, _ := l.call(t, "POST", "/api/pipelines/shop/pause", `{}`, "Host", "localhost", "Cookie", l.cookie()+"="+c.Value)
 	require.Equal(t, http.StatusForbidden, status)
 
 	f := strings.Split(c.Value, ".")
@@ -102,7 +102,7 @@ func TestASessionIsACookieThatItsPasswordSigns(t *testing.T) {
 		require.Equal(t, http.StatusUnauthorized, with(forged), forged)
 	}
 	// It is not good for another password, nor when it is old.
-	g := newGuard(&Options{Users: []User{{Name: "eve", Password: "another password"}}})
+	g := newGuard(&Options{Users: []User{{Name: "eve", Password: "another password"}}}, nil)
 	_, ok := g.session(c.Value)
 	require.False(t, ok)
 	old := base64.RawURLEncoding.EncodeToString([]byte{0, 0, 0, 0, 0, 0, 0, 9})
@@ -110,7 +110,7 @@ func TestASessionIsACookieThatItsPasswordSigns(t *testing.T) {
 	_, ok = l.h.guard.session(text + "." + base64.RawURLEncoding.EncodeToString(sign(users[1], text)))
 	require.False(t, ok)
 
-	r = l.request(t, "POST", "/api/logout", `{}`, "Cookie", sessionCookie+"="+c.Value)
+	r = l.request(t, "POST", "/api/logout", `{}`, "Host", "localhost", "Cookie", l.cookie()+"="+c.Value)
 	require.Equal(t, http.StatusOK, r.StatusCode)
 	require.Negative(t, r.Cookies()[0].MaxAge)
 }
@@ -244,4 +244,31 @@ func TestNoAnswerHasASecret(t *testing.T) {
 		}
 	}
 	require.True(t, strings.Contains(all.String(), "•••"))
+}
+
+// Browsers send the cookies of a host to all its ports.
+func TestTwoMonitorsOfAHostHaveCookiesOfTheirOwn(t *testing.T) {
+	names := make(map[string]bool)
+	for _, pipelines := range [][]string{{"crm"}, {"shop"}, {"crm", "shop"}, {"crmshop"}} {
+		g := newGuard(&Options{Users: users}, pipelines)
+		for _, host := range []string{"localhost", "localhost:8080", "localhost:8081", "[::1]:8082"} {
+			c := g.newSession(&http.Request{Host: host}, visitor{name: "ann"})
+			require.NoError(t, c.Valid())
+			names[c.Name] = true
+		}
+		require.Equal(t, g.cookie(&http.Request{Host: "localhost"}), g.cookie(&http.Request{Host: "localhost:evil;x"}), "only a number gets into the name")
+	}
+	require.Len(t, names, 16)
+	// Both stay logged in.
+	one, two := newLab(t, &Options{Users: users}), newLab(t, &Options{Users: users})
+	jar := ""
+	for i, l := range []*lab{one, two} {
+		r := l.request(t, "POST", "/api/login", `{"name":"ann","password":"`+password+`"}`, "Host", []string{"localhost:1001", "localhost:1002"}[i])
+		require.Equal(t, http.StatusOK, r.StatusCode)
+		jar += r.Cookies()[0].Name + "=" + r.Cookies()[0].Value + "; "
+	}
+	for i, l := range []*lab{one, two} {
+		status, _ := l.call(t, "GET", "/api/session", "", "Host", []string{"localhost:1001", "localhost:1002"}[i], "Cookie", jar)
+		require.Equal(t, http.StatusOK, status)
+	}
 }

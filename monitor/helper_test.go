@@ -26,6 +26,7 @@ type feed struct {
 	away bool
 	name string // of the table
 
+	silent float64   // seconds for which it says to have heard nothing
 	told   dfs.Probe // what Probe tells
 	tells  error
 	copies []dfs.TableProgress
@@ -150,7 +151,7 @@ func (f *feed) Measures() []dfs.Measure {
 	defer f.mu.Unlock()
 	return []dfs.Measure{{Name: "received_bytes", Help: "bytes received", Value: float64(f.n) * 187, Counter: true},
 		{Name: "transactions", Help: "transactions handed on", Value: float64(f.n), Counter: true},
-		{Name: "connections", Help: "streams opened", Value: 1, Counter: true}}
+		{Name: "connections", Help: "streams opened", Value: 1, Counter: true}, {Name: "unheard_seconds", Help: "silence", Value: f.silent}}
 }
 
 // A drain is a sink that counts. It refuses the transaction called bad.
@@ -199,8 +200,9 @@ func (d *drain) count() int {
 // A tank is a queue in memory.
 type tank struct {
 	feed
-	txs []*dfs.Transaction
-	at  dfs.Checkpoint
+	txs  []*dfs.Transaction
+	at   dfs.Checkpoint
+	gone float64 // whether its file is gone
 }
 
 func newTank() *tank {
@@ -265,7 +267,7 @@ func (s *tankStream) Next(ctx context.Context, batch []*dfs.Transaction) (int, e
 func (t *tank) Measures() []dfs.Measure {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return []dfs.Measure{{Name: "bytes", Help: "bytes held", Value: 4 << 20}, {Name: "full", Help: "1 while capture waits"},
+	return []dfs.Measure{{Name: "bytes", Help: "bytes held", Value: 4 << 20}, {Name: "full", Help: "1 while capture waits"}, {Name: "gone", Help: "1 while the file is gone", Value: t.gone},
 		{Name: "transactions", Help: "transactions stored", Value: float64(len(t.txs)), Counter: true}}
 }
 
@@ -352,6 +354,9 @@ func (l *lab) request(t *testing.T, method, path, body string, head ...string) *
 	return res
 }
 
+// cookie returns the name of a session's cookie for the host "localhost".
+func (l *lab) cookie() string { return l.h.guard.cookie(&http.Request{Host: "localhost"}) }
+
 func (l *lab) server(t *testing.T) *httptest.Server {
 	s := httptest.NewServer(l.h)
 	t.Cleanup(s.Close)
@@ -363,7 +368,7 @@ func (l *lab) state() State { return l.h.lines["shop"].now() }
 
 func waitFor(t *testing.T, f func() bool) {
 	t.Helper()
-	require.Eventually(t, f, 20*time.Second, time.Millisecond)
+	require.Eventually(t, f, time.Minute, time.Millisecond)
 }
 
 var discardLog = slog.New(slog.DiscardHandler)

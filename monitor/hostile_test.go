@@ -87,7 +87,7 @@ func TestTooManyWebSocketsAreRefused(t *testing.T) {
 
 // Who guesses passwords from many addresses keeps out nobody who knows one.
 func TestGuessesOfOthersKeepNobodyOut(t *testing.T) {
-	g := newGuard(&Options{Users: users})
+	g := newGuard(&Options{Users: users}, nil)
 	from := func(address string) *http.Request {
 		r, err := http.NewRequest("GET", "/", nil)
 		require.NoError(t, err)
@@ -134,13 +134,13 @@ func TestTheFirstStateIsForThoseWhoMaySeeIt(t *testing.T) {
 	require.Equal(t, http.StatusNotModified, r.StatusCode)
 
 	guarded := newLab(t, &Options{Users: users})
-	for _, head := range [][]string{nil, {"Cookie", sessionCookie + "=a.b.c"}, {"Authorization", "Bearer guess"}, {"Authorization", "Bearer " + password}} {
+	for _, head := range [][]string{nil, {"Host", "localhost", "Cookie", guarded.cookie() + "=a.b.c"}, {"Authorization", "Bearer guess"}, {"Authorization", "Bearer " + password}} {
 		status, body := guarded.call(t, "GET", "/", "", head...)
 		require.Equal(t, http.StatusOK, status)
 		require.NotContains(t, body, `id="first"`, head)
 	}
 	v, no := guarded.h.guard.login(&http.Request{RemoteAddr: "127.0.0.1:1"}, "ann", password, false)
 	require.Nil(t, no)
-	_, body = guarded.call(t, "GET", "/", "", "Cookie", guarded.h.guard.newSession(v).String())
+	_, body = guarded.call(t, "GET", "/", "", "Host", "localhost", "Cookie", guarded.h.guard.newSession(&http.Request{Host: "localhost"}, v).String())
 	require.Contains(t, body, `"name":"ann"`)
 }

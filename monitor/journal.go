@@ -64,11 +64,14 @@ type JournalOptions struct {
 
 	// Buffer is how many bytes may wait to be written. Default: 16 MiB. What is on its
 	// way through the pipeline takes besides about as much as the pipeline itself may
-	// hold (ReadAhead), for each step that differs from the one before.
+	// hold (ReadAhead), for each step that differs from the one before. A transaction
+	// that travels in parts waits until its last has been applied: of one that takes more
+	// than Buffer its first parts are dropped, which shows as a gap.
 	Buffer int
 
 	// Explain, if set, returns the statements by which the sink of a pipeline
-	// writes a transaction, as it reached the sink: sink.DryRun's Plan can tell.
+	// writes a transaction, as it reached the sink: the Plan of sink.DryRun and
+	// of sink.Teller can tell.
 	// It is called when somebody traces a row, not on the way of the data, and by
 	// one goroutine at a time.
 	Explain func(ctx context.Context, pipeline string, tx *dfs.Transaction) ([]string, error)
@@ -133,7 +136,7 @@ type columnPattern struct {
 // blockBuilder. The column data stands last, so that looking at keys reads no data.
 const (
 	journalID      = 0x6466736a // "dfsj"
-	journalVersion = 1
+	journalVersion = 2
 	journalSchema  = `CREATE TABLE block (
 	id INTEGER PRIMARY KEY, pipeline TEXT NOT NULL, level TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
 	at INTEGER NOT NULL, failed INTEGER NOT NULL, size INTEGER NOT NULL, raw INTEGER NOT NULL, sum INTEGER NOT NULL,
@@ -253,6 +256,11 @@ func (j *Journal) open() error {
 	case id == journalID && version > journalVersion:
 		return fmt.Errorf("it is of version %d, and this program reads up to %d; use a newer one", version, journalVersion)
 	case id == journalID && version > 0:
+		if version < journalVersion && !j.opts.ReadOnly { // what is in it is as it would be written now
+			if _, err := j.db.Exec(fmt.Sprintf("PRAGMA user_version = %d", journalVersion)); err != nil {
+				return err
+			}
+		}
 	case id != 0 || version != 0 || j.opts.ReadOnly:
 		return errors.New("it is not a journal; name another file")
 	default:

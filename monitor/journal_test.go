@@ -383,6 +383,35 @@ func journaled(t *testing.T, j *Journal) func(n int, watch bool) {
 	}
 }
 
+// What somebody wanted to be skipped is in the journal as that, and no gap; at any level.
+func TestASkippedTransactionIsTold(t *testing.T) {
+	tab := people(t)
+	for _, level := range []JournalLevel{JournalErrors, JournalAll} {
+		src := &dfstest.Source{}
+		for i := range 4 {
+			src.Transactions = append(src.Transactions, dfs.Transaction{ID: fmt.Sprint("uuid:", i+1), Changes: []dfs.Change{dfstest.Insert(t, tab, i, "Ann", nil)}})
+		}
+		j := openJournal(t, "", &JournalOptions{Level: level})
+		p := &dfs.Pipeline{Source: src, Sink: new(dfstest.Target).Open(), Logger: discardLog}
+		require.NoError(t, j.Watch("shop", p))
+		require.NoError(t, p.Skip("uuid:2"))
+		require.NoError(t, p.Run(t.Context()))
+		tr := trace(t, j, TraceQuery{Table: "shop.people", Key: []string{"1"}})
+		require.Len(t, tr.Transactions, 1, level)
+		require.Empty(t, tr.Gaps)
+		got := tr.Transactions[0]
+		require.True(t, got.Skipped)
+		require.Equal(t, skippedText, got.Error)
+		require.Equal(t, "uuid:2", got.ID)
+		require.EqualValues(t, 2, got.Seq)
+		require.Empty(t, got.Statements)
+		require.Len(t, trace(t, j, TraceQuery{Failed: true}).Transactions, 1)
+		if level == JournalAll {
+			require.Len(t, trace(t, j, TraceQuery{Table: "shop.people"}).Transactions, 4)
+		}
+	}
+}
+
 func TestGapsAreTold(t *testing.T) {
 	j := openJournal(t, "", &JournalOptions{Level: JournalAll})
 	run := journaled(t, j)
@@ -449,4 +478,49 @@ func TestAFileThatIsNoJournalIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "use a newer one")
 	require.ErrorContains(t, j.Watch("", p), "name")
 	require.ErrorContains(t, j.Watch("q", &dfs.Pipeline{Sink: newTank()}), "only fills a queue")
+}
+
+// Parts wait in memory until the last of them is applied. Of a transaction of any size
+// all of them did.
+func TestTheJournalHoldsNoMoreOfPartsThanItsBuffer(t *testing.T) {
+	tab := dfstest.Table(t, "shop.notes (id bigint, text varchar(8000), key id)")
+	const parts, buffer = 200, 64 << 10
+	for _, refuse := range []bool{false, true} {
+		var txs []dfs.Transaction
+		for i := range parts {
+			txs = append(txs, dfs.Transaction{ID: "uuid:1", More: i < parts-1, Changes: []dfs.Change{
+				dfstest.Insert(t, tab, i, strings.Repeat("x", 4000))}})
+		}
+		txs = append(txs, dfs.Transaction{ID: "uuid:2", Changes: []dfs.Change{dfstest.Insert(t, tab, parts, "end")}})
+		j := openJournal(t, "", &JournalOptions{Level: JournalAll, Buffer: buffer})
+		w, most := new(tapped), 0
+		look := dfs.StageFunc(func(_ context.Context, batch []*dfs.Transaction) error {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			sum := 0
+			for _, e := range w.pending {
+				sum += e.size()
+			}
+			most = max(most, sum)
+			if refuse && batch[0].Seq <= parts && batch[len(batch)-1].Seq >= parts {
+				return errors.New("not that one")
+			}
+			return nil
+		})
+		p := &dfs.Pipeline{Source: &dfstest.Source{Transactions: txs}, Stages: []dfs.Stage{look}, Sink: new(dfstest.Target).Open(), Logger: discardLog, MaxBatch: 8, ReadAhead: 32 << 10}
+		require.NoError(t, j.Watch("shop", p))
+		w = j.watched[0]
+		err := p.Run(t.Context())
+		require.Less(t, most, 2*buffer+16*5000)
+		require.NotZero(t, j.Stats().Dropped)
+		if refuse {
+			require.ErrorContains(t, err, "not that one")
+			require.Equal(t, uint64(parts), trace(t, j, TraceQuery{Failed: true}).Transactions[0].Seq)
+			continue
+		}
+		require.NoError(t, err)
+		require.Equal(t, uint64(parts), trace(t, j, TraceQuery{ID: "uuid:1", Limit: 1}).Transactions[0].Seq)
+		require.Len(t, trace(t, j, TraceQuery{ID: "uuid:2"}).Transactions, 1)
+		require.Zero(t, w.held)
+	}
 }

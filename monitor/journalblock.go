@@ -26,6 +26,8 @@ type entry struct {
 	steps       []step
 	whole       bool // when read: it came through all stages
 	wary        bool // it is only of interest if it is refused
+	held        int  // what size said when it began to wait for its outcome
+	skipped     bool // as somebody asked, and not refused
 
 	keys    []uint64 // hashes of what it can be found by; may repeat
 	secrets []string // values that the error must not show
@@ -38,6 +40,7 @@ type txHead struct {
 	committed time.Time
 	more      bool
 	snapshot  bool
+	parked    string // as which dead letter, and why; empty: it was not
 }
 
 // A step is the changes of an entry's transactions at one place of the way.
@@ -56,6 +59,19 @@ func (e *entry) fail(why string) {
 	if e.err == "" {
 		e.err = "refused"
 	}
+}
+
+// lacking is how many of the transactions the target has not.
+func (e *entry) lacking() (n int) {
+	if e.err != "" {
+		return len(e.txs)
+	}
+	for i := range e.txs {
+		if e.txs[i].parked != "" {
+			n++
+		}
+	}
+	return n
 }
 
 // maskText puts dots in the place of a value. A short one counts as a word of its own
@@ -97,7 +113,7 @@ func (e *entry) cut(from uint64) {
 func (e *entry) size() int {
 	n := 256 + len(e.err) + 8*len(e.keys)
 	for i := range e.txs {
-		n += 96 + len(e.txs[i].id) + len(e.txs[i].pos)
+		n += 112 + len(e.txs[i].id) + len(e.txs[i].pos) + len(e.txs[i].parked)
 	}
 	for i := range e.steps {
 		if n += 64 + 8*len(e.steps[i].counts); !e.steps[i].same {
@@ -111,6 +127,7 @@ const (
 	headMore = 1 << iota
 	headSnapshot
 	headCommitted
+	headParked
 )
 
 // appendEntry writes an entry:
@@ -118,7 +135,7 @@ const (
 //	first, last          uvarints
 //	read, at             varints, microseconds of Unix time
 //	err                  text
-//	transactions         uvarint, and for each Seq less first, id, pos, flags, committed if it is known
+//	transactions         uvarint, and for each Seq less first, id, pos, flags, committed if it is known, why it was parked if it was
 //	steps                uvarints of how many there are and how many it came to, and for each its name, 1 if it is as the one before,
 //	                     else 0, the number of changes of each transaction, and the changes
 func appendEntry(b []byte, e *entry) []byte {
@@ -130,13 +147,23 @@ func appendEntry(b []byte, e *entry) []byte {
 		t := &e.txs[i]
 		b = appendText(appendText(binary.AppendUvarint(b, t.seq-e.first), t.id), t.pos)
 		flags := byte(0)
-		for bit, on := range map[byte]bool{headMore: t.more, headSnapshot: t.snapshot, headCommitted: !t.committed.IsZero()} {
-			if on {
-				flags |= bit
-			}
+		if t.more {
+			flags |= headMore
+		}
+		if t.snapshot {
+			flags |= headSnapshot
+		}
+		if !t.committed.IsZero() {
+			flags |= headCommitted
+		}
+		if t.parked != "" {
+			flags |= headParked
 		}
 		if b = append(b, flags); flags&headCommitted != 0 {
 			b = binary.AppendVarint(b, t.committed.UnixMicro())
+		}
+		if flags&headParked != 0 {
+			b = appendText(b, t.parked)
 		}
 	}
 	b = binary.AppendUvarint(b, uint64(len(e.names)))
@@ -234,9 +261,15 @@ func (p *parser) entry() (*entry, error) {
 		if flags&headCommitted != 0 {
 			t.committed = time.UnixMicro(p.varint())
 		}
+		if flags&headParked != 0 {
+			t.parked = string(p.bytes())
+		}
 	}
 	ways := p.uvarint()
 	for range p.count() {
+		if p.bad {
+			return nil, errDamaged
+		}
 		e.names = append(e.names, string(p.bytes()))
 		s := step{}
 		switch p.byte() {
@@ -299,7 +332,7 @@ const blockBytes = 256 << 10
 
 // takes reports whether the entry may go into the block.
 func (b *blockBuilder) takes(e *entry) bool {
-	return b.txs == 0 || len(b.raw) < blockBytes && (e.level != JournalAll || e.err == "" && b.failed == 0 && e.first == b.last+1)
+	return b.txs == 0 || len(b.raw) < blockBytes && (e.level != JournalAll || e.lacking() == 0 && b.failed == 0 && e.first == b.last+1)
 }
 
 func (b *blockBuilder) add(e *entry) {
@@ -308,9 +341,7 @@ func (b *blockBuilder) add(e *entry) {
 	}
 	b.first, b.last, b.at = min(b.first, e.first), max(b.last, e.last), e.at
 	b.txs += len(e.txs)
-	if e.err != "" {
-		b.failed += len(e.txs)
-	}
+	b.failed += e.lacking()
 	b.raw = appendEntry(b.raw, e)
 	b.keys = append(b.keys, e.keys...)
 	b.held += e.size()

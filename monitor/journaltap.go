@@ -102,6 +102,31 @@ func (t *tap) Pass(ctx context.Context, at dfs.Checkpoint) error {
 	return nil
 }
 
+// Step does what the stage does, and keeps what somebody wanted to be skipped, and what
+// depends on a dead letter. What was refused is kept already.
+func (t *tap) Step(ctx context.Context, tx *dfs.Transaction, why error) error {
+	var parked *dfs.ParkedError
+	whole := false
+	switch {
+	case errors.As(why, &parked):
+		if whole = !tx.More && !t.w.inParts; t.n == 0 {
+			t.w.park(tx, whole, parked)
+		}
+		if t.last {
+			t.w.inParts = tx.More
+		}
+	case t.n == 0 && errors.Is(why, dfs.ErrSkipped):
+		t.w.skipped(tx)
+	}
+	if _, ok := t.stage.(dfs.Stepper); whole && !ok {
+		return nil // it comes to Process
+	}
+	if s, ok := t.stage.(dfs.Stepper); ok {
+		return s.Step(ctx, tx, why)
+	}
+	return t.Pass(ctx, tx.Checkpoint)
+}
+
 // untapped returns the stage that a pipeline was given, or nil if it was given
 // none.
 func untapped(s dfs.Stage) dfs.Stage {
@@ -133,23 +158,57 @@ type tapped struct {
 	flat   []dfs.Change
 	hidden map[*dfs.Table]*hidden
 
+	// parked are those that come next without their changes, which became dead letters,
+	// and inParts says that a part of one has come whose last has not.
+	parked  map[*dfs.Transaction]parkedTx
+	inParts bool
+
 	mu      sync.Mutex
 	pending []*entry // whose outcome is not known, by Seq
+	held    int      // bytes of these
+}
+
+// A parkedTx is what a transaction was before it became a dead letter.
+type parkedTx struct {
+	changes []dfs.Change // of the letter, which is stored after the stages
+	why     string
+}
+
+// park is told of a transaction that depends on a dead letter, or a part of one. If it
+// came whole, it comes next among others.
+func (w *tapped) park(tx *dfs.Transaction, whole bool, why *dfs.ParkedError) {
+	if w.parked == nil {
+		w.parked = make(map[*dfs.Transaction]parkedTx)
+	}
+	w.parked[tx] = parkedTx{tx.Changes, why.Error()}
+	if whole {
+		return
+	}
+	w.forget(tx.Seq)
+	w.pick = append(w.pick[:0], 0)
+	w.enter([]*dfs.Transaction{tx}, false)
+	w.end()
+	clear(w.parked)
 }
 
 // begin is told of a batch before the first stage.
 func (w *tapped) begin(batch []*dfs.Transaction) {
+	defer clear(w.parked)
+	w.inParts = false
 	w.now, w.pick = nil, w.pick[:0]
 	suspect, all := w.suspect.Load(), w.j.opts.Level == JournalAll
 	sample := uint64(0)
 	if w.j.opts.Level == JournalSampled {
 		sample = uint64(w.j.opts.Sample)
 	}
-	wanted := all
+	if len(w.parked) > 0 {
+		suspect = 0 // if one is refused among them, it comes again without them
+	}
+	wanted := all || len(w.parked) > 0
 	for i, tx := range batch {
 		sampled := sample > 0 && tx.Seq%sample == 0
 		wanted = wanted || sampled
-		if all || sampled || tx.Seq <= suspect {
+		if all || sampled || tx.Seq <= suspect || len(w.parked) > 0 && w.parked[tx].why != "" {
 			w.pick = append(w.pick, i)
 		}
 	}
@@ -158,12 +217,28 @@ func (w *tapped) begin(batch []*dfs.Transaction) {
 	if len(w.pick) == 0 {
 		return
 	}
-	e := &entry{pipeline: w.name, level: w.j.opts.Level, read: time.Now(), txs: make([]txHead, len(w.pick)), names: w.names, wary: !wanted}
+	w.enter(batch, !wanted)
+}
+
+// skipped is told of a transaction, or a part of one, that is stepped over. That it was
+// shows once the sink has come past it.
+func (w *tapped) skipped(tx *dfs.Transaction) {
+	w.forget(tx.Seq)
+	w.pick = append(w.pick[:0], 0)
+	w.enter([]*dfs.Transaction{tx}, false)
+	w.now.skipped = true
+	w.end()
+}
+
+// enter begins the entry of the transactions that are picked.
+func (w *tapped) enter(batch []*dfs.Transaction, wary bool) {
+	e := &entry{pipeline: w.name, level: w.j.opts.Level, read: time.Now(), txs: make([]txHead, len(w.pick)), names: w.names, wary: wary}
 	e.first, e.last = batch[w.pick[0]].Seq, batch[w.pick[len(w.pick)-1]].Seq
 	for k, i := range w.pick {
 		tx := batch[i]
 		// Strings may alias a block of the queue, which they would keep in memory.
-		e.txs[k] = txHead{seq: tx.Seq, id: strings.Clone(tx.ID), pos: strings.Clone(string(tx.Pos)), committed: tx.Committed, more: tx.More, snapshot: tx.Snapshot}
+		e.txs[k] = txHead{seq: tx.Seq, id: strings.Clone(tx.ID), pos: strings.Clone(string(tx.Pos)), committed: tx.Committed, more: tx.More, snapshot: tx.Snapshot,
+			parked: w.parked[tx].why}
 		e.keys = append(e.keys, hashID(tx.ID))
 	}
 	w.now = e
@@ -180,9 +255,13 @@ func (w *tapped) step(batch []*dfs.Transaction, n int) {
 	w.flat = w.flat[:0]
 	counts := make([]int, len(w.pick))
 	for k, i := range w.pick {
-		counts[k] = len(batch[i].Changes)
-		for c := range batch[i].Changes {
-			w.flat = append(w.flat, w.masked(e, &batch[i].Changes[c], n))
+		changes := batch[i].Changes
+		if p, ok := w.parked[batch[i]]; ok && n == 0 {
+			changes = p.changes
+		}
+		counts[k] = len(changes)
+		for c := range changes {
+			w.flat = append(w.flat, w.masked(e, &changes[c], n))
 		}
 	}
 	s := step{counts: counts, data: dfs.AppendChanges(nil, w.flat)}
@@ -207,9 +286,34 @@ func (w *tapped) end() {
 		return
 	}
 	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.now.held = w.now.size()
+	w.held += w.now.held
 	w.pending = append(w.pending, w.now)
 	w.now = nil
+	// Invariant I6: the outcome of parts is known when their last one is applied, and
+	// there may be any number of them. Of too many the oldest go, so that one that is
+	// refused is kept.
+	n, txs := 0, 0
+	for w.held > w.j.opts.Buffer && n < len(w.pending)-1 {
+		w.held -= w.pending[n].held
+		txs += len(w.pending[n].txs)
+		n++
+	}
+	w.pending = slices.Delete(w.pending, 0, n)
+	w.mu.Unlock()
+	if txs > 0 {
+		w.j.mu.Lock()
+		w.j.drop(txs, nil)
+		w.j.mu.Unlock()
+	}
+}
+
+// take takes the first n out of pending. w.mu is held.
+func (w *tapped) take(n int) {
+	for _, e := range w.pending[:n] {
+		w.held -= e.held
+	}
+	w.pending = slices.Delete(w.pending, 0, n)
 }
 
 // forget drops what is known of transactions from the given one on.
@@ -218,6 +322,9 @@ func (w *tapped) forget(from uint64) {
 	defer w.mu.Unlock()
 	for i, e := range w.pending {
 		if e.first >= from {
+			for _, gone := range w.pending[i:] {
+				w.held -= gone.held
+			}
 			clear(w.pending[i:])
 			w.pending = w.pending[:i]
 			return
@@ -274,7 +381,7 @@ func (w *tapped) observe(b dfs.Batch) {
 	for alone && len(w.pending) > 0 && w.pending[0].last <= b.To.Seq {
 		w.pending[0].fail(w.j.redact(b.Err.Error()))
 		done = append(done, w.pending[0])
-		w.pending = slices.Delete(w.pending, 0, 1)
+		w.take(1)
 	}
 	w.mu.Unlock()
 	if len(done) > 0 {
@@ -297,13 +404,19 @@ func (w *tapped) applied(upTo uint64) []*entry {
 	now := time.Now()
 	var done []*entry
 	for _, e := range w.pending[:n] {
-		if e.at = now; !e.wary {
+		if e.at = now; e.skipped {
+			e.fail(skippedText)
+		}
+		if !e.wary {
 			done = append(done, e)
 		}
 	}
-	w.pending = slices.Delete(w.pending, 0, n)
+	w.take(n)
 	return done
 }
+
+// skippedText is the error of what was skipped.
+const skippedText = "skipped, as somebody asked"
 
 // settle takes over what sinks have applied without having said so, as where the
 // reply to a commit was lost.

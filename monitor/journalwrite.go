@@ -7,6 +7,8 @@ import (
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/dataflowsync/dfs/internal/failpoint"
 )
 
 const (
@@ -208,9 +210,11 @@ func (j *Journal) tryStore(list []*stored, free int64) (grown int64, err error) 
 			return grown, err
 		}
 	}
+	failpoint.Hit("journal.commit")
 	if err := tx.Commit(); err != nil {
 		return grown, err
 	}
+	failpoint.Hit("journal.committed")
 	for _, s := range list {
 		grown += s.size()
 	}

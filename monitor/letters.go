@@ -266,9 +266,11 @@ func (h *Handler) getLetters(w http.ResponseWriter, r *http.Request, _ visitor) 
 	}
 	waiting, settled := []Letter{}, []Letter{}
 	for _, l := range b.Letters {
-		if l.Unsettled() {
+		switch {
+		case l.State == dfs.LetterPurged: // its head is kept, for the pipeline only
+		case l.Unsettled():
 			waiting = append(waiting, h.showLetter(l))
-		} else {
+		default:
 			settled = append(settled, h.showLetter(l))
 		}
 	}
@@ -325,7 +327,7 @@ func (o *LetterOrder) Do(ctx context.Context, p *dfs.Pipeline) (n int, err error
 		}
 		o.Letters = nil
 		for _, l := range b.Letters {
-			is := map[string]bool{"retry": l.State == dfs.LetterParked, "park": l.State == dfs.LetterWanted, "skip": l.Unsettled(), "purge": !l.Unsettled()}
+			is := map[string]bool{"retry": l.State == dfs.LetterParked, "park": l.State == dfs.LetterWanted, "skip": l.Unsettled(), "purge": !l.Unsettled() && l.State != dfs.LetterPurged}
 			if is[o.Action] {
 				o.Letters = append(o.Letters, l.Number)
 			}

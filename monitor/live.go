@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"sync"
 	"time"
-
-	"github.com/coder/websocket"
 )
 
 // What a WebSocket is sent. Each frame is JSON with a type.
@@ -29,15 +27,18 @@ const (
 	firstLines = 500 // when a WebSocket is opened
 	writeTime  = 10 * time.Second
 	mostOpen   = 2000 // WebSockets at a time
+	easy       = 200  // so many are told everything at once; more are told less often, up to mostTurns
+	mostTurns  = 4    // seconds between two states; the page takes 10 without one for a lost connection
 )
 
 // A hub holds the last frames. Each is written once, however many read it; who
 // is too slow for them misses some and is told the latest state.
 type hub struct {
 	mu      sync.Mutex
-	frames  [64][]byte
+	frames  [64]frame
 	next    uint64        // number of the next frame
-	state   []byte        // the latest state
+	state   []byte        // the latest state, as JSON
+	latest  frame         // of the latest state
 	line    uint64        // N of the last line of the log that was published
 	changed chan struct{} // closed and replaced with each frame
 	closed  bool
@@ -52,13 +53,30 @@ func (b *hub) init() {
 	b.ending, b.end = context.WithCancel(context.Background())
 }
 
-func (b *hub) publish(frame []byte, state bool) {
+// turns is how many looks make one that is sent. What WebSockets cost is that each is
+// written to, so a thousand of them are written to no more often than some hundreds.
+func (b *hub) turns() uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.frames[b.next%uint64(len(b.frames))] = frame
+	return uint64(min(1+b.opened/easy, mostTurns))
+}
+
+// keep keeps the latest state for those who come, without sending it.
+func (b *hub) keep(state []byte) {
+	f := newFrame(state)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.state, b.latest = state, f
+}
+
+func (b *hub) publish(text []byte, state bool) {
+	f := newFrame(text)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.frames[b.next%uint64(len(b.frames))] = f
 	b.next++
 	if state {
-		b.state = frame
+		b.state, b.latest = text, f
 	}
 	if !b.closed {
 		close(b.changed)
@@ -150,37 +168,36 @@ func (h *Handler) live(w http.ResponseWriter, r *http.Request, v visitor) {
 		return
 	}
 	defer h.hub.leave()
-	c, err := websocket.Accept(w, r, nil) // it answers by itself, and compares Origin with Host
+	c, err := accept(w, r) // it answers by itself
 	if err != nil {
 		return
 	}
 	defer c.CloseNow()
-	defer context.AfterFunc(h.hub.ending, func() { c.CloseNow() })()
+	defer c.closeAt(h.hub.ending)()
 	ctx := c.CloseRead(context.WithoutCancel(r.Context())) // until the other side leaves, or sends anything
 	if !v.until.IsZero() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, v.until)
 		defer cancel()
 	}
+	defer c.closeAt(ctx)() // also while it is written to
 	h.hub.mu.Lock()
-	at, state, line := h.hub.next, h.hub.state, h.hub.line
+	at, state, line := h.hub.next, h.hub.latest, h.hub.line
 	h.hub.mu.Unlock()
-	frames := [][]byte{state}
+	frames := []frame{state}
 	if h.opts.Log != nil {
-		frames = append(frames, h.logFrame(h.firstLines(line)))
+		frames = append(frames, newFrame(h.logFrame(h.firstLines(line))))
 	}
 	for {
-		for _, f := range frames {
-			if write(ctx, c, f) != nil {
-				return
-			}
+		if c.write(frames) != nil {
+			return
 		}
 		frames = frames[:0]
 		h.hub.mu.Lock()
 		changed, closed := h.hub.changed, h.hub.closed
 		if n := uint64(len(h.hub.frames)); h.hub.next-at > n {
 			at = h.hub.next
-			frames = append(frames, h.hub.state)
+			frames = append(frames, h.hub.latest)
 		}
 		for ; at < h.hub.next; at++ {
 			frames = append(frames, h.hub.frames[at%uint64(len(h.hub.frames))])
@@ -213,10 +230,4 @@ func (h *Handler) firstLines(upTo uint64) ([]Line, uint64) {
 		}
 	}
 	return lines, 0
-}
-
-func write(ctx context.Context, c *websocket.Conn, frame []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, writeTime)
-	defer cancel()
-	return c.Write(ctx, websocket.MessageText, frame)
 }

@@ -32,7 +32,7 @@ func dial(t *testing.T, l *lab, head http.Header) *websocket.Conn {
 // frames reads frames until f is true of one.
 func frames(t *testing.T, c *websocket.Conn, f func(kind string, raw []byte) bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for {
 		_, b, err := c.Read(ctx)
@@ -211,4 +211,28 @@ dfs_queue_bytes{number="",pipeline="shop"} 4.194304e+06
 	own := &lab{p: other.p}
 	own.open(t, &Options{Logger: discardLog, Registry: other.h.opts.Registry})
 	require.NoError(t, own.h.Close())
+}
+
+// Thousands of browsers are told less often, but at once of what matters.
+func TestManyBrowsersAreToldLessOften(t *testing.T) {
+	l := &lab{p: &dfs.Pipeline{Source: newFeed(), Sink: new(drain), Logger: discardLog}}
+	l.open(t, &Options{Logger: discardLog, every: time.Hour})
+	defer l.h.Close()
+	b := &l.h.hub
+	for opened, want := range map[int]uint64{0: 1, easy - 1: 1, easy: 2, 500: 3, mostOpen: mostTurns} {
+		b.opened = opened
+		require.Equal(t, want, b.turns(), "with %d", opened)
+	}
+	b.opened = 0
+	before, state := b.next, string(b.state)
+	l.h.sample(false)
+	require.Equal(t, before, b.next, "nobody is told")
+	require.NotEqual(t, state, string(b.state), "but who comes now")
+	l.h.sample(true)
+	require.Equal(t, before+1, b.next)
+	l.h.lines["shop"].told = Good
+	l.h.sample(false)
+	require.Equal(t, before+2, b.next, "its health is another")
+	l.h.look()
+	require.Equal(t, before+3, b.next, "somebody has done something")
 }

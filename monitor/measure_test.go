@@ -3,11 +3,16 @@
 package monitor
 
 import (
+	"bufio"
 	"context"
 	"database/sql"
 	"flag"
 	"fmt"
+	"io"
+	"net"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -16,7 +21,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coder/websocket"
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/testenv"
 	"github.com/dataflowsync/dfs/sink"
@@ -80,8 +84,59 @@ func cpuTime() time.Duration {
 // A cost is what it took to carry a transaction.
 type cost struct{ wall, cpu time.Duration }
 
+// browse opens so many WebSockets from another process, as browsers are, and returns
+// what closes them. By the clock they cost the pipeline their processor time too.
+func browse(t *testing.T, address string, n int) (leave func()) {
+	if n == 0 {
+		return func() {}
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestCosts$")
+	cmd.Env = append(os.Environ(), fmt.Sprintf("DFS_TEST_BROWSERS=%s %d", address, n))
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	line, err := bufio.NewReader(out).ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "open\n", line)
+	return func() {
+		require.NoError(t, in.Close())
+		io.Copy(io.Discard, out)
+		require.NoError(t, cmd.Wait())
+	}
+}
+
+// browsers is that process: it ends when its input does.
+func browsers(t *testing.T, what string) {
+	var address string
+	var n int
+	_, err := fmt.Sscan(what, &address, &n)
+	require.NoError(t, err)
+	var list []net.Conn
+	var open sync.WaitGroup
+	for range n {
+		c, err := net.Dial("tcp", address)
+		require.NoError(t, err)
+		list = append(list, c)
+		fmt.Fprintf(c, "GET /api/live HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"+
+			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", address)
+		r := bufio.NewReader(c)
+		line, err := r.ReadString('\n')
+		require.NoError(t, err)
+		require.Contains(t, line, "101 Switching")
+		open.Go(func() { io.Copy(io.Discard, r) })
+	}
+	fmt.Println("open")
+	io.Copy(io.Discard, os.Stdin)
+	for _, c := range list {
+		c.Close()
+	}
+	open.Wait()
+}
+
 // carry returns what a pipeline takes for a transaction, by the clock and of the
-// processor: its own, the journal's and that of who reads the WebSockets.
+// processor: its own, the journal's and the monitor's.
 func carry(t *testing.T, s setting, src *stock, dst dfs.Sink) (c cost) {
 	p := &dfs.Pipeline{Source: src, Sink: dst, Logger: discardLog}
 	var j *Journal
@@ -101,30 +156,18 @@ func carry(t *testing.T, s setting, src *stock, dst dfs.Sink) (c cost) {
 	h, err := Open(map[string]*dfs.Pipeline{"shop": p}, &Options{Log: NewLog(discardLog.Handler(), nil), Logger: discardLog})
 	require.NoError(t, err)
 	srv := httptest.NewServer(h)
-	ctx, cancel := context.WithCancel(context.Background())
-	var readers sync.WaitGroup
-	for range s.sockets {
-		c, _, err := websocket.Dial(ctx, srv.URL+"/api/live", nil)
-		require.NoError(t, err)
-		c.SetReadLimit(-1)
-		readers.Go(func() {
-			for err := error(nil); err == nil; {
-				_, _, err = c.Read(ctx)
-			}
-		})
-	}
+	leave := browse(t, srv.Listener.Addr().String(), s.sockets)
 	require.NoError(t, p.StopAt(dfs.StopPoint{Seq: uint64(src.n)}))
 	runtime.GC()
 	before, began := cpuTime(), time.Now()
-	require.NoError(t, p.Run(ctx))
+	require.NoError(t, p.Run(t.Context()))
 	c.wall = time.Since(began) / time.Duration(src.n)
 	if j != nil {
 		j.flush() // what is written beside the pipeline costs too
 	}
 	c.cpu = (cpuTime() - before) / time.Duration(src.n)
 	require.EqualValues(t, src.n, p.Stats().Apply.At.Seq)
-	cancel()
-	readers.Wait()
+	leave()
 	srv.Close()
 	require.NoError(t, h.Close())
 	return c
@@ -158,27 +201,40 @@ func compare(t *testing.T, what string, rounds int, settings []setting, run func
 // TestCosts tells what a journal and open browsers cost a pipeline. It is no more
 // than a check that they work unless -measure is set: see "make monitorbench".
 func TestCosts(t *testing.T) {
+	if what := os.Getenv("DFS_TEST_BROWSERS"); what != "" {
+		browsers(t, what)
+		return
+	}
 	rounds, n, m, sockets := 1, 3000, 1, 20
 	if *measure > 0 {
 		rounds, n, m, sockets = *measure, 400_000, 20, 500
 	}
 	table := people(t)
 	journals := []setting{{name: "no journal"}, {name: "errors", level: JournalErrors}, {name: "sampled", level: JournalSampled}, {name: "all", level: JournalAll}}
-	src := &stock{table, n, 1}
-	compare(t, "memory, 1 row", rounds, journals, func(s setting) cost { return carry(t, s, src, new(drain)) })
-	src = &stock{table, n / 3, 20}
-	compare(t, "memory, 20 rows", rounds, journals, func(s setting) cost { return carry(t, s, src, new(drain)) })
-	src = &stock{table, n * m / 2, 1}
-	compare(t, "browsers", rounds, []setting{{name: "none"}, {name: fmt.Sprint(sockets), sockets: sockets}}, func(s setting) cost { return carry(t, s, src, new(drain)) })
+	t.Run("journal", func(t *testing.T) {
+		src := &stock{table, n, 1}
+		compare(t, "memory, 1 row", rounds, journals, func(s setting) cost { return carry(t, s, src, new(drain)) })
+		src = &stock{table, n / 3, 20}
+		compare(t, "memory, 20 rows", rounds, journals, func(s setting) cost { return carry(t, s, src, new(drain)) })
+	})
+	t.Run("browsers", func(t *testing.T) {
+		src := &stock{table, n * m / 2, 1}
+		compare(t, "browsers", rounds, []setting{{name: "none"}, {name: fmt.Sprint(sockets), sockets: sockets}}, func(s setting) cost { return carry(t, s, src, new(drain)) })
+	})
 	if *measure == 0 {
 		return
 	}
+	t.Run("MySQL", func(t *testing.T) { costsOnMySQL(t, rounds, n, journals) })
+}
+
+func costsOnMySQL(t *testing.T, rounds, n int, journals []setting) {
+	table := people(t)
 	srv := testenv.Start(t, testenv.MySQL97)
 	srv.Exec(t, "CREATE DATABASE shop")
 	db, err := sql.Open("mysql", srv.DSN(""))
 	require.NoError(t, err)
 	defer db.Close()
-	src = &stock{table, n / 2, 1}
+	src := &stock{table, n / 2, 1}
 	name := 0
 	compare(t, "MySQL 9.7, 1 row", rounds, journals, func(s setting) cost {
 		name++

@@ -168,9 +168,9 @@ func Open(pipelines map[string]*dfs.Pipeline, opts *Options) (*Handler, error) {
 		return nil, err
 	}
 	h.redact = redactor(o.Secrets, o.Users)
-	h.guard = newGuard(o)
-	h.hub.init()
 	h.names = slices.Sorted(maps.Keys(pipelines))
+	h.guard = newGuard(o, h.names)
+	h.hub.init()
 	for name, p := range pipelines {
 		h.lines[name] = watch(name, p, h)
 	}

@@ -95,7 +95,7 @@ func (p *pageFiles) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // password is not asked for here, so that none is tried by loading the page.
 func (p *pageFiles) first(r *http.Request) []byte {
 	if len(p.h.guard.users) > 0 {
-		if _, err := r.Cookie(sessionCookie); err != nil {
+		if _, err := r.Cookie(p.h.guard.cookie(r)); err != nil {
 			return nil
 		}
 		r = r.Clone(r.Context())

@@ -4,10 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/dataflowsync/dfs"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // Health is a pipeline's state in a word.
@@ -112,9 +117,7 @@ type Leg struct {
 // stateOf puts together what Stats says with what was seen before. w.mu is held.
 func (w *watched) stateOf(now time.Time, s dfs.Stats, from dfs.Leg, parts []Part) State {
 	lag := s.Lag
-	if from.State != dfs.Running {
-		lag = max(lag, now.Sub(w.heard))
-	}
+	lag = max(lag, now.Sub(w.heard))
 	st := State{
 		Name: w.name, State: s.State.String(), LagSeconds: lag.Seconds(), CatchUpSeconds: w.catchUp(), Waiting: w.last.waits,
 		RowsPerSecond:         w.rate(rateLooks, func(l look) uint64 { return l.rows }),
@@ -157,14 +160,28 @@ func (w *watched) stateOf(now time.Time, s dfs.Stats, from dfs.Leg, parts []Part
 	case n > 1:
 		st.Warnings = append(st.Warnings, fmt.Sprintf("%d dead letters wait: transactions that the target lacks. Look at them under Dead letters.", n))
 	}
+	for _, p := range parts {
+		if p.Name == "queue" && p.measure("gone") != 0 {
+			st.Warnings = append(st.Warnings, "The queue's file is not at its path any more: it was deleted, moved or replaced. What it holds is lost once the program ends. "+
+				"Let the target take all that waits before (Stop…, when the queue is empty), then start the program anew.")
+		}
+	}
+	if still := now.Sub(w.moved); s.Apply.State == dfs.Running && still > unmoved {
+		st.Warnings = append(st.Warnings, "The target takes its time with what it was given. A large transaction does so, a lock that another session holds, and a server that does not answer: "+
+			"look at what runs on the target (SHOW PROCESSLIST, pg_stat_activity). Nothing is lost.")
+	}
 	st.Health, st.Text = w.health(now, s, &st, lag)
 	st.Can = w.can(s)
 	return st
 }
 
+// unmoved is how long a side may stand still before people are told. A batch takes less, but
+// for a large transaction.
+const unmoved = 3500 * time.Millisecond
+
 // health says how the pipeline is, in a word and in a sentence.
 func (w *watched) health(now time.Time, s dfs.Stats, st *State, lag time.Duration) (Health, string) {
-	still := now.Sub(w.moved)
+	still, silent := now.Sub(w.moved), now.Sub(w.heard)
 	maxLag := w.h.opts.MaxLag
 	behind := maxLag > 0 && lag > maxLag
 	switch {
@@ -194,6 +211,10 @@ func (w *watched) health(now time.Time, s dfs.Stats, st *State, lag time.Duratio
 		return Behind, "Further behind than it should be."
 	case st.CopyFailed > 0:
 		return Behind, fmt.Sprintf("The copy of %d of the tables has failed, and their changes are left out. Copy them anew.", st.CopyFailed)
+	case silent > unmoved:
+		return Waiting, "Nothing has come from the source for " + silent.Round(time.Second).String() + ", not even a sign of life."
+	case still > unmoved:
+		return Waiting, fmt.Sprintf("The target has not moved for %v, and %d transactions wait.", still.Round(time.Second), st.Waiting)
 	case st.Copying > 0:
 		return Good, fmt.Sprintf("Copying rows: %d of %d tables to go.", st.Copying, len(s.Copies))
 	case st.Waiting > 0 && lag > 5*time.Second:
@@ -206,9 +227,10 @@ func (w *watched) health(now time.Time, s dfs.Stats, st *State, lag time.Duratio
 	return Good, "In step with the source."
 }
 
-// ready reports whether the pipeline runs and keeps up.
+// ready reports whether the pipeline runs and keeps up. What has only just stopped to move
+// may be at a large transaction.
 func (s *State) ready() bool {
-	return s.Health == Good || s.Health == Held && s.State == dfs.Paused.String()
+	return s.Health == Good || s.Health == Waiting && s.State == dfs.Running.String() || s.Health == Held && s.State == dfs.Paused.String()
 }
 
 func (h *Handler) leg(name string, l dfs.Leg) Leg {
@@ -246,12 +268,58 @@ func remedy(err error, e *dfs.Error, passing bool) string {
 		return "Another process writes under this pipeline's name. Stop that one, then start this one again."
 	case errors.Is(err, dfs.ErrGap):
 		return "The log no longer holds what comes next. Put the missing part back, or copy the tables anew."
+	case fullDisk(err):
+		return "A disk is full. Make room on it" + then(passing) + "Nothing is lost, as long as the source keeps its log."
+	case says(err, "command denied", "permission denied for", "you need (at least"), says(err, "access denied") && says(err, "grant ", "to database"):
+		return "The account lacks a right. Grant what the message names" + then(passing) + "Nothing is lost, as long as the source keeps its log."
+	case says(err, "access denied for user", "authentication failed"):
+		return "The server refuses the account: its password is another now, or it is locked or gone. Put that right on the server, or start the program anew with the right password. Nothing is lost, as long as the source keeps its log."
+	case says(err, "read-only option", "read-only transaction", "readonly database", "read only transaction"):
+		return "What is written to is read-only now. Lift that, or lead the pipeline to the server that takes writes" + then(passing) + "Nothing is lost, as long as the source keeps its log."
+	case passing && away(err):
+		return "No server answers at that address. See that it runs, and that it can be reached from this host. It is tried again by itself, and nothing is lost."
 	case passing:
 		return "Nothing to do at once: it is tried again by itself, and nothing is lost. If it lasts, see that the server runs and can be reached."
 	case e != nil && e.ID != "":
 		return "Mend what the message names and start again. Or skip this one transaction, if the target can do without it."
 	}
 	return "Mend what the message names and start again. Nothing is lost meanwhile, as long as the source keeps its log."
+}
+
+// fullDisk reports whether the error says so: of a system call, of SQLite, or in the words
+// of a server.
+func fullDisk(err error) bool {
+	var s *sqlite.Error
+	if errors.Is(err, syscall.ENOSPC) || errors.As(err, &s) && s.Code()&0xff == sqlite3.SQLITE_FULL {
+		return true
+	}
+	if says(err, "no space left on device", "disk is full", "disk full", "could not extend file") {
+		return true
+	}
+	_, rest, ok := strings.Cut(strings.ToLower(err.Error()), "the table '") // error 1114 of MySQL and MariaDB
+	return ok && strings.Contains(rest, "' is full")
+}
+
+// says reports whether the error has one of the texts, which are in lower case: servers
+// of several kinds, and their drivers, have no other way of telling in common.
+func says(err error, texts ...string) bool {
+	text := strings.ToLower(err.Error())
+	return slices.ContainsFunc(texts, func(s string) bool { return strings.Contains(text, s) })
+}
+
+// then says what follows once a cause is mended.
+func then(passing bool) string {
+	if passing {
+		return ", and it goes on by itself. "
+	}
+	return ", then start again. "
+}
+
+// away reports whether the error is that of a connection that could not be made.
+func away(err error) bool {
+	var dns *net.DNSError
+	var op *net.OpError
+	return errors.As(err, &dns) || errors.As(err, &op) && op.Op == "dial"
 }
 
 // parts returns the parts of the pipeline with their numbers.
@@ -295,15 +363,14 @@ func partStates(parts []Part, s dfs.Stats, queue bool) {
 	for i := range parts {
 		p := &parts[i]
 		leg := s.Apply
-		if p.Name == "source" {
-			leg = in
+		if p.Name == "source" || p.Name == "queue" && partOf(in.Err) == "queue" && (in.State == dfs.Retrying || in.State == dfs.Stopped) {
+			leg = in // which cannot write to the queue
 		}
 		p.State = leg.State.String()
 		if leg.State == dfs.Retrying || leg.State == dfs.Stopped && leg.Err != nil {
-			var e *dfs.Error
-			switch {
-			case !errors.As(leg.Err, &e):
-			case e.Part == p.Name || e.Part == "decode" && p.Name == "source" || strings.HasPrefix(e.Part, "stage") && strings.HasPrefix(p.Name, "stage"):
+			switch where := partOf(leg.Err); {
+			case where == "":
+			case where == p.Name || where == "decode" && p.Name == "source" || strings.HasPrefix(where, "stage") && strings.HasPrefix(p.Name, "stage"):
 				if leg.State == dfs.Stopped {
 					p.State = "failed"
 				}
@@ -312,4 +379,13 @@ func partStates(parts []Part, s dfs.Stats, queue bool) {
 			}
 		}
 	}
+}
+
+// partOf returns the part that an error names, if it does.
+func partOf(err error) string {
+	var e *dfs.Error
+	if errors.As(err, &e) {
+		return e.Part
+	}
+	return ""
 }

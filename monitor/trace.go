@@ -1,10 +1,13 @@
 package monitor
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -28,7 +31,7 @@ type TraceQuery struct {
 
 	Seq    uint64
 	ID     string
-	Failed bool // only what was refused
+	Failed bool // only what was refused, skipped or parked
 
 	Limit int // transactions, newest first; default: 50
 }
@@ -44,8 +47,7 @@ type Trace struct {
 }
 
 // A Gap is a run of transactions that a Journal lacks although it kept those before
-// and after it: the process was killed, the journal was full or off, or a transaction
-// was skipped as somebody had asked.
+// and after it: the process was killed, or the journal was full or off.
 type Gap struct {
 	Pipeline string `json:"pipeline"`
 	First    uint64 `json:"first"` // Seq
@@ -63,10 +65,12 @@ type Traced struct {
 	At        time.Time  `json:"at"`   // when it was applied or refused
 	Part      bool       `json:"part"` // it goes on in the next Seq
 	Snapshot  bool       `json:"snapshot"`
-	Error     string     `json:"error"` // why it was refused; empty: it was applied
+	Error     string     `json:"error"`   // why it was refused, or that it was skipped or parked; empty: it was applied
+	Skipped   bool       `json:"skipped"` // as somebody asked
+	Parked    bool       `json:"parked"`  // it depends on a dead letter, and became one itself; Error says which, and what it waits for
 
 	// Steps are what it was: "received", and then behind each stage, by its type;
-	// the last is what the sink was given.
+	// the last is what the sink was given. What was parked came no further than the first.
 	Steps []TraceStep `json:"steps"`
 
 	// Statements are how the sink writes what is in the last step, by itself, or
@@ -160,7 +164,7 @@ func (f *finder) find(ctx context.Context) error {
 		return err
 	}
 	defer rows.Close()
-	later := make(map[string]uint64) // first Seq of the block after, of JournalAll
+	kept := make(map[string][]Gap) // what blocks of JournalAll span, by pipeline
 	enough := false
 	for rows.Next() {
 		var s stored
@@ -174,10 +178,7 @@ func (f *finder) find(ctx context.Context) error {
 		oldest := time.UnixMicro(at).UTC()
 		f.out.Since = &oldest
 		if s.level == JournalAll {
-			if next, ok := later[s.pipeline]; ok && next > s.last+1 && len(f.out.Gaps) < mostGaps {
-				f.out.Gaps = append(f.out.Gaps, Gap{s.pipeline, s.last + 1, next - 1})
-			}
-			later[s.pipeline] = s.first
+			kept[s.pipeline] = append(kept[s.pipeline], Gap{s.pipeline, s.first, s.last})
 		}
 		if enough || !f.mayMatch(&s, keys) {
 			continue
@@ -186,7 +187,25 @@ func (f *finder) find(ctx context.Context) error {
 			return err
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(kept)) {
+		f.out.Gaps = append(f.out.Gaps, between(kept[name])...)
+	}
+	f.out.Gaps = f.out.Gaps[:min(len(f.out.Gaps), mostGaps)]
 	return rows.Err()
+}
+
+// between returns what is in none of the spans, but between two of them, the last first.
+// They need not be in order: what is refused by a stage is written before it is known
+// what has become of those before.
+func between(spans []Gap) (gaps []Gap) {
+	slices.SortFunc(spans, func(a, b Gap) int { return cmp.Compare(b.Last, a.Last) })
+	for i, from := 0, uint64(math.MaxUint64); i < len(spans); i++ {
+		if s := spans[i]; i > 0 && from > s.Last+1 {
+			gaps = append(gaps, Gap{s.Pipeline, s.Last + 1, from - 1})
+		}
+		from = min(from, spans[i].First)
+	}
+	return gaps
 }
 
 // mayMatch reports whether a block may hold what is asked for.
@@ -220,7 +239,7 @@ func (f *finder) look(ctx context.Context, id int64) (enough bool, err error) {
 		return false, fmt.Errorf("block %d: %w", id, err)
 	}
 	for _, e := range slices.Backward(list) {
-		if f.q.Failed && e.err == "" {
+		if f.q.Failed && e.lacking() == 0 {
 			continue
 		}
 		steps := make([][][]dfs.Change, len(e.steps))
@@ -233,7 +252,7 @@ func (f *finder) look(ctx context.Context, id int64) (enough bool, err error) {
 		}
 		for i := len(e.txs) - 1; i >= 0; i-- {
 			t := &e.txs[i]
-			if t.seq > e.last || f.q.Seq != 0 && t.seq != f.q.Seq || f.q.ID != "" && t.id != f.q.ID {
+			if t.seq > e.last || f.q.Failed && e.err == "" && t.parked == "" || f.q.Seq != 0 && t.seq != f.q.Seq || f.q.ID != "" && t.id != f.q.ID {
 				continue
 			}
 			of := make([][]dfs.Change, len(steps))
@@ -322,10 +341,13 @@ func (f *finder) match(c *dfs.Change) bool {
 func (f *finder) traced(ctx context.Context, e *entry, i int, steps [][]dfs.Change, shown [][]int) Traced {
 	t := &e.txs[i]
 	out := Traced{Pipeline: e.pipeline, Seq: t.seq, ID: t.id, Position: t.pos, Read: e.read.UTC(), At: e.at.UTC(), Part: t.more, Snapshot: t.snapshot,
-		Error: e.err, Steps: []TraceStep{}, Statements: []string{}}
+		Error: e.err, Skipped: e.err == skippedText, Parked: t.parked != "" && e.err == "", Steps: []TraceStep{}, Statements: []string{}}
 	if !t.committed.IsZero() {
 		at := t.committed.UTC()
 		out.Committed = &at
+	}
+	if out.Parked {
+		out.Error, steps = t.parked, steps[:min(len(steps), 1)]
 	}
 	for n := range steps {
 		s := TraceStep{Name: e.names[n], Same: e.steps[n].same, Changes: []TracedChange{}}
@@ -338,7 +360,7 @@ func (f *finder) traced(ctx context.Context, e *entry, i int, steps [][]dfs.Chan
 		out.Steps = append(out.Steps, s)
 	}
 	end := len(steps) - 1
-	if f.j.opts.Explain == nil || end < 0 || !e.whole {
+	if f.j.opts.Explain == nil || end < 0 || !e.whole || out.Skipped || out.Parked {
 		return out
 	}
 	tx := &dfs.Transaction{Checkpoint: dfs.Checkpoint{Seq: t.seq, Pos: dfs.Position(t.pos)}, ID: t.id, Committed: t.committed, Snapshot: t.snapshot}

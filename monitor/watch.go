@@ -14,6 +14,7 @@ type watched struct {
 	name string
 	p    *dfs.Pipeline
 	h    *Handler
+	told Health // when it was last looked at; guarded by Handler.sampling
 
 	mu     sync.Mutex // guards what follows
 	last   look
@@ -55,34 +56,49 @@ func (h *Handler) watch() {
 	defer states.Stop()
 	lines := time.NewTicker(h.opts.every / 4)
 	defer lines.Stop()
-	for {
+	for n, looks := uint64(0), uint64(0); ; {
 		select {
 		case <-h.stop:
 			return
 		case <-lines.C:
-			h.publishLog()
+			if n++; n%h.hub.turns() == 0 {
+				h.publishLog()
+			}
 		case <-states.C:
-			h.look()
+			looks++
+			h.sample(looks%h.hub.turns() == 0)
 		}
 	}
 }
 
 // look looks at all pipelines, and publishes what it sees.
-func (h *Handler) look() {
+func (h *Handler) look() { h.sample(true) }
+
+// sample looks at all pipelines, and publishes what it sees if that is due, or the health
+// of one is another than before.
+func (h *Handler) sample(due bool) {
 	h.sampling.Lock()
 	defer h.sampling.Unlock()
 	now := time.Now()
 	var frame liveState
 	frame.Type, frame.At = "state", now
 	for _, name := range h.names {
-		frame.Pipelines = append(frame.Pipelines, h.lines[name].look(now))
+		l := h.lines[name]
+		s := l.look(now)
+		due = due || s.Health != l.told
+		l.told = s.Health
+		frame.Pipelines = append(frame.Pipelines, s)
 	}
 	b, err := json.Marshal(frame)
 	if err != nil { // numbers of parts that are none; the last frame stays
 		h.opts.Logger.Error("the monitor cannot show a state", "err", err)
 		return
 	}
-	h.hub.publish(b, true)
+	if due {
+		h.hub.publish(b, true)
+	} else {
+		h.hub.keep(b)
+	}
 }
 
 // look takes a look, and returns the state that follows from it and those before.
@@ -109,13 +125,28 @@ func (w *watched) look(now time.Time) State {
 		from = s.Capture
 	}
 	if from.State == dfs.Running {
-		w.heard = now
+		w.heard = now.Add(-silence(parts[0]))
 	}
 	w.state = w.stateOf(now, s, from, parts)
 	p := point{now, w.state.RowsPerSecond, w.state.TransactionsPerSecond, w.state.BytesPerSecond, w.state.LagSeconds, float64(l.waits)}
 	w.fine.add(p)
 	w.coarse.add(p)
 	return w.state
+}
+
+// silence is how long a source that runs says to have heard nothing: see dfs.Measurer.
+func silence(source Part) time.Duration {
+	return time.Duration(source.measure("unheard_seconds") * float64(time.Second))
+}
+
+// measure returns a measure of the part, or zero if it has none of that name.
+func (p *Part) measure(name string) float64 {
+	for _, m := range p.Measures {
+		if m.Name == name {
+			return m.Value
+		}
+	}
+	return 0
 }
 
 // waiting is how many transactions have been read and not yet applied.

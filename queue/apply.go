@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/failpoint"
 )
 
 // Checkpoint reports the last transaction stored. It first drops the parts of
@@ -49,6 +50,7 @@ func (q *Queue) Apply(ctx context.Context, batch []*dfs.Transaction) error {
 	if err := q.take(ctx); err != nil {
 		return err
 	}
+	failpoint.Hit("queue.apply")
 	done, err := q.apply(ctx, batch)
 	if err != nil {
 		q.turn <- struct{}{}
@@ -115,8 +117,10 @@ func (q *Queue) apply(ctx context.Context, batch []*dfs.Transaction) (<-chan err
 	done, err := q.w.send(ctx, func(g *group) error {
 		for e := range blocks {
 			err := g.insert(&e.block)
+			g.keepFresh(e)
 			if err == nil && e.state.State != "" {
 				err = g.keepState(e.state)
+				failpoint.Hit("queue.state")
 			}
 			e.state = dfs.Checkpoint{}
 			e.shrink()

@@ -152,3 +152,32 @@ func BenchmarkHandOver(b *testing.B) {
 	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-us")
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
 }
+
+// BenchmarkRead reads transactions of one row that wait in the queue.
+func BenchmarkRead(b *testing.B) {
+	q := newQueue(b, nil)
+	txs := rows(50_000)
+	batch := make([]*dfs.Transaction, len(txs))
+	for i := range txs {
+		txs[i].Seq, batch[i] = uint64(i+1), &txs[i]
+	}
+	require.NoError(b, q.Apply(b.Context(), batch))
+	got := make([]*dfs.Transaction, 4096)
+	b.ReportAllocs()
+	total, before := 0, cpu(b)
+	for b.Loop() {
+		s, err := q.Open(b.Context(), dfs.Checkpoint{})
+		require.NoError(b, err)
+		for n := 0; n < len(txs); {
+			k, err := s.Next(b.Context(), got)
+			if err != nil {
+				b.Fatal(err)
+			}
+			n += k
+		}
+		total += len(txs)
+		require.NoError(b, s.Close())
+	}
+	b.ReportMetric(float64(cpu(b)-before)/float64(total), "cpu-ns/tx")
+	b.ReportMetric(float64(total)/b.Elapsed().Seconds(), "tx/s")
+}

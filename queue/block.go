@@ -11,6 +11,7 @@ import (
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/txrun"
+	"github.com/dataflowsync/dfs/internal/unzeroed"
 )
 
 const (
@@ -106,7 +107,7 @@ func (e *encoder) seal() error {
 		return fmt.Errorf("transaction %d takes %d bytes; let the source cut it into parts", e.last, len(e.run.Raw))
 	}
 	if cap(e.data) < room {
-		e.data = make([]byte, 0, room)
+		e.data = unzeroed.Bytes(room)[:0]
 	}
 	e.data = s2.Encode(e.data[:room], e.run.Raw)
 	if len(e.data) > maxData {
@@ -114,6 +115,7 @@ func (e *encoder) seal() error {
 			e.last, len(e.data), maxData)
 	}
 	e.format, e.block.raw = formatS2, int64(len(e.run.Raw))
+	e.run.Shrink(4 * blockBytes) // Invariant I6: SQLite takes a copy of the data, which may be large
 	e.end += e.size()
 	e.sum = e.check()
 	return nil
@@ -131,7 +133,7 @@ func (b *block) open() (*txrun.Cursor, error) {
 	if n, err := s2.DecodedLen(b.data); err != nil || int64(n) != b.raw {
 		return nil, txrun.ErrCoding
 	}
-	raw, err := s2.Decode(make([]byte, b.raw), b.data)
+	raw, err := s2.Decode(unzeroed.Bytes(int(b.raw)), b.data)
 	if err != nil {
 		return nil, txrun.ErrCoding
 	}

@@ -77,7 +77,7 @@ func TestKill(t *testing.T) {
 	for round := 0; round < 25 || kept <= 1; round++ {
 		require.Less(t, round, 250, "nothing is trimmed")
 		child := startChild(t, "write", path)
-		time.AfterFunc(time.Duration(50+rand.IntN(250))*time.Millisecond, func() { child.cmd.Process.Kill() })
+		time.AfterFunc(time.Duration(50+rand.IntN(250)+20*max(0, round-25))*time.Millisecond, func() { child.cmd.Process.Kill() })
 		for child.out.Scan() {
 			var seq uint64
 			_, err := fmt.Sscan(child.out.Text(), &seq)

@@ -18,6 +18,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/fsize"
 )
 
 // applyUntilFull applies until the disk is full, and returns the last number
@@ -110,19 +111,16 @@ func TestFullFileSystem(t *testing.T) {
 
 // Every write beyond a length fails, as on a disk with a fault.
 func TestFailedWrite(t *testing.T) {
+	if !fsize.Alone(t) {
+		return
+	}
 	q := newQueue(t, nil)
 	fill(t, q, 10, 1000)
 	info, err := os.Stat(q.path + "-wal")
 	require.NoError(t, err)
-	var old syscall.Rlimit
-	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old))
-	defer syscall.Setrlimit(syscall.RLIMIT_FSIZE, &old)
 	failed := 0
 	for limit := info.Size(); ; limit += 10_000 { // at each page of what is written
-		low := syscall.Rlimit{Cur: uint64(limit), Max: old.Max}
-		require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &low))
-		err := q.Apply(t.Context(), txs(11, 10, 40_000))
-		require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &old))
+		fsize.Limit(t, limit, func() { err = q.Apply(t.Context(), txs(11, 10, 40_000)) })
 		if err == nil {
 			break
 		}
@@ -304,4 +302,19 @@ func readAll(t *testing.T, path string, n uint64) error {
 		}
 	}
 	return nil
+}
+
+// A file that is deleted or replaced while it is in use is noticed: nothing else would
+// tell, as it goes on to work until the program ends.
+func TestAQueueWhoseFileIsGoneSaysSo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "queue")
+	q := opened(t, path, nil)
+	require.NoError(t, q.Apply(t.Context(), txs(1, 3, 10)))
+	require.False(t, q.Stats().Gone)
+	require.NoError(t, os.Rename(path, path+".away"))
+	require.True(t, q.Stats().Gone)
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	require.True(t, q.Stats().Gone, "another file")
+	require.NoError(t, os.Rename(path+".away", path))
+	require.False(t, q.Stats().Gone)
 }

@@ -79,6 +79,9 @@ func absolute(path string) (string, error) {
 		return "", err
 	}
 	if real, err := filepath.EvalSymlinks(abs); err == nil {
+		if info, err := os.Stat(real); err == nil && !info.Mode().IsRegular() {
+			return "", fmt.Errorf("queue %s: it is a folder or a device: name a file", path)
+		}
 		return real, nil
 	}
 	dir, err := filepath.EvalSymlinks(filepath.Dir(abs))
@@ -125,7 +128,8 @@ func tryLock(path string) (_ *sql.DB, pid int, err error) {
 	if err := create(name); err != nil {
 		return nil, 0, fmt.Errorf("queue %s: %w", path, err)
 	}
-	db, err := sql.Open("sqlite", dataSource(name, "?_pragma=busy_timeout(0)&_pragma=synchronous(0)"))
+	// Synchronous, for a loss of power may else leave a file that is no database.
+	db, err := sql.Open("sqlite", dataSource(name, "?_pragma=busy_timeout(0)&_pragma=synchronous(2)"))
 	if err != nil {
 		return nil, 0, fmt.Errorf("queue %s: %w", path, err)
 	}
@@ -140,7 +144,13 @@ func tryLock(path string) (_ *sql.DB, pid int, err error) {
 	defer db.Close()
 	var e *sqlite.Error
 	if !errors.As(err, &e) || e.Code()&0xff != sqlite3.SQLITE_BUSY {
-		return nil, 0, wrap(path, "lock "+name, err)
+		err = wrap(path, "lock "+name, err)
+		var damage *CorruptError
+		if errors.As(err, &damage) {
+			err = fmt.Errorf("queue %s: its file %s, which holds nothing but a lock, is damaged: make sure that no process uses the queue, and remove that file only: %w",
+				path, name, damage.Err)
+		}
+		return nil, 0, err
 	}
 	if err := db.QueryRow("PRAGMA user_version").Scan(&pid); err != nil {
 		return nil, 0, wrap(path, "lock "+name, err)

@@ -56,7 +56,7 @@ func opened(t testing.TB, path string, opts *Options) *Queue {
 			buf := make([]byte, 1<<20)
 			stacks := string(buf[:runtime.Stack(buf, true)])
 			return !strings.Contains(stacks, "queue.(*writer)") && !strings.Contains(stacks, "queue.(*Queue)")
-		}, 10*time.Second, time.Millisecond, "a goroutine outlives the queue")
+		}, time.Minute, time.Millisecond, "a goroutine outlives the queue")
 	})
 	return q
 }
@@ -176,7 +176,7 @@ func read(t testing.TB, src dfs.Source, from, upTo uint64) {
 
 func follow(t testing.TB, s dfs.Stream, from, upTo uint64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for from <= upTo {
 		batch := make([]*dfs.Transaction, min(upTo-from+1, 1000))
@@ -207,7 +207,7 @@ func equal(a, b *dfs.Transaction) bool {
 // queue must be one that opened has opened for writing.
 func eventually(t testing.TB, q *Queue, what string, holds func(Stats) bool) {
 	t.Helper()
-	late := time.After(20 * time.Second)
+	late := time.After(2 * time.Minute)
 	for !holds(q.Stats()) {
 		select {
 		case <-q.opts.noted:

@@ -18,6 +18,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/failpoint"
 )
 
 // LettersOptions refine Letters. The zero value is ready to use.
@@ -60,6 +61,8 @@ type Letters struct {
 	lock *sql.DB
 	db   *sql.DB
 
+	version int64 // of the file
+
 	mu   sync.Mutex // held by Write; guards what follows
 	dead error      // why nothing can be written any more
 }
@@ -68,7 +71,7 @@ var _ dfs.LetterStore = (*Letters)(nil)
 
 const (
 	lettersID      = 0x6466736c // "dfsl"
-	lettersVersion = 1
+	lettersVersion = 2
 )
 
 // The tables. A letter's info is its dfs.Letter as JSON. Its parts count from 1,
@@ -76,11 +79,11 @@ const (
 // compressed.
 const lettersSchema = `
 CREATE TABLE letter (number INTEGER PRIMARY KEY, revision INTEGER NOT NULL, unsettled INTEGER NOT NULL,
-	settled INTEGER NOT NULL, info TEXT NOT NULL);
+	settled INTEGER NOT NULL, info TEXT NOT NULL, sum INTEGER);
 CREATE TABLE part (number INTEGER NOT NULL, part INTEGER NOT NULL, size INTEGER NOT NULL, sum INTEGER NOT NULL,
 	data BLOB NOT NULL, PRIMARY KEY (number, part));
-CREATE TABLE skip (id TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE memo (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;`
+CREATE TABLE skip (id TEXT PRIMARY KEY, sum INTEGER) WITHOUT ROWID;
+CREATE TABLE memo (name TEXT PRIMARY KEY, value TEXT NOT NULL, sum INTEGER) WITHOUT ROWID;`
 
 // OpenLetters opens the letters in the file at path, and creates it if it is
 // missing, readable by its owner only: the rows of refused transactions are in it.
@@ -156,12 +159,17 @@ func (l *Letters) open() error {
 		return l.begin()
 	case id != lettersID:
 		return fmt.Errorf("dead letters %s: this is another program's SQLite database, or a queue; name another path", l.path)
-	case version != lettersVersion:
-		return fmt.Errorf("dead letters %s: the file has version %d, this program reads %d; use the program that wrote it", l.path, version, lettersVersion)
+	case version < 1 || version > lettersVersion:
+		return fmt.Errorf("dead letters %s: the file has version %d, this program reads up to %d; use the program that wrote it", l.path, version, lettersVersion)
 	}
-	name, err := memo(context.Background(), l.db, "pipeline")
+	if l.version = version; version < lettersVersion && !l.opts.ReadOnly {
+		if err := l.upgrade(context.Background()); err != nil {
+			return err
+		}
+	}
+	name, err := l.memo(context.Background(), l.db, "pipeline")
 	if err != nil {
-		return l.wrap("open", err)
+		return err
 	}
 	if name != "" && l.opts.Pipeline != "" && name != l.opts.Pipeline {
 		return fmt.Errorf("dead letters %s: they are of the pipeline %q, not of %q; give each pipeline a file of its own", l.path, name, l.opts.Pipeline)
@@ -184,7 +192,11 @@ func (l *Letters) begin() error {
 			return l.wrap("create", err)
 		}
 	}
+	l.version = lettersVersion
 	if err := setMemo(context.Background(), tx, "pipeline", l.opts.Pipeline); err != nil {
+		return l.wrap("create", err)
+	}
+	if err := l.tally(context.Background(), tx); err != nil {
 		return l.wrap("create", err)
 	}
 	return l.wrap("create", tx.Commit())
@@ -208,6 +220,9 @@ func (l *Letters) forget(ctx context.Context) error {
 		if _, err := tx.ExecContext(ctx, s, before); err != nil {
 			return l.wrap("clean", err)
 		}
+	}
+	if err := l.tally(ctx, tx); err != nil {
+		return l.wrap("clean", err)
 	}
 	return l.wrap("clean", tx.Commit())
 }
@@ -256,27 +271,6 @@ func (l *Letters) damaged(err error) error {
 		"the target then lacks what the letters in it did, which verify finds", l.path, err)
 }
 
-func memo(ctx context.Context, q querier, name string) (value string, err error) {
-	err = q.QueryRowContext(ctx, "SELECT value FROM memo WHERE name = ?", name).Scan(&value)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = nil
-	}
-	return value, err
-}
-
-func setMemo(ctx context.Context, tx *sql.Tx, name, value string) error {
-	_, err := tx.ExecContext(ctx, "INSERT INTO memo (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", name, value)
-	return err
-}
-
-func number(ctx context.Context, q querier, name string) (uint64, error) {
-	text, err := memo(ctx, q, name)
-	if err != nil || text == "" {
-		return 0, err
-	}
-	return strconv.ParseUint(text, 10, 64)
-}
-
 // Book returns what the file holds: see dfs.LetterStore.
 func (l *Letters) Book(ctx context.Context) (*dfs.LetterBook, error) {
 	tx, err := l.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
@@ -284,8 +278,11 @@ func (l *Letters) Book(ctx context.Context) (*dfs.LetterBook, error) {
 		return nil, l.wrap("read", err)
 	}
 	defer tx.Rollback()
+	if err := l.whole(ctx, tx); err != nil {
+		return nil, err
+	}
 	b := &dfs.LetterBook{}
-	rows, err := tx.QueryContext(ctx, "SELECT number, revision, info FROM letter ORDER BY number")
+	rows, err := tx.QueryContext(ctx, "SELECT number, revision, unsettled, settled, info, "+l.sum()+" FROM letter ORDER BY number")
 	if err != nil {
 		return nil, l.wrap("read", err)
 	}
@@ -300,44 +297,52 @@ func (l *Letters) Book(ctx context.Context) (*dfs.LetterBook, error) {
 	if err := rows.Err(); err != nil {
 		return nil, l.wrap("read", err)
 	}
-	skips, err := tx.QueryContext(ctx, "SELECT id FROM skip ORDER BY id")
+	skips, err := tx.QueryContext(ctx, "SELECT id, "+l.sum()+" FROM skip ORDER BY id")
 	if err != nil {
 		return nil, l.wrap("read", err)
 	}
 	defer skips.Close()
 	for skips.Next() {
 		var id string
-		if err := skips.Scan(&id); err != nil {
+		var sum sql.NullInt64
+		if err := skips.Scan(&id, &sum); err != nil {
 			return nil, l.wrap("read", err)
+		}
+		if err := l.fits(sum, rowSum(id), "a transaction to skip"); err != nil {
+			return nil, err
 		}
 		b.Skip = append(b.Skip, id)
 	}
 	if err := skips.Err(); err != nil {
 		return nil, l.wrap("read", err)
 	}
-	if b.Next, err = number(ctx, tx, "next"); err == nil {
-		b.Reached, err = number(ctx, tx, "reached")
+	if b.Next, err = l.number(ctx, tx, "next"); err == nil {
+		b.Reached, err = l.number(ctx, tx, "reached")
 	}
 	var keys string
 	if err == nil {
-		keys, err = memo(ctx, tx, "keys")
+		keys, err = l.memo(ctx, tx, "keys")
 	}
 	if keys != "" {
 		b.Keys = []byte(keys)
 	}
 	b.Next = max(b.Next, 1)
-	return b, l.wrap("read", err)
+	return b, err
 }
 
 func (l *Letters) scan(row interface{ Scan(...any) error }) (*dfs.Letter, error) {
 	var letter dfs.Letter
-	var n, revision int64
+	var n, revision, unsettled, settled int64
 	var info []byte
-	if err := row.Scan(&n, &revision, &info); err != nil {
+	var sum sql.NullInt64
+	if err := row.Scan(&n, &revision, &unsettled, &settled, &info, &sum); err != nil {
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, err
 		}
 		return nil, l.wrap("read", err)
+	}
+	if err := l.fits(sum, rowSum(string(info), n, revision, unsettled, settled), fmt.Sprint("letter ", n)); err != nil {
+		return nil, err
 	}
 	if err := json.Unmarshal(info, &letter); err != nil {
 		return nil, l.damaged(fmt.Errorf("letter %d: %w", n, err))
@@ -353,7 +358,7 @@ func (l *Letters) Letter(ctx context.Context, n uint64, limit int) (*dfs.Letter,
 		return nil, l.wrap("read", err)
 	}
 	defer tx.Rollback()
-	letter, err := l.scan(tx.QueryRowContext(ctx, "SELECT number, revision, info FROM letter WHERE number = ?", int64(n)))
+	letter, err := l.scan(tx.QueryRowContext(ctx, "SELECT number, revision, unsettled, settled, info, "+l.sum()+" FROM letter WHERE number = ?", int64(n)))
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, fmt.Errorf("%w: %d", dfs.ErrNoLetter, n)
 	}
@@ -464,7 +469,7 @@ func (l *Letters) write(ctx context.Context, w *dfs.LetterWrite) error {
 		if err := l.put(ctx, tx, letter); err != nil {
 			return err
 		}
-		next, grows = max(next, letter.Number+1), grows || letter.Changes != nil
+		next, grows = max(next, letter.Number+1), grows || letter.Changes != nil && letter.Unsettled()
 	}
 	if grows {
 		if err := l.checkRoom(ctx, tx); err != nil {
@@ -480,7 +485,7 @@ func (l *Letters) write(ctx context.Context, w *dfs.LetterWrite) error {
 		exec("DELETE FROM part WHERE number = ?", int64(n))
 	}
 	for _, id := range w.Skip {
-		exec("INSERT OR IGNORE INTO skip (id) VALUES (?)", id)
+		exec("INSERT OR IGNORE INTO skip (id, sum) VALUES (?, ?)", id, rowSum(id))
 	}
 	for _, id := range w.Unskip {
 		exec("DELETE FROM skip WHERE id = ?", id)
@@ -489,7 +494,7 @@ func (l *Letters) write(ctx context.Context, w *dfs.LetterWrite) error {
 		if value > 0 {
 			steps = append(steps, func() error {
 				if name == "next" {
-					old, err := number(ctx, tx, name)
+					old, err := l.number(ctx, tx, name)
 					if err != nil || old >= value {
 						return err
 					}
@@ -501,12 +506,16 @@ func (l *Letters) write(ctx context.Context, w *dfs.LetterWrite) error {
 	if w.Keys != nil {
 		steps = append(steps, func() error { return setMemo(ctx, tx, "keys", string(w.Keys)) })
 	}
+	steps = append(steps, func() error { return l.tally(ctx, tx) })
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return l.wrap("write", err)
 		}
 	}
-	return l.wrap("write", tx.Commit())
+	failpoint.Hit("letters.commit")
+	err = tx.Commit()
+	failpoint.Hit("letters.committed")
+	return l.wrap("write", err)
 }
 
 // put stores one letter.
@@ -528,12 +537,13 @@ func (l *Letters) put(ctx context.Context, tx *sql.Tx, letter *dfs.Letter) error
 	if err != nil {
 		return l.wrap("write", err)
 	}
-	unsettled := 0
+	unsettled, settled := int64(0), time.Now().Unix()
 	if letter.Unsettled() {
 		unsettled = 1
 	}
-	if _, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO letter (number, revision, unsettled, settled, info) VALUES (?, ?, ?, ?, ?)",
-		int64(letter.Number), int64(letter.Revision+1), unsettled, time.Now().Unix(), string(info)); err != nil {
+	n, revision := int64(letter.Number), int64(letter.Revision+1)
+	if _, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO letter (number, revision, unsettled, settled, info, sum) VALUES (?, ?, ?, ?, ?, ?)",
+		n, revision, unsettled, settled, string(info), rowSum(string(info), n, revision, unsettled, settled)); err != nil {
 		return l.wrap("write", err)
 	}
 	for part, changes := range map[int][]dfs.Change{letter.Parts: letter.Changes, 0: letter.Edited} {

@@ -13,12 +13,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/testseed"
 )
 
 // TestRandomUse does at random all that can be done with a queue, and compares
 // it with a model that is a few numbers: tx makes each transaction from its Seq.
 func TestRandomUse(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
+	seed := testseed.New(t)
 	for round := range uint64(lessUnderRace(6)) {
 		t.Logf("seed %d", seed+round)
 		m := &model{T: t, rng: rand.New(rand.NewPCG(seed+round, 1)), readers: map[string]uint64{}}
@@ -157,6 +158,12 @@ func (m *model) read() {
 	if at, known := m.readers[name]; !known || from < at {
 		m.readers[name] = from
 	}
+	// Where it is the first since all were forgotten, what it has passed may go.
+	low := m.whole
+	for _, seq := range m.readers {
+		low = min(low, seq)
+	}
+	m.base = max(m.base, low)
 	follow(m, s, from+1, min(m.whole, from+uint64(m.rng.IntN(500))))
 	require.NoError(m, s.Close())
 }

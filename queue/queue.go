@@ -37,8 +37,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dataflowsync/dfs"
@@ -61,7 +63,8 @@ type Options struct {
 	// passed some of it or has been forgotten; so capture pauses, and the source
 	// keeps its log instead. The limit may be passed by one batch, and by a
 	// transaction that is larger than the limit. The file itself takes some
-	// 10 to 60 MB more, for its write-ahead log and pages to be used again.
+	// 10 to 60 MB more, for its write-ahead log and pages to be used again, and
+	// keeps the size that it had when more waited until three quarters are free.
 	// Default: 0, no limit but the disk's: when that is full but for 32 MB, Apply
 	// returns an error that is dfs.ErrTransient, has stored nothing, and can be
 	// called again.
@@ -105,6 +108,9 @@ type Options struct {
 	// noted is given a value, if there is room, when what Stats say may have
 	// changed, so that tests need not look again and again.
 	noted chan struct{}
+
+	// renewed is told of what renewLog has written, and with nil that it is synced.
+	renewed func(off int64, b []byte)
 }
 
 // validate returns all that is wrong with the options.
@@ -157,6 +163,7 @@ const (
 type Queue struct {
 	path string
 	opts Options
+	own  os.FileInfo // of the file that was opened, or nil if that is not known
 
 	// turn holds a token. Who takes it may change where the queue ends: Apply,
 	// Checkpoint when it drops parts, Reset, and Close for good. It is taken
@@ -169,6 +176,8 @@ type Queue struct {
 	next    *sql.Stmt // of readDB: the blocks that follow
 	lockDB  *sql.DB
 
+	waiters atomic.Int32 // streams that have read all there is
+
 	closeOnce sync.Once
 	closeErr  error
 
@@ -178,6 +187,7 @@ type Queue struct {
 	st      state
 	readers map[string]*offset
 	changed chan struct{} // closed and replaced when st.whole or st.base moves
+	fresh   fresh         // the newest blocks, if streams have waited for them
 	waiting bool          // Apply waits for MaxBytes
 	told    time.Time     // when the log was last told so
 	fault   error         // why the last write did not succeed; nil if it did
@@ -254,6 +264,10 @@ func Open(path string, opts *Options) (*Queue, error) {
 	if err != nil {
 		q.release()
 		return nil, err
+	}
+	if q.own, err = os.Stat(abs); err != nil {
+		q.Close()
+		return nil, fmt.Errorf("open queue %s: %w", path, err)
 	}
 	return q, nil
 }

@@ -60,3 +60,24 @@ func TestLogShrinksWhenALongReaderLeaves(t *testing.T) {
 		apply(t, q, txs(seq, 500, 10_000)...)
 	}
 }
+
+// What a reader is about to leave behind is not moved about in the file first.
+func TestFreePagesOfABacklogStayUntilMostOfItIsRead(t *testing.T) {
+	for _, c := range []struct {
+		free, pages, keep int64
+		begun, want       bool
+	}{
+		{0, 10_000, 1024, false, false},
+		{2048, 10_000, 1024, false, false}, // as a reader in step leaves them
+		{5000, 10_000, 1024, false, false},
+		{7499, 10_000, 1024, false, false},
+		{7500, 10_000, 1024, false, true},
+		{7000, 9_500, 1024, true, true},
+		{1025, 3_525, 1024, true, true},
+		{1024, 3_524, 1024, true, false},
+		{2049, 2_060, 1024, false, true}, // hardly anything waits
+		{2048, 2_060, 1024, false, false},
+	} {
+		require.Equal(t, c.want, shrinks(c.free, c.pages, c.keep, c.begun), "%+v", c)
+	}
+}

@@ -2,6 +2,8 @@ package queue
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 )
 
@@ -14,6 +16,11 @@ type Stats struct {
 
 	// FileBytes is the size of the file and its write-ahead log.
 	FileBytes int64
+
+	// Gone is set if the file is not at its path any more: it was deleted, moved or replaced. The queue
+	// goes on with the file that it has open, but where that has no other name it ends with Close, and
+	// with it what no reader has taken yet.
+	Gone bool
 
 	Readers []ReaderInfo
 
@@ -62,10 +69,13 @@ func (q *Queue) Stats() Stats {
 	if err != nil {
 		s.Err = err
 	}
-	for _, name := range [2]string{q.path, q.path + "-wal"} {
-		if info, err := os.Stat(name); err == nil {
-			s.FileBytes += info.Size()
-		}
+	info, err := os.Stat(q.path)
+	s.Gone = errors.Is(err, fs.ErrNotExist) || err == nil && q.own != nil && !os.SameFile(info, q.own)
+	if err == nil {
+		s.FileBytes = info.Size()
+	}
+	if info, err := os.Stat(q.path + "-wal"); err == nil {
+		s.FileBytes += info.Size()
 	}
 	return s
 }

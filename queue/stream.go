@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/failpoint"
 	"github.com/dataflowsync/dfs/internal/txrun"
 )
 
@@ -224,13 +225,19 @@ func (s *stream) load(ctx context.Context, wait bool, room int) (bool, error) {
 		}
 		switch {
 		case last > s.seq:
+			if s.takeFresh() {
+				return true, nil
+			}
 			return true, s.read(ctx, last, room)
 		case last < s.seq:
 			return false, s.hole(ctx, 0)
 		case !wait:
 			return false, nil
 		}
-		if err := s.q.wait(ctx, changed); err != nil {
+		s.q.waiters.Add(1)
+		err = s.q.wait(ctx, changed)
+		s.q.waiters.Add(-1)
+		if err != nil {
 			return false, err
 		}
 	}
@@ -309,6 +316,7 @@ func (s *stream) read(ctx context.Context, last uint64, room int) error {
 		room -= c.Left()
 	}
 	if len(s.ready) > 0 {
+		failpoint.Hit("queue.read")
 		return nil
 	}
 	if err := rows.Err(); err != nil {

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"time"
+
+	"github.com/dataflowsync/dfs/internal/failpoint"
 )
 
 // trimBlocks is how many blocks are deleted at a time, so that an Apply does not
@@ -78,6 +80,7 @@ func (g *group) trim() error {
 	if err := g.exec(g.remove, cut.block); err != nil {
 		return err
 	}
+	failpoint.Hit("queue.trim")
 	g.moved = true
 	g.log += 3 * pageSize
 	return g.rebase(cut)
@@ -102,7 +105,9 @@ func (g *group) cut(low uint64) (place, error) {
 		}
 	}
 	// The oldest block goes first. The first that is kept keeps all after it.
-	rows, err := g.cutAt.QueryContext(ctx, base.block, int64(low), trimBlocks)
+	// That of the first one that is not read ends it here, and is no condition of the query:
+	// SQLite would look through all that wait for another that fulfils it.
+	rows, err := g.cutAt.QueryContext(ctx, base.block, trimBlocks)
 	if err != nil {
 		return base, wrap(g.q.path, "trim", err)
 	}
@@ -112,6 +117,9 @@ func (g *group) cut(low uint64) (place, error) {
 		var b block
 		if err := rows.Scan(&b.id, &b.last, &b.whole, (*string)(&b.pos), &b.at, &b.end); err != nil {
 			return base, wrap(g.q.path, "trim", err)
+		}
+		if b.last > low {
+			break
 		}
 		if full := o.MaxBytes > 0 && g.st.last.end-at.end >= o.MaxBytes; !full {
 			if readEnd-at.end <= o.Keep && o.Keep > 0 {
@@ -163,12 +171,17 @@ func findLast(ctx context.Context, path string, c querier, lo, hi int64, seq uin
 // until there is more to do, or 0.
 func (w *writer) upkeep() time.Duration {
 	due := !w.more.IsZero() && !time.Now().Before(w.more)
-	if due || w.q.behind() || w.q.pressed() {
+	behind, soon := w.q.behind(), lag-time.Since(w.trimmed)
+	if due || w.q.pressed() || behind && soon <= 0 {
 		if err := w.group(nil); err != nil {
 			return time.Second
 		}
+		w.busy, behind = true, false
 	}
 	wait := w.vacuum()
+	if behind && (wait == 0 || soon < wait) {
+		wait = max(soon, 1) // unless a job comes before, whose commit stores that too
+	}
 	if !w.more.IsZero() {
 		if until := max(time.Until(w.more), 1); wait == 0 || until < wait {
 			wait = until
@@ -177,24 +190,26 @@ func (w *writer) upkeep() time.Duration {
 	return wait
 }
 
-// vacuum gives free pages back to the file system, if there are many: it begins
-// with twice freePages, and ends with that many, so that a queue whose readers
-// are in step never begins. While jobs come, it makes one step in a while.
+// vacuum gives free pages back to the file system, if that is worth it: see shrinks. While jobs
+// come, or readers move, it makes one step in a while.
 func (w *writer) vacuum() time.Duration {
 	if !w.freed {
 		return 0
 	}
 	ctx := context.Background()
-	var free int64
+	var free, pages int64
 	err := w.conn.QueryRowContext(ctx, "PRAGMA freelist_count").Scan(&free)
-	if keep := w.q.opts.freePages; err == nil && free > keep && (w.shrink || free > 2*keep) {
+	if err == nil {
+		err = w.conn.QueryRowContext(ctx, "PRAGMA page_count").Scan(&pages)
+	}
+	if err == nil && shrinks(free, pages, w.q.opts.freePages, w.shrink) {
 		w.shrink = true
 		if _, err = w.conn.ExecContext(ctx, vacuumStep); err == nil {
 			w.log += vacuumPages * pageSize
 			w.moveLog(w.q.opts.walBytes)
 			if w.busy {
 				w.busy = false
-				return lag
+				return pace
 			}
 			return 1
 		}
@@ -212,6 +227,14 @@ func (w *writer) vacuum() time.Duration {
 	return 0
 }
 
+// shrinks reports whether pages are to be given back, of which so many are free. It begins with
+// twice keep, and ends with keep, so that a queue whose readers are in step never begins. Nor does
+// it while what waits takes more than a quarter of the file: SQLite moves the last pages into the
+// place of free ones, and whoever reads a backlog leaves most of what would be moved behind soon.
+func shrinks(free, pages, keep int64, begun bool) bool {
+	return free > keep && (begun || free > 2*keep && free/3 >= pages-free)
+}
+
 // moveLog moves the write-ahead log into the file if it has grown by limit. The
 // writer does this itself, after it has answered: while nothing is added, the
 // whole log can be moved, and the next group begins it anew. A log moved beside
@@ -223,7 +246,9 @@ func (w *writer) moveLog(limit int64) {
 	ctx := context.Background()
 	var busy bool
 	var frames, moved int64
+	failpoint.Hit("queue.move")
 	err := w.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &frames, &moved)
+	failpoint.Hit("queue.moved")
 	if err == nil && frames*pageSize > walMost {
 		// Readers always stood in its way. Each stays for one query only.
 		err = w.restartLog(ctx)

@@ -7,7 +7,7 @@
 //	tables, err := src.Tables(ctx)
 //	keys, err := src.ForeignKeys(ctx)
 //	ids, err := relmgr.Open("shop.ids", &relmgr.Options{
-//		Source: "shop", Tables: tables, ForeignKeys: relmgr.Declared(keys),
+//		Source: "shop", Tables: tables, ForeignKeys: keys,
 //		References: []relmgr.Reference{ // that the source does not declare
 //			{Table: "shop.notes", Columns: []string{"about"}, TypeColumn: "kind",
 //				Parents: map[string]string{"order": "shop.orders", "user": "shop.users"}},

@@ -121,7 +121,7 @@ func TestKeysOfACollationWithoutPaddingEndWhereTheyEnd(t *testing.T) {
 		"utf8mb4_0900_ai_ci": false, "utf8mb4_bin": true} {
 		table := dfstest.Table(t, "s.t (code varchar(9), key code)")
 		table.Columns[0].Charset, table.Columns[0].Collation = "utf8mb4", collation
-		m, err := relmgr.Open("", &relmgr.Options{Tables: []*dfs.Table{table}, Policies: []relmgr.Policy{{Table: "s.t", Ids: relmgr.UUID, Type: "char(36)"}}})
+		m, err := relmgr.Open("", &relmgr.Options{Tables: []*dfs.Table{table}, Policies: []relmgr.Policy{{Table: "s.t", IDs: relmgr.UUID, Type: "char(36)"}}})
 		require.NoError(t, err)
 		out, err := dfstest.Run(t.Context(), []dfs.Stage{m}, dfs.Transaction{Changes: []dfs.Change{dfstest.Insert(t, table, "a"), dfstest.Insert(t, table, "a ")}})
 		require.NoError(t, err)

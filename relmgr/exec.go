@@ -19,7 +19,7 @@ func (m *Manager) change(ctx context.Context, c *dfs.Change) error {
 	}
 	p, err := m.plan(c.Table)
 	if err != nil {
-		return err
+		return dfs.Standing(err) // it is the same for each row of the table
 	}
 	if len(p.cells) == 0 {
 		return nil

@@ -2,6 +2,8 @@ package relmgr
 
 import (
 	"context"
+
+	"github.com/dataflowsync/dfs/internal/failpoint"
 )
 
 // flush stores what the batch has changed, in one commit. Then it may be handed
@@ -21,7 +23,9 @@ func (m *Manager) flush(ctx context.Context, head uint64) error {
 	}
 	err := m.write(ctx, head)
 	if err == nil {
+		failpoint.Hit("relmgr.commit")
 		_, err = s.commit.ExecContext(ctx)
+		failpoint.Hit("relmgr.committed")
 	}
 	if err != nil {
 		_, _ = s.rollback.ExecContext(ctx)
@@ -74,8 +78,9 @@ func (m *Manager) write(ctx context.Context, head uint64) error {
 			if sp.id, err = r.LastInsertId(); err != nil {
 				return err
 			}
+			sp.filed = typ
 		}
-		if _, err := s.putSpace.ExecContext(ctx, int64(sp.next), int64(sp.end), int64(sp.asked), sp.known, sp.came, sp.id); err != nil {
+		if err := s.putCounters(ctx, sp); err != nil {
 			return err
 		}
 	}
@@ -85,21 +90,22 @@ func (m *Manager) write(ctx context.Context, head uint64) error {
 			if !r.dirty {
 				continue
 			}
-			if _, err := s.putRun.ExecContext(ctx, p.space.id, r.old, r.new, r.span, r.known.bytes(r.span), r.came.bytes(r.span)); err != nil {
+			if err := s.putRunOf(ctx, p.space.id, r); err != nil {
 				return err
 			}
 		}
 	}
 	for _, k := range m.dirtyEntries {
 		e := m.cache.entries[k]
-		if _, err := s.putEntry.ExecContext(ctx, k.space.id, []byte(k.old), toSQL(e.new), e.came); err != nil {
+		if err := s.putEntryOf(ctx, k.space.id, []byte(k.old), e.new, e.came); err != nil {
 			return err
 		}
 	}
 	for _, name := range m.newSeen {
 		var err error
 		if h := m.seen[name]; h != nil {
-			_, err = s.saw.ExecContext(ctx, name, h.encode())
+			how := h.encode()
+			_, err = s.saw.ExecContext(ctx, name, how, s.sums.text(name, how).sum())
 		} else {
 			_, err = s.unsee.ExecContext(ctx, name)
 		}
@@ -108,8 +114,10 @@ func (m *Manager) write(ctx context.Context, head uint64) error {
 		}
 	}
 	for _, k := range m.newLearned {
-		if _, err := s.learn.ExecContext(ctx, int64(head), k.Name, k.Schema+"."+k.Table, encodeNames(k.Columns),
-			k.ParentSchema+"."+k.Parent, encodeNames(k.ParentColumns)); err != nil {
+		table, columns := k.Schema+"."+k.Table, encodeNames(k.Columns)
+		parent, parentColumns := k.ParentSchema+"."+k.Parent, encodeNames(k.ParentColumns)
+		sum := s.sums.text(k.Name, table, columns, parent, parentColumns).sum()
+		if _, err := s.learn.ExecContext(ctx, int64(head), k.Name, table, columns, parent, parentColumns, sum); err != nil {
 			return err
 		}
 	}

@@ -75,13 +75,13 @@ func newWorld(t *testing.T, seed uint64) (*world, *relmgr.Options) {
 			def += ", key id"
 			switch {
 			case typ == "varchar(20)" && w.r.IntN(2) == 0:
-				opts.Policies = append(opts.Policies, relmgr.Policy{Table: name, Ids: relmgr.UUID, Type: "varchar(40)"})
+				opts.Policies = append(opts.Policies, relmgr.Policy{Table: name, IDs: relmgr.UUID, Type: "varchar(40)"})
 			case typ == "varchar(20)":
 				opts.Policies = append(opts.Policies, relmgr.Policy{Table: name, Func: func(_ context.Context, k relmgr.Key) (dfs.Value, error) {
 					return dfs.StringValue("n-" + k.Values[0].Text()), nil
 				}})
 			case w.r.IntN(6) == 0:
-				opts.Policies = append(opts.Policies, relmgr.Policy{Table: name, Ids: relmgr.UUID})
+				opts.Policies = append(opts.Policies, relmgr.Policy{Table: name, IDs: relmgr.UUID})
 			}
 		}
 		wt.Table = dfstest.Table(t, def+")")

@@ -168,7 +168,7 @@ func (i *importer) commit() error {
 		sp.end = max(sp.end, i.least)
 		sp.next = sp.end
 	}
-	_, err := s.putSpace.ExecContext(i.ctx, int64(sp.next), int64(sp.end), int64(sp.asked), sp.known, sp.came, sp.id)
+	err := s.putCounters(i.ctx, sp)
 	if err == nil {
 		_, err = s.commit.ExecContext(i.ctx)
 	}
@@ -224,8 +224,7 @@ func (i *importer) put() error {
 	i.mostOld, i.mostNew, i.some = old+span-1, max(i.mostNew, new+span-1), true
 	i.added, i.came = i.added+span, i.came+span
 	i.pending++
-	_, err := m.store.putRun.ExecContext(i.ctx, sp.id, r.old, r.new, r.span, r.known.bytes(r.span), r.came.bytes(r.span))
-	return m.store.wrap("store", err)
+	return m.store.wrap("store", m.store.putRunOf(i.ctx, sp.id, &r))
 }
 
 // putKeys writes the keys of a run that may meet runs which are there.
@@ -250,7 +249,7 @@ func (i *importer) putKeys(old, new, span int64) error {
 			}
 			made := run{old: key, new: id, span: int32(fits)}
 			made.known.n, made.came.n = made.span, made.span
-			if _, err := m.store.putRun.ExecContext(i.ctx, sp.id, made.old, made.new, made.span, made.known.bytes(made.span), made.came.bytes(made.span)); err != nil {
+			if err := m.store.putRunOf(i.ctx, sp.id, &made); err != nil {
 				return m.store.wrap("store", err)
 			}
 			i.mostOld, i.mostNew, i.some = max(i.mostOld, key+fits-1), max(i.mostNew, id+fits-1), true
@@ -267,7 +266,7 @@ func (i *importer) putKeys(old, new, span int64) error {
 		}
 		if r.came.set(key-r.old, r.span) {
 			i.came++
-			if _, err := m.store.putRun.ExecContext(i.ctx, sp.id, r.old, r.new, r.span, r.known.bytes(r.span), r.came.bytes(r.span)); err != nil {
+			if err := m.store.putRunOf(i.ctx, sp.id, r); err != nil {
 				return m.store.wrap("store", err)
 			}
 			i.pending++
@@ -351,8 +350,7 @@ func (i *importer) single(old dfs.Row, new dfs.Value) (err error) {
 	}
 	i.came++
 	i.pending++
-	_, err = m.store.putEntry.ExecContext(i.ctx, sp.id, []byte(i.key), toSQL(new), true)
-	return m.store.wrap("store", err)
+	return m.store.wrap("store", m.store.putEntryOf(i.ctx, sp.id, []byte(i.key), new, true))
 }
 
 func describeValues(key dfs.Row) string {

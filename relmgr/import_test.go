@@ -94,7 +94,7 @@ func TestIDsOfTextAndSeveralColumnsAreImported(t *testing.T) {
 	users := dfstest.Table(t, "s.users (code varchar(9), key code)")
 	lines := dfstest.Table(t, "s.lines (year int, id int, key (year, id))")
 	m, err := relmgr.Open("", &relmgr.Options{Tables: []*dfs.Table{users, lines}, Policies: []relmgr.Policy{
-		{Table: "s.users", Ids: relmgr.UUID, Type: "char(36)"}, {Table: "s.lines", Column: "id"}}})
+		{Table: "s.users", IDs: relmgr.UUID, Type: "char(36)"}, {Table: "s.lines", Column: "id"}}})
 	require.NoError(t, err)
 	defer m.Close()
 	give := func(pairs ...any) iter.Seq2[dfs.Row, dfs.Value] {

@@ -67,6 +67,9 @@ func values(t *dfs.Table, key []any) (dfs.Row, error) {
 func (m *Manager) New(ctx context.Context, table string, key ...any) (new dfs.Row, ok bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.refresh(ctx); err != nil {
+		return nil, false, err
+	}
 	if m.stale {
 		if err := m.reset(ctx); err != nil {
 			return nil, false, err
@@ -134,6 +137,9 @@ func (m *Manager) lookUp(ctx context.Context, cl *cell, t *dfs.Table, row dfs.Ro
 func (m *Manager) Old(ctx context.Context, table string, key ...any) (old []string, ok bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.refreshShape(ctx); err != nil {
+		return nil, false, err
+	}
 	t, cells, err := m.keyCells(table)
 	if err != nil {
 		return nil, false, err

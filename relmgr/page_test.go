@@ -99,7 +99,8 @@ func TestAFileOfVersion1IsRead(t *testing.T) {
 	require.NoError(t, m.Close())
 	db, err := sql.Open("sqlite", path)
 	require.NoError(t, err)
-	_, err = db.ExecContext(context.Background(), "DROP INDEX run_promised; DROP INDEX entry_promised; PRAGMA user_version = 1")
+	_, err = db.ExecContext(context.Background(), "DROP INDEX run_promised; DROP INDEX entry_promised; PRAGMA user_version = 1; "+
+		"ALTER TABLE space DROP COLUMN sum; ALTER TABLE run DROP COLUMN sum; ALTER TABLE entry DROP COLUMN sum; ALTER TABLE seen DROP COLUMN sum; ALTER TABLE learned DROP COLUMN sum")
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
 	for range 2 {

@@ -335,7 +335,7 @@ func (m *Manager) Rewrites(t *dfs.Table) ([]Rewrite, error) {
 			}
 			switch {
 			case cl.own:
-				w.How = "new ids: " + string(cl.space.policy.Ids)
+				w.How = "new ids: " + string(cl.space.policy.IDs)
 				if len(cl.args) > 1 {
 					w.How += ", by " + joinNames(columnNames(t, cl.args))
 				}

@@ -17,23 +17,23 @@ import (
 	"github.com/dataflowsync/dfs/internal/match"
 )
 
-// Ids says where new ids come from.
-type Ids string
+// IDs says where new ids come from.
+type IDs string
 
 const (
 	// Allocate takes whole numbers from blocks that are reserved on the target:
 	// see Allocator. It is the default for primary keys of one whole number.
-	Allocate Ids = "allocate"
+	Allocate IDs = "allocate"
 
 	// Keep keeps keys as they are. It is the default for other primary keys.
-	Keep Ids = "keep"
+	Keep IDs = "keep"
 
 	// UUID makes a UUID of version 7, which sorts by time: 36 characters, or 16
 	// bytes where the column is binary(16).
-	UUID Ids = "uuid"
+	UUID IDs = "uuid"
 
 	// Function asks Policy.Func.
-	Function Ids = "function"
+	Function IDs = "function"
 )
 
 // A Policy says what becomes of the keys of some tables.
@@ -46,9 +46,9 @@ type Policy struct {
 	// column; if it has several, the one that refers to no other table.
 	Column string
 
-	// Ids says where they come from. Default: Function if Func is set, else
+	// IDs says where they come from. Default: Function if Func is set, else
 	// Allocate.
-	Ids Ids
+	IDs IDs
 
 	// Func makes the new id of a key: a whole number, text or bytes, not the same
 	// for two keys. It is asked once for each key, as what it returned is kept.
@@ -119,28 +119,28 @@ func parsePolicies(list []Policy) (parsed []*policy, errs []error) {
 			}
 			exact[k] = i
 		}
-		if p.Ids == "" {
-			p.Ids = Allocate
+		if p.IDs == "" {
+			p.IDs = Allocate
 			if p.Func != nil {
-				p.Ids = Function
+				p.IDs = Function
 			}
 		}
-		switch p.Ids {
+		switch p.IDs {
 		case Allocate, Keep, UUID, Function:
 		default:
-			fault("Ids %q: use allocate, keep, uuid or function", p.Ids)
+			fault("IDs %q: use allocate, keep, uuid or function", p.IDs)
 		}
-		if (p.Ids == Function) != (p.Func != nil) {
-			fault("Ids %q: Func belongs to Ids function, and only to it", p.Ids)
+		if (p.IDs == Function) != (p.Func != nil) {
+			fault("IDs %q: Func belongs to IDs function, and only to it", p.IDs)
 		}
 		if p.Type != "" {
 			t, err := convert.Parse(p.Type)
 			if err != nil {
 				fault("Type: %v", err)
-			} else if p.Ids == Allocate && t.Kind() != dfs.Int64 && t.Kind() != dfs.Uint64 {
+			} else if p.IDs == Allocate && t.Kind() != dfs.Int64 && t.Kind() != dfs.Uint64 {
 				fault("Type %q: ids from blocks are whole numbers, such as bigint", p.Type)
 			}
-			if p.Ids == Keep {
+			if p.IDs == Keep {
 				fault("Type %q: what is kept has the type it had; use a unit to cast it", p.Type)
 			}
 		}

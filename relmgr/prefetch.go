@@ -153,8 +153,8 @@ func (m *Manager) fetchPages(ctx context.Context, list []pageOf) error {
 	p := newPage(sp, list[0].no)
 	var r scanned
 	for rows.Next() {
-		if err := r.scan(rows); err != nil {
-			return m.store.wrap("look up", err)
+		if err := r.scan(rows, m, sp); err != nil {
+			return err
 		}
 		for no := r.old >> pageBits; p.no != no; p = newPage(sp, list[at].no) {
 			m.keep(p)
@@ -200,8 +200,12 @@ func (m *Manager) fetchEntries(ctx context.Context, list []entryKey) error {
 		var old sql.RawBytes
 		var new any
 		var came bool
-		if err := rows.Scan(&old, &new, &came); err != nil {
+		var sum sql.NullInt64
+		if err := rows.Scan(&old, &new, &came, &sum); err != nil {
 			return m.store.wrap("look up", err)
+		}
+		if !fits(sum, m.store.sums.entry(sp.id, old, fromSQL(new), came)) {
+			return m.store.unfit("the key %q of %s.%s", old, sp.table, sp.column)
 		}
 		k := entryKey{sp, string(old)}
 		delete(m.cache.none, k)
@@ -215,10 +219,18 @@ type scanned struct {
 	old, new    int64
 	span        int32
 	known, came sql.RawBytes
+	sum         sql.NullInt64
 }
 
-func (r *scanned) scan(rows *sql.Rows) error {
-	return rows.Scan(&r.old, &r.new, &r.span, &r.known, &r.came)
+// scan reads a run of a space, and makes sure that it is as it was written.
+func (r *scanned) scan(rows *sql.Rows, m *Manager, sp *space) error {
+	if err := rows.Scan(&r.old, &r.new, &r.span, &r.known, &r.came, &r.sum); err != nil {
+		return m.store.wrap("look up", err)
+	}
+	if !fits(r.sum, m.store.sums.run(sp.id, r.old, r.new, r.span, r.known, r.came)) {
+		return m.store.unfit("the keys of %s.%s from %d", sp.table, sp.column, r.old)
+	}
+	return nil
 }
 
 // to adds the run to its page.

@@ -3,18 +3,12 @@ package relmgr
 import (
 	"fmt"
 	"strings"
+
+	"github.com/dataflowsync/dfs"
 )
 
-// A ForeignKey is one that the source declares, as package cdc has it.
-type ForeignKey struct {
-	Name                 string
-	Schema, Table        string
-	Columns              []string // of Table
-	ParentSchema, Parent string
-	ParentColumns        []string
-	OnDelete, OnUpdate   string
-	ParentFollowed       bool
-}
+// A ForeignKey is one that the source declares, as package cdc's Source.ForeignKeys tells it.
+type ForeignKey = dfs.ForeignKey
 
 // A Reference says that columns hold keys of another table, where the source
 // declares no foreign key that says so.
@@ -116,21 +110,4 @@ func declared(k ForeignKey) *reference {
 	return &reference{place: "foreign key " + k.Name, Reference: Reference{
 		Table: k.Schema + "." + k.Table, Columns: k.Columns, Parent: k.ParentSchema + "." + k.Parent, ParentColumns: k.ParentColumns,
 	}}
-}
-
-// Declared returns the foreign keys that package cdc's Source.ForeignKeys told.
-func Declared[K ~struct {
-	Name                 string
-	Schema, Table        string
-	Columns              []string
-	ParentSchema, Parent string
-	ParentColumns        []string
-	OnDelete, OnUpdate   string
-	ParentFollowed       bool
-}](keys []K) []ForeignKey {
-	var list []ForeignKey
-	for _, k := range keys {
-		list = append(list, ForeignKey(k))
-	}
-	return list
 }

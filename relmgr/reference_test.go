@@ -91,7 +91,7 @@ func TestNotesOfDocumentsStay(t *testing.T) {
 
 func TestUUIDsTakeThePlaceOfNumbersEverywhere(t *testing.T) {
 	m, s := open(t, &relmgr.Options{ForeignKeys: []relmgr.ForeignKey{key("s.o.u s.u.id")},
-		Policies:   []relmgr.Policy{{Table: "s.u", Ids: relmgr.UUID}, {Table: "s.b", Ids: relmgr.UUID}},
+		Policies:   []relmgr.Policy{{Table: "s.u", IDs: relmgr.UUID}, {Table: "s.b", IDs: relmgr.UUID}},
 		References: []relmgr.Reference{{Table: "s.o", Columns: []string{"doc"}, Path: "$.u", Parent: "s.u"}},
 	}, `
 table s.u (id int, key id)
@@ -226,7 +226,7 @@ table s.t (x int, y int, key (x, y))
 	}{
 		{relmgr.Options{ForeignKeys: []relmgr.ForeignKey{key("s.a.b s.gone.id")}},
 			[]string{"foreign key s.a.b s.gone.id: table s.a, column b: it refers to s.gone, of whose ids nothing is known: follow that table too"}},
-		{relmgr.Options{ForeignKeys: []relmgr.ForeignKey{key("s.a.b s.gone.id")}, Policies: []relmgr.Policy{{Table: "s.gone", Ids: relmgr.Keep}}}, nil},
+		{relmgr.Options{ForeignKeys: []relmgr.ForeignKey{key("s.a.b s.gone.id")}, Policies: []relmgr.Policy{{Table: "s.gone", IDs: relmgr.Keep}}}, nil},
 		{relmgr.Options{References: []relmgr.Reference{
 			{Table: "s.a", Columns: []string{"c"}, Parent: "s.b"}, {Table: "s.a", Columns: []string{"b"}, Parent: "s.t"},
 			{Table: "s.x", Columns: []string{"b"}, Parent: "s.b"}}},
@@ -242,17 +242,17 @@ table s.t (x int, y int, key (x, y))
 		{relmgr.Options{References: []relmgr.Reference{{Table: "s.a", Columns: []string{"b"}, Parent: "s.b"}, {Table: "s.a", Columns: []string{"b"}, Parent: "s.a"}}},
 			[]string{"column b: it holds ids of s.a.id, and by References[0] also of s.b.id, which are not the same"}},
 		{relmgr.Options{References: []relmgr.Reference{{Table: "s.a", Columns: []string{"b"}, Parent: "s.b"}, {Table: "s.a", Columns: []string{"b"}, Parent: "s.a"}},
-			Policies: []relmgr.Policy{{Table: "s.b", Ids: relmgr.Keep}}},
+			Policies: []relmgr.Policy{{Table: "s.b", IDs: relmgr.Keep}}},
 			[]string{"References[0]: table s.a, column b: it holds keys of s.b, which stay, and by References[1] also those of s.a.id, which get new ids"}},
 		{relmgr.Options{References: []relmgr.Reference{{Table: "s.a", Columns: []string{"b"}, TypeColumn: "kind", Parents: map[string]string{"x": "s.b"}}}},
 			[]string{"there is no column kind"}},
-		{relmgr.Options{Policies: []relmgr.Policy{{Table: "s.a"}, {Table: "S.A", Ids: relmgr.Keep}}}, []string{"Policies[0] is about the same table; leave one out"}},
-		{relmgr.Options{Policies: []relmgr.Policy{{Table: "s.a", Ids: "random"}, {Table: "x"}, {Table: "s.b", Ids: relmgr.UUID, Func: f}, {Table: "s.t", Type: "varchar(3)", Target: "x"}}},
-			[]string{`Ids "random": use allocate, keep, uuid or function`, `"x" names no table`, "Func belongs to Ids function", "ids from blocks are whole numbers", "write it as schema.table.column"}},
+		{relmgr.Options{Policies: []relmgr.Policy{{Table: "s.a"}, {Table: "S.A", IDs: relmgr.Keep}}}, []string{"Policies[0] is about the same table; leave one out"}},
+		{relmgr.Options{Policies: []relmgr.Policy{{Table: "s.a", IDs: "random"}, {Table: "x"}, {Table: "s.b", IDs: relmgr.UUID, Func: f}, {Table: "s.t", Type: "varchar(3)", Target: "x"}}},
+			[]string{`IDs "random": use allocate, keep, uuid or function`, `"x" names no table`, "Func belongs to IDs function", "ids from blocks are whole numbers", "write it as schema.table.column"}},
 		{relmgr.Options{Policies: []relmgr.Policy{{Table: "s.t"}}}, []string{"2 of them refer to no other table: name the Column that gets new ids"}},
 		{relmgr.Options{Policies: []relmgr.Policy{{Table: "s.q*"}, {Table: "s.a", Column: "nr"}}}, []string{"no table of the source is matched", "there is no column nr"}},
 		{relmgr.Options{Policies: []relmgr.Policy{{Table: "s.a", Column: "name"}}}, []string{"ids from blocks are whole numbers, and the column is a varchar(20)"}},
-		{relmgr.Options{Policies: []relmgr.Policy{{Table: "s.b", Ids: relmgr.Keep}}, ForeignKeys: []relmgr.ForeignKey{key("s.b.id s.a.id")}},
+		{relmgr.Options{Policies: []relmgr.Policy{{Table: "s.b", IDs: relmgr.Keep}}, ForeignKeys: []relmgr.ForeignKey{key("s.b.id s.a.id")}},
 			[]string{"the column holds ids of s.a.id, by foreign key s.b.id s.a.id, so it cannot have ids of its own"}},
 		{relmgr.Options{ForeignKeys: []relmgr.ForeignKey{key("s.b.id s.a.id"), key("s.a.id s.b.id")}},
 			[]string{"the keys of these columns refer to each other in a ring"}},

@@ -2,6 +2,7 @@ package relmgr
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,7 +45,7 @@ type Options struct {
 
 	// Default is the policy for tables that no Policy matches: Allocate, or Keep.
 	// Default: Allocate.
-	Default Ids
+	Default IDs
 
 	// Allocator reserves new ids on the target, so that no other writer of the
 	// target gets them too. Default: the map counts by itself, for a target to
@@ -71,6 +72,12 @@ type Options struct {
 	// nothing: what new ids would be is told as if nobody else took any. It does not
 	// disturb the pipeline that has the map open.
 	DryRun bool
+
+	// ReadOnly looks ids up in a map that a pipeline may have open, and gives none: of
+	// a row with a key or a reference that is not in the map, which the pipeline has
+	// not carried, Process returns ErrNoID, and its batch is then of no more use. It is
+	// for who compares rows. Allocator and Adopt are of no use with it.
+	ReadOnly bool
 
 	// CacheBytes bounds the memory of what was looked up. Default: 64 MiB.
 	CacheBytes int
@@ -112,6 +119,10 @@ type Manager struct {
 	vals         []dfs.Value
 	key          []byte
 
+	stopLook context.CancelFunc // ends the look at the file that Open has begun
+	looked   chan struct{}      // closed when it has ended
+	damage   atomic.Value       // what it found: an error
+
 	reserved       atomic.Uint64 // blocks
 	keys, promised atomic.Int64  // see measure
 }
@@ -123,22 +134,27 @@ var (
 
 // Open opens the map in the file at path, which it creates if need be, and checks
 // the options against the tables. It returns all faults at once, each a *Fault. An
-// empty path is a file that is gone after Close.
+// empty path is a file that is gone after Close. A file that is not as it was written is
+// refused; one that takes more than seconds to be looked at is used meanwhile, and
+// Process refuses to go on once damage is found.
 func Open(path string, opts *Options) (*Manager, error) {
 	m, err := newManager(opts)
 	if err != nil {
 		return nil, fmt.Errorf("opening the map of ids: %w", err)
 	}
-	s, err := openStore(path, m.opts.DryRun)
+	s, err := openStore(path, m.opts.DryRun, m.opts.ReadOnly)
 	if err != nil {
 		return nil, err
 	}
 	m.store = s
 	err = m.reset(context.Background())
 	if err == nil {
-		err = m.check()
+		err = m.look()
 	}
 	if err == nil {
+		err = m.check()
+	}
+	if err == nil && !m.opts.ReadOnly {
 		err = m.advance(context.Background())
 	}
 	if err != nil {
@@ -268,12 +284,12 @@ func (m *Manager) check() error {
 				if p.Column != "" && t.Column(p.Column) < 0 {
 					add(fault(fmt.Sprintf("Policies[%d]", p.index), t, "", "there is no column %s; the columns are %s", p.Column, joinNames(columnNames(t, allColumns(t)))))
 				}
-				if p.Column == "" && t.Key == nil && p.Ids != Keep {
+				if p.Column == "" && t.Key == nil && p.IDs != Keep {
 					add(fault(fmt.Sprintf("Policies[%d]", p.index), t, "", "it has no primary key; name the Column that gets new ids"))
 				}
 			}
 		}
-		if !matched && p.Ids != Keep { // keys of tables that are not followed may be said to stay
+		if !matched && p.IDs != Keep { // keys of tables that are not followed may be said to stay
 			add(&Fault{Place: fmt.Sprintf("Policies[%d]", p.index), Table: p.Table, Text: "no table of the source is matched"})
 		}
 	}
@@ -329,14 +345,17 @@ func (s *store) load(ctx context.Context, m *Manager) error {
 	if err = errors.Join(err, rows.Close()); err != nil {
 		return s.wrap("open", err)
 	}
-	if fresh {
+	switch {
+	case fresh && m.opts.ReadOnly:
+		return fmt.Errorf("map of ids %s: nothing is in it yet: let the pipeline run first", s.path)
+	case fresh:
 		if _, err := s.conn.ExecContext(ctx, "INSERT INTO meta VALUES (?, 0)", m.opts.Source); err != nil {
 			return s.wrap("open", err)
 		}
-	} else if source != m.opts.Source {
+	case source != m.opts.Source:
 		return fmt.Errorf("map of ids %s: it is of the source %q, and Options.Source says %q: give each source a file of its own", s.path, source, m.opts.Source)
 	}
-	rows, err = s.conn.QueryContext(ctx, `SELECT s.id, s."table", s."column", s.key, s.linear, s.type, s.next, s."end", s.asked, s.known, s.came, `+
+	rows, err = s.conn.QueryContext(ctx, `SELECT s.id, s."table", s."column", s.key, s.linear, s.type, s.next, s."end", s.asked, s.known, s.came, s.sum, `+
 		`(SELECT max(old) FROM run WHERE space = s.id) FROM space s ORDER BY s.id`)
 	if err != nil {
 		return s.wrap("open", err)
@@ -346,16 +365,20 @@ func (s *store) load(ctx context.Context, m *Manager) error {
 		sp := &space{}
 		var key string
 		var last *int64
+		var sum sql.NullInt64
 		if err := rows.Scan(&sp.id, &sp.table, &sp.column, &key, &sp.linear, &sp.typ, (*int64ptr)(&sp.next), (*int64ptr)(&sp.end),
-			(*int64ptr)(&sp.asked), &sp.known, &sp.came, &last); err != nil {
+			(*int64ptr)(&sp.asked), &sp.known, &sp.came, &sum, &last); err != nil {
 			return s.wrap("open", err)
 		}
-		sp.key = decodeNames(key)
+		sp.key, sp.filed = decodeNames(key), sp.typ
+		if !fits(sum, s.sums.space(sp)) {
+			return s.unfit("what it has of %s.%s", sp.table, sp.column)
+		}
 		sp.unsigned = strings.Contains(sp.typ, "unsigned")
 		if sp.empty = last == nil; last != nil {
 			sp.lastPage = *last >> pageBits
 		}
-		sp.policy = &policy{Policy: Policy{Ids: Allocate}}
+		sp.policy = &policy{Policy: Policy{IDs: Allocate}}
 		schema, name, _ := strings.Cut(sp.table, ".")
 		for _, p := range m.policies {
 			if p.pattern.Match(schema, name) && (p.Column == "" || strings.EqualFold(p.Column, sp.column)) {
@@ -372,22 +395,26 @@ func (s *store) load(ctx context.Context, m *Manager) error {
 }
 
 func (s *store) loadLearned(ctx context.Context, m *Manager) error {
-	rows, err := s.conn.QueryContext(ctx, `SELECT "table", how FROM seen`)
+	rows, err := s.conn.QueryContext(ctx, `SELECT "table", how, sum FROM seen`)
 	if err != nil {
 		return s.wrap("open", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var name, how string
-		if err := rows.Scan(&name, &how); err != nil {
+		var sum sql.NullInt64
+		if err := rows.Scan(&name, &how, &sum); err != nil {
 			return s.wrap("open", err)
+		}
+		if !fits(sum, s.sums.text(name, how).sum()) {
+			return s.unfit("what it has of the table %s", name)
 		}
 		m.seen[name] = decodeHow(how)
 	}
 	if err := rows.Err(); err != nil {
 		return s.wrap("open", err)
 	}
-	learned, err := s.conn.QueryContext(ctx, `SELECT name, "table", columns, parent, parent_columns FROM learned ORDER BY seq`)
+	learned, err := s.conn.QueryContext(ctx, `SELECT name, "table", columns, parent, parent_columns, sum FROM learned ORDER BY seq`)
 	if err != nil {
 		return s.wrap("open", err)
 	}
@@ -395,8 +422,12 @@ func (s *store) loadLearned(ctx context.Context, m *Manager) error {
 	for learned.Next() {
 		var k ForeignKey
 		var table, columns, parent, parentColumns string
-		if err := learned.Scan(&k.Name, &table, &columns, &parent, &parentColumns); err != nil {
+		var sum sql.NullInt64
+		if err := learned.Scan(&k.Name, &table, &columns, &parent, &parentColumns, &sum); err != nil {
 			return s.wrap("open", err)
+		}
+		if !fits(sum, s.sums.text(k.Name, table, columns, parent, parentColumns).sum()) {
+			return s.unfit("the foreign key %s", k.Name)
 		}
 		k.Schema, k.Table, _ = strings.Cut(table, ".")
 		k.ParentSchema, k.Parent, _ = strings.Cut(parent, ".")
@@ -452,6 +483,12 @@ func (m *Manager) Process(ctx context.Context, batch []*dfs.Transaction) error {
 	if m.closed {
 		return errors.New("the map of ids is closed")
 	}
+	if err, _ := m.damage.Load().(error); err != nil && !errors.Is(err, dfs.ErrTransient) {
+		return err
+	}
+	if m.opts.ReadOnly {
+		return m.compare(ctx, batch)
+	}
 	if m.stale {
 		if err := m.reset(ctx); err != nil {
 			return err
@@ -496,6 +533,9 @@ func (m *Manager) Pass(ctx context.Context, at dfs.Checkpoint) error {
 	if m.closed {
 		return errors.New("the map of ids is closed")
 	}
+	if m.opts.ReadOnly {
+		return nil
+	}
 	if m.stale {
 		if err := m.reset(ctx); err != nil {
 			return err
@@ -525,5 +565,9 @@ func (m *Manager) Close() error {
 		return nil
 	}
 	m.closed = true
+	if m.looked != nil {
+		m.stopLook()
+		<-m.looked
+	}
 	return m.store.close()
 }

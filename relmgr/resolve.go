@@ -171,7 +171,7 @@ func (r *resolver) parent(t *dfs.Table, name string, ref *reference, parent stri
 			return nil, nil, nil
 		}
 		return nil, nil, fault(ref.place, t, name, "it refers to %s, of whose ids nothing is known: follow that table too, "+
-			"or say that its keys stay as they are by a Policy with Ids keep", parent)
+			"or say that its keys stay as they are by a Policy with IDs keep", parent)
 	}
 	if len(columns) != len(ref.Columns) {
 		return nil, nil, fault(ref.place, t, name, "it has %d columns, and the key of %s has %d (%s): name as many, in ParentColumns too",
@@ -208,7 +208,7 @@ func (r *resolver) own(t *dfs.Table, c int, pol *policy, explicit bool) (*target
 		}
 		pol = nil
 	} else {
-		if pol.Ids == Keep {
+		if pol.IDs == Keep {
 			return nil, nil
 		}
 		if pol.Column == "" && !inKey {
@@ -222,7 +222,7 @@ func (r *resolver) own(t *dfs.Table, c int, pol *policy, explicit bool) (*target
 	typ := col.Type
 	ids := Allocate
 	if explicit {
-		ids = pol.Ids
+		ids = pol.IDs
 		if pol.Type != "" {
 			typ = pol.Type
 		} else if k := kindOf(typ); ids == UUID && k != dfs.String && k != dfs.Bytes {
@@ -232,7 +232,7 @@ func (r *resolver) own(t *dfs.Table, c int, pol *policy, explicit bool) (*target
 	switch k := kindOf(typ); {
 	case ids == Allocate && k != dfs.Int64 && k != dfs.Uint64:
 		return nil, fault(fmt.Sprintf("Policies[%d]", pol.index), t, col.Name, "ids from blocks are whole numbers, and the column is a %s: "+
-			"set Type, or use Ids uuid or function", typ)
+			"set Type, or use IDs uuid or function", typ)
 	case ids == UUID && !holdsUUID(typ):
 		return nil, fault(fmt.Sprintf("Policies[%d]", pol.index), t, col.Name, "a %s does not hold a UUID: set Type to char(36) or binary(16)", typ)
 	}
@@ -249,7 +249,7 @@ func (r *resolver) own(t *dfs.Table, c int, pol *policy, explicit bool) (*target
 }
 
 // openSpace returns the space of a column, and makes it if it is new.
-func (m *Manager) openSpace(t *dfs.Table, c int, key []string, typ string, ids Ids, pol *policy) (*space, error) {
+func (m *Manager) openSpace(t *dfs.Table, c int, key []string, typ string, ids IDs, pol *policy) (*space, error) {
 	col := t.Columns[c]
 	kind := kindOf(col.Type)
 	linear := ids == Allocate && len(key) == 1 && (kind == dfs.Int64 || kind == dfs.Uint64)
@@ -274,12 +274,12 @@ func (m *Manager) openSpace(t *dfs.Table, c int, key []string, typ string, ids I
 		m.spaces = append(m.spaces, sp)
 	case sp.linear != linear || !renamed && !slices.EqualFunc(sp.key, key, strings.EqualFold):
 		return nil, fault("", t, col.Name, "its new ids go by the columns %s, as the map has it, and now they would go by %s: "+
-			"the primary key or the policy has changed, and ids that are given stay; put back what it was, or set Ids keep for the table",
+			"the primary key or the policy has changed, and ids that are given stay; put back what it was, or set IDs keep for the table",
 			joinNames(sp.key), joinNames(key))
 	}
 	sp.typ, sp.policy, sp.now = typ, pol, col.Name
 	if pol == nil {
-		sp.policy = &policy{Policy: Policy{Ids: Allocate}}
+		sp.policy = &policy{Policy: Policy{IDs: Allocate}}
 	}
 	sp.retyped = typ != col.Type
 	sp.unsigned = kind == dfs.Uint64
@@ -316,7 +316,7 @@ func (m *Manager) policyOf(t *dfs.Table, c int) (*policy, bool, error) {
 				free = append(free, k)
 			}
 		}
-		if p.Ids == Keep {
+		if p.IDs == Keep {
 			return p, slices.Contains(free, c), nil
 		}
 		if len(free) != 1 {
@@ -343,7 +343,7 @@ func (m *Manager) keeps(table string) bool {
 	schema, name, _ := strings.Cut(table, ".")
 	for _, p := range m.policies {
 		if p.pattern.Match(schema, name) {
-			return p.Ids == Keep
+			return p.IDs == Keep
 		}
 	}
 	return m.opts.Default == Keep

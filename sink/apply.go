@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/failpoint"
 )
 
 // errCount says that a statement did not match as many rows as it must.
@@ -40,7 +41,12 @@ func (m *MySQL) apply(ctx context.Context, run []*dfs.Transaction, commit bool) 
 	m.copied = commit && slices.ContainsFunc(run, func(tx *dfs.Transaction) bool { return tx.Copied })
 	list := once(items(run))
 	m.open = true
-	err := m.merged(ctx, list, func() { m.begin(move, parts) })
+	small := move != nil && !parts && !m.copied && m.intent == nil && len(list) <= mostGuarded
+	err := m.merged(ctx, list, func() {
+		m.writer.guarded = small
+		m.begin(move, parts)
+	})
+	ended := err == nil && m.writer.guarded // with a COMMIT
 	if err != nil && mayRetry(err) {
 		m.stats.fallbacks.Add(1)
 		m.log.Debug("applying a run in pieces", "from", run[0].Seq, "to", last.Seq, "cause", err)
@@ -53,7 +59,10 @@ func (m *MySQL) apply(ctx context.Context, run []*dfs.Transaction, commit bool) 
 	}
 	if err == nil {
 		m.at = last.Seq
-		if commit {
+		switch {
+		case ended:
+			m.committed()
+		case commit:
 			err = m.commit(ctx)
 		}
 	}
@@ -78,7 +87,7 @@ func (m *MySQL) begin(move *dfs.Transaction, parts bool) {
 	}
 	w.separate()
 	w.b = m.appendMove(w.b, move)
-	w.want = append(w.want, fence)
+	w.wants(fence, dfs.Update)
 	if m.copied && m.adder.left.Load() > 0 {
 		w.statement("UPDATE "+m.adder.table+" SET ready=1"+m.mine(), uncounted)
 	}
@@ -102,11 +111,11 @@ func (m *MySQL) again(ctx context.Context, move *dfs.Transaction, parts bool) er
 // commit ends the open transaction. If its reply is lost, the error is
 // transient, and the checkpoint tells how it ended.
 func (m *MySQL) commit(ctx context.Context) error {
+	failpoint.Hit("sink.commit")
 	if _, err := m.exec(ctx, []byte("COMMIT")); err != nil {
 		return fmt.Errorf("committing up to transaction %d: %w", m.at, err)
 	}
-	m.base, m.open, m.intent = m.at, false, nil
-	m.stats.commits.Add(1)
+	m.committed()
 	if m.copied {
 		m.loads = false // by appendMove
 		for _, h := range m.loader.helpers {
@@ -117,6 +126,13 @@ func (m *MySQL) commit(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// committed notes that the open transaction was committed.
+func (m *MySQL) committed() {
+	failpoint.Hit("sink.committed")
+	m.base, m.open, m.intent = m.at, false, nil
+	m.stats.commits.Add(1)
 }
 
 // fail undoes the open transaction and returns err as Apply's error. If err
@@ -179,10 +195,46 @@ func (m *MySQL) exec(ctx context.Context, sql []byte) ([]int64, error) {
 	return n, nil
 }
 
-// merged merges the changes and executes them, after what begin writes.
+// mostMerged is how many changes are merged before the first of them go to the server, unless
+// merging makes much fewer of them.
+const mostMerged = 4000
+
+// merged merges the changes and executes them, after what begin writes. Of a long list the
+// server works on the first while the next are merged.
 func (m *MySQL) merged(ctx context.Context, list []item, begin func()) error {
+	p := m.startWrite(ctx, begin)
+	n := len(list)
+	if n > 2*mostMerged {
+		n = mostMerged
+	}
 	m.merger.reset()
+	for {
+		if err := m.merge(ctx, p, list[:n]); err != nil {
+			return errors.Join(p.wait(), err)
+		}
+		if list = list[n:]; len(list) > 0 && m.merger.folds(n) {
+			n = len(list)
+			continue
+		}
+		if err := m.writeGroups(p, m.merger.finish()); err != nil {
+			return err
+		}
+		if len(list) == 0 {
+			return m.endWrite(p)
+		}
+		n = min(n, len(list))
+		m.merger.reset()
+	}
+}
+
+// merge adds changes to the merger, while p may be at work.
+func (m *MySQL) merge(ctx context.Context, p *pipe, list []item) error {
 	for i := range list {
+		if m.maps[list[i].c.Table] == nil { // the server will be asked
+			if err := p.wait(); err != nil {
+				return err
+			}
+		}
 		mp, err := m.mapping(ctx, list[i].c.Table)
 		if err == nil {
 			err = m.merger.add(list[i].c, mp)
@@ -194,40 +246,63 @@ func (m *MySQL) merged(ctx context.Context, list []item, begin func()) error {
 			return &stopError{list[i].tx.Seq, fmt.Errorf("transaction %s: %w", txName(list[i].tx.Seq, list[i].tx.ID), err)}
 		}
 	}
-	return m.write(ctx, m.merger.groups, begin)
+	return nil
 }
 
-// write executes groups, after what begin writes.
+// write executes groups, after what begin writes. If that made the writer guarded, and
+// all fits into one packet, it ends with a COMMIT, and the writer still is afterwards.
 func (m *MySQL) write(ctx context.Context, groups []group, begin func()) error {
+	p := m.startWrite(ctx, begin)
+	if err := m.writeGroups(p, groups); err != nil {
+		return err
+	}
+	return m.endWrite(p)
+}
+
+// startWrite makes the writer ready for groups that come after what begin writes.
+func (m *MySQL) startWrite(ctx context.Context, begin func()) *pipe {
 	p := &pipe{m: m, ctx: ctx}
 	w := &m.writer
 	w.reset()
-	w.send, w.showCreate = p.send, p.showCreate
+	w.send, w.showCreate, w.ask = p.send, p.showCreate, p.ask
 	if begin != nil {
 		begin()
 	}
+	return p
+}
+
+// writeGroups has the server execute groups; the last may not be done when it returns. After
+// an error nothing is under way.
+func (m *MySQL) writeGroups(p *pipe, groups []group) error {
 	for i := range groups {
-		if err := w.group(&groups[i]); err != nil {
+		if err := m.writer.group(&groups[i]); err != nil {
 			err = errors.Join(p.wait(), err)
-			if p.refused != nil {
-				m.closeEvents(p.refused)
-			}
 			if errors.Is(err, errAltered) {
 				m.forget()
+			}
+			if errors.Is(err, errPassesOver) {
+				m.closeEvents(errPassesOver)
 			}
 			return err
 		}
 	}
+	return nil
+}
+
+// endWrite has the server execute the rest, and waits until it has.
+func (m *MySQL) endWrite(p *pipe) error {
+	w := &m.writer
 	if w.fkOff || w.fkUnknown || w.loose {
 		w.statement(restoreSQL, uncounted)
 	}
 	if err := p.wait(); err != nil {
-		if p.refused != nil {
-			m.closeEvents(p.refused)
-		}
 		return err
 	}
 	w.send = p.do // nothing is left to be built meanwhile
+	if w.guarded = w.guarded && !w.sent; w.guarded {
+		failpoint.Hit("sink.commit")
+		w.statement("COMMIT", uncounted)
+	}
 	return w.flush()
 }
 
@@ -237,7 +312,7 @@ type pipe struct {
 	ctx  context.Context
 	done chan error // nil if none is under way
 
-	refused error // why the server takes no row events; read after wait
+	refused error // why the server takes no row events; written while one is under way
 }
 
 func (p *pipe) send(sql []byte, want []int64) error {
@@ -261,6 +336,18 @@ func (p *pipe) showCreate(t *table) (string, error) {
 	return text, classify(err)
 }
 
+// ask reports whether a query finds a row, after the packet under way.
+func (p *pipe) ask(sql string) (bool, error) {
+	if err := p.wait(); err != nil {
+		return false, err
+	}
+	if p.m.sess == nil {
+		return false, dfs.Transient(errors.New("the connection to the target is lost"))
+	}
+	rows, err := p.m.sess.query(p.ctx, sql)
+	return len(rows) > 0, classify(err)
+}
+
 // wait waits for the packet under way.
 func (p *pipe) wait() error {
 	if p.done == nil {
@@ -268,12 +355,17 @@ func (p *pipe) wait() error {
 	}
 	err := <-p.done
 	p.done = nil
+	if p.refused != nil {
+		p.m.closeEvents(p.refused)
+	}
 	return err
 }
 
 // do executes a packet and checks what each statement matched.
 func (p *pipe) do(sql []byte, want []int64) error {
+	failpoint.Hit("sink.packet")
 	got, err := p.m.exec(p.ctx, sql)
+	failpoint.Hit("sink.answered")
 	p.m.stats.statements.Add(uint64(len(want)))
 	if err != nil {
 		if bytes.HasPrefix(sql, []byte("BINLOG ")) && refusesEvents(err) {

@@ -10,10 +10,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/files"
 )
 
 // ArchiveOptions refine an Archive. The zero value of each field is the default.
@@ -40,6 +42,15 @@ type ArchiveOptions struct {
 	KeepFor   time.Duration
 	KeepBytes int64
 
+	// Store gets each segment once it is sealed, and what is in it is read from there: a
+	// bucket, such as package sink/s3 gives one. Then the folder holds but the segment that
+	// is being written, and what the loss of its disk loses of the archive is that: at most
+	// SegmentBytes, or SegmentAge. With an empty folder the archive goes on where the
+	// store ends. While the store cannot be reached, Apply returns errors that may pass
+	// as soon as a segment is full, and nothing is lost. With ReadOnly there need be no
+	// folder (""). Default: all stays in the folder.
+	Store ArchiveStore
+
 	// ReadOnly opens an archive that another process may be writing. It must exist.
 	// Apply, Reset and Baseline return an error, and Streams end with io.EOF.
 	ReadOnly bool
@@ -60,6 +71,7 @@ func (o *ArchiveOptions) validate() error {
 	fault(len(o.Key) != 0 && len(o.Key) != keyBytes, "Key has %d bytes: give %d, as from ParseArchiveKey", len(o.Key), keyBytes)
 	fault(o.SegmentBytes < 0, "SegmentBytes is %d: give a number of bytes, or 0 for the default", o.SegmentBytes)
 	fault(o.SegmentBytes > 1<<40, "SegmentBytes is %d: give at most 1 TiB", o.SegmentBytes)
+	fault(o.Store != nil && o.SegmentBytes > 1<<30, "SegmentBytes is %d: give at most 1 GiB with a Store", o.SegmentBytes)
 	fault(o.KeepFor < 0, "KeepFor is %v: give a span of time, or 0 to keep all", o.KeepFor)
 	fault(o.KeepBytes < 0, "KeepBytes is %d: give a number of bytes, or 0 to keep all", o.KeepBytes)
 	return errors.Join(errs...)
@@ -95,6 +107,7 @@ const (
 // other processes, may read meanwhile. The folder must be on a local disk. An
 // Archive is safe for concurrent use.
 type Archive struct {
+	disk  files.FS
 	dir   string
 	opts  ArchiveOptions
 	log   *slog.Logger
@@ -103,6 +116,8 @@ type Archive struct {
 	lock  *os.File // locked while the archive is changed; its content names the owner
 	token []byte   // of this owner
 
+	encoders sync.Pool // of *txrun.Encoder
+
 	// turn is held by who changes the archive or what is known of its end.
 	turn    chan struct{}
 	closing chan struct{}
@@ -110,6 +125,7 @@ type Archive struct {
 
 	// The writer's own, guarded by turn.
 	claimed bool
+	moved   bool           // segments that it knows may have been set aside
 	w       *segmentWriter // nil if no segment is being written
 	broken  error          // why nothing may be written any more
 
@@ -137,20 +153,30 @@ var ErrArchiveClosed = errors.New("sink: archive closed")
 // crash has left unfinished at the end is cut when the first Checkpoint or Apply
 // takes the archive over.
 func OpenArchive(dir string, opts *ArchiveOptions) (*Archive, error) {
+	return archiveIn(files.System{}, dir, opts)
+}
+
+// archiveIn is OpenArchive for a system of files. What is only read, and who holds the
+// lock, is a matter of the operating system's.
+func archiveIn(in files.FS, dir string, opts *ArchiveOptions) (*Archive, error) {
 	if opts == nil {
 		opts = &ArchiveOptions{}
 	}
-	if dir == "" {
+	if dir == "" && !(opts.ReadOnly && opts.Store != nil) {
 		return nil, errors.Join(errors.New("archive: no folder: name one"), opts.validate())
 	}
 	if err := opts.validate(); err != nil {
 		return nil, fmt.Errorf("open archive %s: %w", dir, err)
 	}
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return nil, fmt.Errorf("open archive %s: %w", dir, err)
+	abs, err := dir, error(nil)
+	if dir != "" {
+		if abs, err = filepath.Abs(dir); err != nil {
+			return nil, fmt.Errorf("open archive %s: %w", dir, err)
+		}
+	} else {
+		dir = opts.Store.Name()
 	}
-	a := &Archive{dir: abs, opts: *opts, log: opts.Logger, now: opts.now,
+	a := &Archive{disk: in, dir: abs, opts: *opts, log: opts.Logger, now: opts.now,
 		turn: make(chan struct{}, 1), closing: make(chan struct{}), changed: make(chan struct{}), token: []byte(token(32))}
 	a.opts.SegmentBytes = cmp.Or(opts.SegmentBytes, 64<<20)
 	a.opts.SegmentAge = cmp.Or(opts.SegmentAge, time.Hour)
@@ -173,8 +199,10 @@ func OpenArchive(dir string, opts *ArchiveOptions) (*Archive, error) {
 			return nil, fmt.Errorf("open archive %s: %w", dir, err)
 		}
 	}
-	if err = a.load(); err == nil && opts.ReadOnly && len(a.segs) == 0 {
-		err = errors.New("there is none: no segment is in the folder")
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	if err = a.load(ctx); err == nil && opts.ReadOnly && len(a.segs) == 0 {
+		err = a.none()
 	}
 	if err != nil {
 		a.Close()
@@ -191,6 +219,22 @@ func (a *Archive) prepare() error {
 	f, err := os.OpenFile(filepath.Join(a.dir, "owner"), os.O_RDWR|os.O_CREATE, 0o600)
 	a.lock = f
 	return err
+}
+
+// where says where the archive is.
+func (a *Archive) where() string {
+	if a.dir == "" && a.opts.Store != nil {
+		return a.opts.Store.Name()
+	}
+	return a.dir
+}
+
+// none says that there is no archive.
+func (a *Archive) none() error {
+	if a.opts.Store != nil {
+		return fmt.Errorf("there is none: no segment is in %s", a.opts.Store.Name())
+	}
+	return errors.New("there is none: no segment is in the folder")
 }
 
 // Dir returns the archive's folder.
@@ -238,7 +282,7 @@ func (a *Archive) take(ctx context.Context) error {
 		a.turn <- struct{}{}
 		return a.broken
 	}
-	if err := lockFile(a.lock); err != nil {
+	if err := lockFile(ctx, a.lock); err != nil {
 		a.turn <- struct{}{}
 		return fmt.Errorf("archive %s: lock it: %w", a.dir, err)
 	}
@@ -253,13 +297,13 @@ func (a *Archive) leave() {
 }
 
 // claim makes this the owner, once, and then sees to it that it still is.
-func (a *Archive) claim() error {
+func (a *Archive) claim(ctx context.Context) error {
 	if !a.claimed {
 		if _, err := a.lock.WriteAt(a.token, 0); err != nil {
 			return fmt.Errorf("archive %s: take it over: %w", a.dir, err)
 		}
 		// Another may have written since it was opened.
-		if err := a.load(); err != nil {
+		if err := a.load(ctx); err != nil {
 			return fmt.Errorf("archive %s: %w", a.dir, err)
 		}
 		err := a.mend()
@@ -273,7 +317,15 @@ func (a *Archive) claim() error {
 	if string(owner) != string(a.token) {
 		return fmt.Errorf("archive %s: %w", a.dir, dfs.ErrConflict)
 	}
-	return nil
+	if !a.moved {
+		return nil
+	}
+	if err := a.load(ctx); err != nil {
+		return fmt.Errorf("archive %s: %w", a.dir, err)
+	}
+	err := a.mend()
+	a.moved = err != nil
+	return err
 }
 
 // Checkpoint reports the last transaction that is stored, drops parts of one whose
@@ -288,7 +340,7 @@ func (a *Archive) Checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
 		return dfs.Checkpoint{}, err
 	}
 	defer a.leave()
-	if err := a.claim(); err != nil {
+	if err := a.claim(ctx); err != nil {
 		return dfs.Checkpoint{}, err
 	}
 	if err := a.dropParts(); err != nil {
@@ -316,7 +368,7 @@ func (a *Archive) Apply(ctx context.Context, batch []*dfs.Transaction) error {
 		return err
 	}
 	defer a.leave()
-	if err := a.claim(); err != nil {
+	if err := a.claim(ctx); err != nil {
 		return err
 	}
 	a.mu.Lock()
@@ -345,10 +397,11 @@ func (a *Archive) Reset(ctx context.Context, at dfs.Checkpoint) error {
 		return err
 	}
 	defer a.leave()
-	if err := a.claim(); err != nil {
+	if err := a.claim(ctx); err != nil {
 		return err
 	}
-	if err := a.setAside(); err != nil {
+	if err := a.setAside(ctx); err != nil {
+		a.moved = true
 		return fmt.Errorf("archive %s: set its segments aside: %w", a.dir, err)
 	}
 	a.mu.Lock()
@@ -366,27 +419,53 @@ func (a *Archive) Reset(ctx context.Context, at dfs.Checkpoint) error {
 
 // setAside moves all segments to a new folder, the last first: what a crash leaves is
 // the beginning of the archive.
-func (a *Archive) setAside() error {
+func (a *Archive) setAside(ctx context.Context) error {
 	if a.w != nil {
 		a.w.f.Close()
 		a.w = nil
 	}
-	names, err := a.files()
+	names, err := a.copies(ctx)
 	if err != nil || len(names) == 0 {
 		return err
 	}
-	to := ""
+	taken, err := a.asides(ctx)
+	if err != nil {
+		return err
+	}
+	to, aside := "", ""
 	for n := 1; ; n++ {
-		to = filepath.Join(a.dir, fmt.Sprintf("aside-%d", n))
+		aside = fmt.Sprintf("aside-%d", n)
+		if taken[aside] {
+			continue
+		}
+		to = filepath.Join(a.dir, aside)
 		if err = os.Mkdir(to, 0o700); !errors.Is(err, os.ErrExist) {
 			break
 		}
 	}
 	for i := len(names) - 1; i >= 0 && err == nil; i-- {
-		err = os.Rename(filepath.Join(a.dir, names[i].name), filepath.Join(to, names[i].name))
+		if names[i].stored {
+			err = a.opts.Store.Move(ctx, names[i].name, aside+"/"+names[i].name)
+			continue
+		}
+		err = a.disk.Rename(filepath.Join(a.dir, names[i].name), filepath.Join(to, names[i].name))
 	}
 	a.log.Warn("the archive begins anew; its segments were set aside", "archive", a.dir, "to", to)
-	return errors.Join(err, syncDir(to), syncDir(a.dir))
+	return errors.Join(err, a.disk.SyncDir(to), a.disk.SyncDir(a.dir))
+}
+
+// asides returns the names under which segments were set aside in the store.
+func (a *Archive) asides(ctx context.Context) (map[string]bool, error) {
+	taken := make(map[string]bool)
+	if a.opts.Store == nil {
+		return taken, nil
+	}
+	list, err := a.opts.Store.List(ctx)
+	for _, o := range list {
+		head, _, _ := strings.Cut(o.Name, "/")
+		taken[head] = true
+	}
+	return taken, err
 }
 
 // Baseline notes that a copy of all rows of the tables begins after the last
@@ -401,14 +480,14 @@ func (a *Archive) Baseline(ctx context.Context, tables []Definition) error {
 		return err
 	}
 	defer a.leave()
-	if err := a.claim(); err != nil {
+	if err := a.claim(ctx); err != nil {
 		return err
 	}
 	if a.last.Seq != a.whole.Seq {
 		return fmt.Errorf("archive %s: a baseline cannot begin within a transaction", a.dir)
 	}
 	// It begins with a segment of its own, so that what is before it can be deleted.
-	if err := a.sealSegment(); err != nil {
+	if err := a.sealSegment(ctx); err != nil {
 		return err
 	}
 	a.mu.Lock()

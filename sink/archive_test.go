@@ -174,7 +174,8 @@ func TestArchiveSurvivesKill(t *testing.T) {
 		out, err := cmd.StdoutPipe()
 		require.NoError(t, err)
 		require.NoError(t, cmd.Start())
-		time.AfterFunc(time.Duration(30+rand.IntN(200))*time.Millisecond, func() { cmd.Process.Kill() })
+		// A child on a slow machine may not come far, and so the later ones get longer.
+		time.AfterFunc(time.Duration(30+rand.IntN(200)+20*max(0, round-rounds))*time.Millisecond, func() { cmd.Process.Kill() })
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			_, err := fmt.Sscan(lines.Text(), &acked)
 			require.NoError(t, err, lines.Text())

@@ -83,5 +83,9 @@ func (a *Archive) span(ctx context.Context, from, to dfs.StopPoint) (first, last
 	if err == nil {
 		last, err = a.resolve(ctx, to, false)
 	}
+	named := func(p dfs.StopPoint) bool { return p.Seq > 0 || p.ID != "" }
+	if err == nil && (named(from) && named(to) && last <= first || !from.Time.IsZero() && !to.Time.IsZero() && to.Time.Before(from.Time)) {
+		err = fmt.Errorf("it is to begin with %s and to end with %s, which is before that", from, to)
+	}
 	return first + 1, last, err
 }

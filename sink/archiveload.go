@@ -2,6 +2,8 @@ package sink
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -21,8 +23,9 @@ import (
 // A segment is a file of an archive, as far as it is known. Once it is among those of
 // an Archive, only the end of the last one changes, under Archive.mu.
 type segment struct {
-	path    string
+	path    string // of one that is stored, where it would be in the folder
 	sealed  bool
+	stored  bool // in the store, and not in the folder
 	head    segmentHead
 	key     *segmentKey
 	start   startBody
@@ -75,44 +78,79 @@ type segmentFile struct {
 	name   string
 	number uint64
 	sealed bool
+	stored bool  // in the store
+	size   int64 // of one that is stored
 }
 
-// files returns the segments of the folder in order. One that was written anew when
-// it was sealed may still be there in its first form; it is left out.
-func (a *Archive) files() ([]segmentFile, error) {
-	entries, err := os.ReadDir(a.dir)
+// parseSegmentName reads the name of a segment.
+func parseSegmentName(name string) (number uint64, sealed, ok bool) {
+	m := segmentName.FindStringSubmatch(name)
+	if m == nil {
+		return 0, false, false
+	}
+	n, err := strconv.ParseUint(m[1], 10, 64)
+	return n, m[2] == "dfs", err == nil
+}
+
+// files returns the segments of the folder and of the store in order. One that was
+// written anew when it was sealed may still be there in its first form; it is left out.
+func (a *Archive) files(ctx context.Context) ([]segmentFile, error) {
+	list, err := a.copies(ctx)
+	return slices.CompactFunc(list, func(x, y segmentFile) bool { return x.number == y.number }), err
+}
+
+// copies is files, with all forms of each segment, the one that counts first.
+func (a *Archive) copies(ctx context.Context) ([]segmentFile, error) {
+	list, err := a.local()
+	if err == nil {
+		list, err = a.addStored(ctx, list)
+	}
 	if err != nil {
 		return nil, err
 	}
-	var list []segmentFile
-	for _, e := range entries {
-		m := segmentName.FindStringSubmatch(e.Name())
-		if m == nil {
-			continue
+	rank := func(f segmentFile) int {
+		switch {
+		case !f.sealed:
+			return 2
+		case f.stored:
+			return 1
 		}
-		n, err := strconv.ParseUint(m[1], 10, 64)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, segmentFile{e.Name(), n, m[2] == "dfs"})
+		return 0
 	}
 	slices.SortFunc(list, func(x, y segmentFile) int {
-		switch {
-		case x.number < y.number, x.number == y.number && x.sealed && !y.sealed:
-			return -1
-		}
-		return 1
+		return cmp.Or(cmp.Compare(x.number, y.number), cmp.Compare(rank(x), rank(y)))
 	})
-	return slices.CompactFunc(list, func(x, y segmentFile) bool { return x.number == y.number }), nil
+	return list, nil
 }
 
-// load reads what the folder holds, but for the content of blocks.
-func (a *Archive) load() error {
+// local returns the segments of the folder, in no order. An archive that is only read
+// needs no folder beside its store.
+func (a *Archive) local() (list []segmentFile, err error) {
+	if a.dir == "" {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(a.dir)
+	if a.opts.ReadOnly && a.opts.Store != nil && errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if n, sealed, ok := parseSegmentName(e.Name()); ok {
+			list = append(list, segmentFile{name: e.Name(), number: n, sealed: sealed})
+		}
+	}
+	return list, nil
+}
+
+// load reads what the folder and the store hold, but for the content of blocks.
+func (a *Archive) load(ctx context.Context) error {
 	// Another process may seal or delete a segment meanwhile, or cut off parts and write
 	// in their place.
 	var err error
 	for range 20 {
-		err = a.tryLoad()
+		err = a.tryLoad(ctx)
 		var damage *ArchiveError
 		changing := a.opts.ReadOnly && errors.As(err, &damage) && filepath.Ext(damage.File) == ".open"
 		if !errors.Is(err, os.ErrNotExist) && !changing {
@@ -122,8 +160,8 @@ func (a *Archive) load() error {
 	return err
 }
 
-func (a *Archive) tryLoad() error {
-	names, err := a.files()
+func (a *Archive) tryLoad(ctx context.Context) error {
+	names, err := a.files(ctx)
 	if err != nil {
 		return err
 	}
@@ -182,20 +220,25 @@ func (s *segment) follows(p *segment) error {
 // of one that is not sealed. Origin says that the segments begin with the first
 // transaction of all.
 func (a *Archive) readSegment(n segmentFile, origin bool) (s *segment, err error) {
-	path := filepath.Join(a.dir, n.name)
-	f, err := os.Open(path)
+	s = &segment{path: filepath.Join(a.dir, n.name), sealed: n.sealed, stored: n.stored, size: n.size}
+	f, err := a.open(s)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
+	if file, ok := f.(*os.File); ok {
+		info, err := file.Stat()
+		if err != nil {
+			return nil, err
+		}
+		s.size = info.Size()
 	}
-	s = &segment{path: path, sealed: n.sealed, size: info.Size()}
 	fault := func(off int64, err error) error {
 		if errors.Is(err, ErrArchiveKey) {
 			return fmt.Errorf("%w (%s)", err, n.name)
+		}
+		if unreadable(err) {
+			return err
 		}
 		if err == io.EOF {
 			err = errors.New("it is cut short")
@@ -234,7 +277,9 @@ func (a *Archive) readSegment(n segmentFile, origin bool) (s *segment, err error
 	}
 	tail := make([]byte, tailLen)
 	var t segmentTail
-	if _, err := f.ReadAt(tail, s.size-tailLen); err != nil || !t.decode(tail) || t.size != s.size-tailLen {
+	if _, err := f.ReadAt(tail, s.size-tailLen); unreadable(err) {
+		return nil, err
+	} else if err != nil || !t.decode(tail) || t.size != s.size-tailLen {
 		return nil, fault(s.size-tailLen, errors.New("it is cut short, or its end is damaged"))
 	}
 	s.sum = t.sum
@@ -260,7 +305,7 @@ func (a *Archive) readSegment(n segmentFile, origin bool) (s *segment, err error
 // scan reads the records of a segment that is not sealed, from an offset on. What
 // follows the last one that is whole was being written when a process ended; but if a
 // record that became durable later stands behind it, it is damage.
-func (a *Archive) scan(f *os.File, s *segment, off int64, origin bool) error {
+func (a *Archive) scan(f io.ReaderAt, s *segment, off int64, origin bool) error {
 	s.safe, s.valid, s.whole, s.end = off, off, s.head.base, s.start
 	latest := -1 // of the blocks with State
 	seq := s.head.base
@@ -273,8 +318,8 @@ func (a *Archive) scan(f *os.File, s *segment, off int64, origin bool) error {
 		if err == nil && castagnoliOf(body) != r.sum {
 			err = errBodySum
 		}
-		if e := (*os.PathError)(nil); errors.As(err, &e) {
-			return err // of reading: it may be whole
+		if unreadable(err) {
+			return err // it may be whole
 		}
 		if err == nil && r.kind == recordIndex {
 			break // it was about to be sealed
@@ -328,14 +373,27 @@ func (a *Archive) scan(f *os.File, s *segment, off int64, origin bool) error {
 			return err
 		}
 	}
-	if kept > 0 {
-		return a.each(f, s, &s.records[kept-1], func(tx *dfs.Transaction) {
-			p := placeOf(tx)
-			s.end.Pos, s.end.ID, s.end.Committed = []byte(p.Pos), []byte(p.id), p.committed
+	// The last block says where it ends, and the last one with a name is soon found.
+	for i := kept - 1; i >= max(0, kept-mostUnnamed); i-- {
+		r := &s.records[i]
+		err := a.each(f, s, r, func(tx *dfs.Transaction) {
+			r.named(tx)
+			if i == kept-1 {
+				p := placeOf(tx)
+				s.end.Pos, s.end.ID, s.end.Committed = []byte(p.Pos), []byte(p.id), p.committed
+			}
 		})
+		if err != nil || r.lastID != "" {
+			return err
+		}
 	}
 	return nil
 }
+
+// mostUnnamed is in how many of the last blocks of a segment that is not sealed a name
+// is looked for. Where transactions have names, those without are few: they move the
+// position only.
+const mostUnnamed = 16
 
 // each reads the transactions of a block.
 func (a *Archive) each(f io.ReaderAt, s *segment, r *record, do func(*dfs.Transaction)) error {
@@ -359,6 +417,9 @@ func (a *Archive) block(f io.ReaderAt, s *segment, want *record) (*txrun.Cursor,
 	var raw []byte
 	if err == nil {
 		raw, err = a.codec.open(&r, body, s.key)
+	}
+	if unreadable(err) {
+		return nil, err
 	}
 	if err != nil {
 		return nil, &ArchiveError{File: filepath.Base(s.path), Offset: want.off, First: want.first, Last: want.last, Err: err}
@@ -388,52 +449,6 @@ func later(f io.ReaderAt, from, size int64, group uint64) int64 {
 		}
 	}
 	return 0
-}
-
-// mend opens the last segment for writing, and cuts what a crash has left. The archive
-// was claimed and loaded.
-func (a *Archive) mend() error {
-	if a.w != nil { // of a try before
-		a.w.f.Close()
-		a.w = nil
-	}
-	for _, pattern := range []string{"new.tmp", "seal.tmp", "segment-*.open"} {
-		names, err := filepath.Glob(filepath.Join(a.dir, pattern))
-		if err != nil {
-			return err
-		}
-		for _, name := range names {
-			if len(a.segs) > 0 && name == a.segs[len(a.segs)-1].path {
-				continue
-			}
-			if err := os.Remove(name); err != nil {
-				return fmt.Errorf("archive %s: remove what a crash has left: %w", a.dir, err)
-			}
-		}
-	}
-	if len(a.segs) == 0 || a.segs[len(a.segs)-1].sealed {
-		return nil
-	}
-	s := a.segs[len(a.segs)-1]
-	f, err := os.OpenFile(s.path, os.O_RDWR, 0)
-	if err != nil {
-		return fmt.Errorf("archive %s: %w", a.dir, err)
-	}
-	if s.torn > 0 {
-		a.log.Warn("cutting what was not whole at the end of the archive; the pipeline reads it again", "file", s.path, "bytes", s.torn)
-	}
-	w := &segmentWriter{f: f, seg: s, key: s.key, size: s.safe, safe: s.safe, group: s.group}
-	for i := range s.records {
-		w.raw += int64(s.records[i].raw)
-	}
-	a.w = w
-	if err := a.cut(s.safe); err != nil {
-		return fmt.Errorf("archive %s: cut what a crash has left: %w", a.dir, err)
-	}
-	a.mu.Lock()
-	s.size = s.safe
-	a.mu.Unlock()
-	return nil
 }
 
 // hashFile adds the first n bytes of f to h.

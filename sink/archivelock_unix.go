@@ -7,25 +7,14 @@ import (
 	"syscall"
 )
 
-// lockFile waits until no other holds the lock of f, and takes it. It ends with the
-// process.
-func lockFile(f *os.File) error {
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
-		if err != syscall.EINTR {
-			return err
-		}
+// tryLock takes the lock of f, if no other holds it.
+func tryLock(f *os.File) (bool, error) {
+	switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err {
+	case syscall.EINTR, syscall.EWOULDBLOCK:
+		return false, nil
+	default:
+		return err == nil, err
 	}
 }
 
 func unlockFile(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }
-
-// syncDir makes what was created, renamed and removed in a folder durable.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
-}

@@ -106,7 +106,7 @@ func (a *Archive) Restore(ctx context.Context, opts *RestoreOptions) (*Restore, 
 	if len(errs) == 0 {
 		if r.end, err = a.resolve(ctx, r.opts.To, r.opts.Before); err == nil {
 			if err = r.choose(); err == nil {
-				err = r.complete()
+				err = r.complete(ctx)
 			}
 		}
 		errs = append(errs, err)
@@ -160,11 +160,11 @@ func (r *Restore) choose() error {
 }
 
 // complete returns an error if tables may lack rows at the place.
-func (r *Restore) complete() error {
+func (r *Restore) complete(ctx context.Context) error {
 	if r.opts.Incomplete || r.opts.LogOnly {
 		return nil
 	}
-	p, err := r.a.position(r.end)
+	p, err := r.a.position(ctx, r.end)
 	if err != nil || !unfinished(p) {
 		return err
 	}
@@ -182,7 +182,7 @@ func (r *Restore) complete() error {
 // End returns the number of the last transaction that is restored, in the archive,
 // and where its source's log goes on.
 func (r *Restore) End(ctx context.Context) (dfs.Checkpoint, error) {
-	p, err := r.a.position(r.end)
+	p, err := r.a.position(ctx, r.end)
 	return dfs.Checkpoint{Seq: r.end, Pos: p}, errors.Join(err, ctx.Err())
 }
 
@@ -238,7 +238,7 @@ func (r *Restore) locate(ctx context.Context, from dfs.Checkpoint) (uint64, base
 	bases := slices.Concat([]baseline{r.base, {}}, r.a.chain.Baselines)
 	r.a.mu.Unlock()
 	for _, b := range bases {
-		if p, err := r.a.position(b.After + from.Seq); err == nil && p == from.Pos {
+		if p, err := r.a.position(ctx, b.After+from.Seq); err == nil && p == from.Pos {
 			return b.After + from.Seq, b, nil
 		}
 	}
@@ -393,7 +393,7 @@ func (a *Archive) find(ctx context.Context, maybe func(*record) bool, is func(*d
 		}
 		// A segment was sealed meanwhile.
 		if a.opts.ReadOnly {
-			if err := a.load(); err != nil {
+			if err := a.load(ctx); err != nil {
 				return 0, 0, err
 			}
 		}
@@ -409,7 +409,7 @@ func (a *Archive) tryFind(ctx context.Context, maybe func(*record) bool, is func
 		lists[i] = s.records
 	}
 	a.mu.Unlock()
-	var f *os.File
+	var f segmentReader
 	defer func() {
 		if f != nil {
 			f.Close()
@@ -439,7 +439,8 @@ func (a *Archive) tryFind(ctx context.Context, maybe func(*record) bool, is func
 				return 0, 0, err
 			}
 			if f == nil {
-				if f, err = os.Open(s.path); err != nil {
+				if f, err = a.open(s); err != nil {
+					f = nil
 					return 0, 0, err
 				}
 			}

@@ -1,9 +1,9 @@
 package sink
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -11,12 +11,20 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/failpoint"
 	"github.com/dataflowsync/dfs/internal/txrun"
 )
 
-// sealSegment ends the segment that is being written, if there is one. One without
-// transactions is removed.
-func (a *Archive) sealSegment() error {
+// sealSegment ends the segment that is being written, if there is one, and brings what
+// is sealed to the store. A segment without transactions is removed.
+func (a *Archive) sealSegment(ctx context.Context) error {
+	if err := a.sealFile(ctx); err != nil {
+		return err
+	}
+	return a.ship(ctx)
+}
+
+func (a *Archive) sealFile(ctx context.Context) error {
 	w := a.w
 	if w == nil {
 		return nil
@@ -29,7 +37,7 @@ func (a *Archive) sealSegment() error {
 	var sealed *segment
 	switch n := int64(len(w.seg.records)); {
 	case n == 0:
-		if err = errors.Join(w.f.Close(), os.Remove(w.seg.path), syncDir(a.dir)); err != nil {
+		if err = errors.Join(w.f.Close(), a.disk.Remove(w.seg.path), a.disk.SyncDir(a.dir)); err != nil {
 			return wrap(err)
 		}
 	case n > 1 && w.raw/n < smallBlock:
@@ -37,7 +45,7 @@ func (a *Archive) sealSegment() error {
 			return wrap(err)
 		}
 		// The old form is of no use any more, and mend removes it if this fails.
-		err = errors.Join(w.f.Close(), os.Remove(w.seg.path))
+		err = errors.Join(w.f.Close(), a.disk.Remove(w.seg.path))
 	default:
 		if sealed, err = a.finish(w, w.seg.records, name); err != nil {
 			// What was appended is cut, so that the next try finds it as it was.
@@ -61,7 +69,7 @@ func (a *Archive) sealSegment() error {
 	if err != nil {
 		return wrap(err)
 	}
-	return a.keep()
+	return a.keep(ctx)
 }
 
 // finish writes the index and the tail of a segment, and gives it its name.
@@ -90,10 +98,12 @@ func (a *Archive) finish(w *segmentWriter, blocks []record, name string) (*segme
 	}
 	sealed := &segment{path: name, sealed: true, head: w.seg.head, key: w.key, start: w.seg.start, records: slices.Clone(blocks),
 		end: x.End, size: w.size + tailLen, whole: last, sum: t.sum}
+	failpoint.Hit("archive.seal")
 	if err := a.rename(w.seg.path, sealed); err != nil {
 		return nil, err
 	}
-	if err := syncDir(a.dir); err != nil {
+	failpoint.Hit("archive.sealed")
+	if err := a.disk.SyncDir(a.dir); err != nil {
 		return nil, a.unsure(err) // by which name it is on the disk
 	}
 	return sealed, nil
@@ -104,7 +114,7 @@ func (a *Archive) finish(w *segmentWriter, blocks []record, name string) (*segme
 func (a *Archive) rename(from string, sealed *segment) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err := os.Rename(from, sealed.path); err != nil {
+	if err := a.disk.Rename(from, sealed.path); err != nil {
 		return err
 	}
 	a.segs = append(slices.Clone(a.segs[:len(a.segs)-1]), sealed)
@@ -174,7 +184,7 @@ func (a *Archive) rewrite(w *segmentWriter, name string) (_ *segment, err error)
 }
 
 // keep deletes the segments that are not to be kept any more, the oldest first.
-func (a *Archive) keep() error {
+func (a *Archive) keep(ctx context.Context) error {
 	if a.opts.KeepFor == 0 && a.opts.KeepBytes == 0 {
 		return nil
 	}
@@ -209,10 +219,10 @@ func (a *Archive) keep() error {
 	}
 	a.mu.Unlock()
 	for _, s := range segs[:gone] {
-		if err := os.Remove(s.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := a.discard(ctx, s); err != nil {
 			return fmt.Errorf("archive %s: delete what is not to be kept: %w", a.dir, err)
 		}
 	}
 	a.log.Info("deleted segments of the archive that are not to be kept", "archive", a.dir, "segments", gone)
-	return syncDir(a.dir)
+	return a.disk.SyncDir(a.dir)
 }

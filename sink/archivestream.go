@@ -20,7 +20,7 @@ type archiveStream struct {
 	end uint64 // the last one to be handed out; 0: to wait for more, or to the end if the archive is read only
 	cur *txrun.Cursor
 
-	f    *os.File // of seg
+	f    segmentReader // of seg
 	seg  *segment
 	id   [16]byte // of the archive, once it has one
 	over bool     // closed
@@ -57,7 +57,7 @@ func (a *Archive) stream(ctx context.Context, from dfs.Checkpoint) (*archiveStre
 	s.id = a.id
 	a.mu.Unlock()
 	if from.Pos != "" {
-		p, err := a.position(from.Seq)
+		p, err := a.position(ctx, from.Seq)
 		if err != nil {
 			return nil, err
 		}
@@ -85,7 +85,7 @@ func (a *Archive) holds(seq uint64) error {
 }
 
 // position returns the position of a transaction, or the one before the first.
-func (a *Archive) position(seq uint64) (dfs.Position, error) {
+func (a *Archive) position(ctx context.Context, seq uint64) (dfs.Position, error) {
 	a.mu.Lock()
 	err := a.holds(seq)
 	whole := a.whole
@@ -106,7 +106,7 @@ func (a *Archive) position(seq uint64) (dfs.Position, error) {
 	}
 	s := archiveStream{a: a, at: seq - 1}
 	defer s.Close()
-	if err := s.load(); err != nil {
+	if err := s.load(ctx); err != nil {
 		return "", err
 	}
 	var tx dfs.Transaction
@@ -163,7 +163,7 @@ func (s *archiveStream) Next(ctx context.Context, batch []*dfs.Transaction) (int
 			continue
 		}
 		if s.cur == nil || s.cur.Left() == 0 || s.cur.Seq() != s.at+1 {
-			if err := s.load(); err != nil {
+			if err := s.load(ctx); err != nil {
 				if n > 0 {
 					return n, nil // the next call meets it again
 				}
@@ -183,7 +183,7 @@ func (s *archiveStream) Next(ctx context.Context, batch []*dfs.Transaction) (int
 }
 
 // load makes cur begin with the transaction after at.
-func (s *archiveStream) load() error {
+func (s *archiveStream) load(ctx context.Context) error {
 	a := s.a
 	for try := 0; ; try++ {
 		a.mu.Lock()
@@ -211,12 +211,12 @@ func (s *archiveStream) load() error {
 			}
 			var err error
 			s.seg = seg
-			if s.f, err = os.Open(seg.path); err != nil {
+			if s.f, err = a.open(seg); err != nil {
 				s.f = nil
 				// It was sealed or deleted, by this process or another.
 				if errors.Is(err, os.ErrNotExist) && try < 20 {
 					if a.opts.ReadOnly {
-						err = a.load()
+						err = a.load(ctx)
 					} else {
 						err = nil
 					}

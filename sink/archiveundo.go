@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/ddl"
 	"github.com/dataflowsync/dfs/internal/match"
 )
 
@@ -24,8 +25,8 @@ type UndoOptions struct {
 	// Tables are those whose rows are taken back, as in cdc.Options. Default: all.
 	Tables []string
 
-	// Key is the primary key of the one row to take back, as text, its columns
-	// separated by commas. It needs a pattern in Tables that names one table. Default: all rows.
+	// Key is the primary key of the one row to take back, as text. If it has several columns
+	// they are separated by commas, and a comma or a backslash in one stands behind a backslash. It needs a pattern in Tables that names one table. Default: all rows.
 	Key string
 
 	// Decode is that of RestoreOptions.
@@ -102,6 +103,10 @@ func (a *Archive) undoOf(ctx context.Context, opts *UndoOptions) (*Undo, error) 
 		for _, c := range tx.Changes {
 			if c.Op == dfs.DDL {
 				s := parse(&c, c.Query)
+				if !s.Settled || s.Kind == ddl.Unknown || s.Kind == ddl.DropSchema && tables.FollowsSome(s.Tables[0].Schema) {
+					// Of a schema's tables nothing is known but that they are gone.
+					return fmt.Errorf("transaction %s has a statement that may alter or drop the tables: %.200q; begin after it, or restore to the place before", name, c.Query)
+				}
 				for _, t := range altered(s) {
 					if tables.Follows(t.Schema, t.Name) && t.Name != "" {
 						return fmt.Errorf("transaction %s alters the table %s.%s: %.200q; begin after it, or restore to the place before", name, t.Schema, t.Name, c.Query)
@@ -160,7 +165,11 @@ func hasKey(c *dfs.Change, key string) bool {
 func undoKey(t *dfs.Table, r dfs.Row) string {
 	var parts []string
 	for _, i := range t.Key {
-		parts = append(parts, r[i].String())
+		part := r[i].String()
+		if len(t.Key) > 1 {
+			part = strings.NewReplacer(`\`, `\\`, ",", `\,`).Replace(part)
+		}
+		parts = append(parts, part)
 	}
 	return strings.Join(parts, ",")
 }
@@ -280,12 +289,22 @@ func (u *Undo) generated(t *table) {
 		for _, item := range def.items {
 			for i := range t.columns {
 				head := string(appendIdent(nil, t.columns[i].name)) + " "
-				if strings.HasPrefix(strings.TrimSpace(item), head) && strings.Contains(strings.ToUpper(item), " GENERATED ALWAYS AS ") {
+				if strings.HasPrefix(strings.TrimSpace(item), head) && strings.Contains(strings.ToUpper(unquoted(item)), " GENERATED ALWAYS AS ") {
 					t.columns[i].generated = true
 				}
 			}
 		}
 	}
+}
+
+// unquoted returns a definition without what is in quotes, such as a comment's text.
+func unquoted(item string) string {
+	var b strings.Builder
+	outsideQuotes(item, func(code string) string {
+		b.WriteString(code)
+		return ""
+	})
+	return b.String()
 }
 
 // An UndoError says which rows of the target are not as the transactions to be taken

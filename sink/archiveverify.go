@@ -2,11 +2,11 @@ package sink
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -54,12 +54,13 @@ func (a *Archive) List() ([]SegmentInfo, []BaselineInfo) {
 				from = r.from
 			}
 			to = max(to, r.to)
+			i.LastID = cmp.Or(r.lastID, i.LastID)
+		}
+		if len(s.records) > 0 {
+			i.FirstID = s.records[0].firstID
 		}
 		if to != 0 {
 			i.From, i.To = time.UnixMicro(from).UTC(), time.UnixMicro(to).UTC()
-		}
-		if n := len(s.records); n > 0 {
-			i.FirstID, i.LastID = s.records[0].firstID, s.records[n-1].lastID
 		}
 		list = append(list, i)
 	}
@@ -83,7 +84,7 @@ func VerifyArchive(ctx context.Context, dir string, opts *VerifyArchiveOptions) 
 	if opts == nil {
 		opts = &VerifyArchiveOptions{}
 	}
-	o := ArchiveOptions{Key: opts.Key, ReadOnly: true}
+	o := ArchiveOptions{Key: opts.Key, Store: opts.Store, ReadOnly: true}
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("verify archive %s: %w", dir, err)
 	}
@@ -101,12 +102,12 @@ func VerifyArchive(ctx context.Context, dir string, opts *VerifyArchiveOptions) 
 // verify is VerifyArchive, for an Archive that has its folder, key and codec.
 func (a *Archive) verify(ctx context.Context, opts *VerifyArchiveOptions) (*ArchiveReport, error) {
 	dir := a.dir
-	names, err := a.files()
+	names, err := a.files(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("verify archive %s: %w", dir, err)
 	}
 	if len(names) == 0 {
-		return nil, fmt.Errorf("verify archive %s: there is none: no segment is in the folder", dir)
+		return nil, fmt.Errorf("verify archive %s: %w", a.where(), a.none())
 	}
 	r := &ArchiveReport{}
 	var before *segment
@@ -144,6 +145,7 @@ func (a *Archive) verify(ctx context.Context, opts *VerifyArchiveOptions) (*Arch
 // VerifyArchiveOptions refine VerifyArchive.
 type VerifyArchiveOptions struct {
 	Key    []byte
+	Store  ArchiveStore // as in ArchiveOptions; the folder may then be ""
 	Decode func(ctx context.Context, batch []*dfs.Transaction) error
 }
 
@@ -159,7 +161,7 @@ type ArchiveReport struct {
 // verifySegment reads a segment from its first byte to its last. The error is one of
 // reading; what is wrong goes into the report.
 func (a *Archive) verifySegment(ctx context.Context, s *segment, opts *VerifyArchiveOptions, report *ArchiveReport) error {
-	f, err := os.Open(s.path)
+	f, err := a.open(s)
 	if err != nil {
 		return err
 	}
@@ -180,6 +182,9 @@ func (a *Archive) verifySegment(ctx context.Context, s *segment, opts *VerifyArc
 			return err
 		}
 		r, body, err := readRecord(f, off, end)
+		if unreadable(err) {
+			return err
+		}
 		if err != nil {
 			// Where the next record begins the index may tell.
 			next := int64(0)

@@ -31,7 +31,7 @@ func TestOneChangedByteOfASegmentIsFound(t *testing.T) {
 				}
 				require.NoError(t, a.Apply(t.Context(), batch))
 			}
-			require.NoError(t, a.sealSegment())
+			require.NoError(t, a.sealSegment(t.Context()))
 			require.NoError(t, a.Close())
 			r, err := VerifyArchive(t.Context(), dir, &VerifyArchiveOptions{Key: key})
 			require.NoError(t, err)
@@ -244,7 +244,7 @@ func TestTheFirstCopyOfRowsIsKnown(t *testing.T) {
 			}
 			check(a)
 			check(openArchive(t, dir, ArchiveOptions{ReadOnly: true}))
-			require.NoError(t, a.sealSegment())
+			require.NoError(t, a.sealSegment(t.Context()))
 			check(openArchive(t, dir, ArchiveOptions{ReadOnly: true}))
 			batch := loggedRun(61, 2, 10)
 			batch[1].Copied = true // what a table that is copied alone ends with
@@ -465,4 +465,30 @@ func TestABaselineThatNothingFollowedIsReplaced(t *testing.T) {
 	require.NotZero(t, bases[0].Done)
 	_, read := openArchive(t, dir, ArchiveOptions{ReadOnly: true}).List()
 	require.Len(t, read, 1)
+}
+
+// Transactions that only move the position have no names.
+func TestAnArchiveListsNamesThatThereAre(t *testing.T) {
+	dir := t.TempDir()
+	a := openArchive(t, dir, ArchiveOptions{})
+	_, err := a.Checkpoint(t.Context())
+	require.NoError(t, err)
+	for seq := uint64(1); seq <= 9; seq += 3 { // blocks: named; none; the second one of three
+		batch := loggedRun(seq, 3, 50)
+		for i, tx := range batch {
+			if seq == 4 || seq == 7 && i != 1 {
+				tx.ID = ""
+			}
+		}
+		require.NoError(t, a.Apply(t.Context(), batch))
+		segs, _ := a.List()
+		require.Len(t, segs, 1)
+		require.Equal(t, logged(1, 50).ID, segs[0].FirstID)
+		last := logged(map[uint64]uint64{1: 3, 4: 3, 7: 8}[seq], 50).ID
+		require.Equal(t, last, segs[0].LastID)
+		segs, _ = openArchive(t, dir, ArchiveOptions{ReadOnly: true}).List()
+		require.Len(t, segs, 1)
+		require.Equal(t, last, segs[0].LastID)
+		require.Contains(t, []string{"", logged(1, 50).ID}, segs[0].FirstID, "no name of a later block")
+	}
 }

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -17,25 +18,28 @@ import (
 	"time"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/failpoint"
+	"github.com/dataflowsync/dfs/internal/files"
 	"github.com/dataflowsync/dfs/internal/txrun"
 )
 
 // A segmentWriter writes the last segment, which is not sealed.
 type segmentWriter struct {
-	f     *os.File
+	f     files.File
 	seg   *segment
 	key   *segmentKey
 	hash  hash.Hash // of what is written
 	size  int64
 	safe  int64 // the end of the last record that ends with a whole transaction
 	group uint64
-	raw   int64 // of its blocks, before compression
+	raw   int64  // of its blocks, before compression
+	buf   []byte // room for a record
 }
 
 // store writes a batch to the segment, and waits for the disk.
 func (a *Archive) store(ctx context.Context, batch []*dfs.Transaction) error {
 	if a.w == nil || a.full() {
-		if err := a.sealSegment(); err != nil {
+		if err := a.sealSegment(ctx); err != nil {
 			return err
 		}
 		if err := a.begin(); err != nil {
@@ -61,11 +65,13 @@ func (a *Archive) store(ctx context.Context, batch []*dfs.Transaction) error {
 	whole := runs[len(runs)-1].whole
 	durable := err == nil && whole > a.whole.Seq
 	if durable {
+		failpoint.Hit("archive.write")
 		w.group++ // as encode has written it, and the parts before it
 		// Invariant I1: rows and checkpoint are one record, and this makes it durable.
 		if err = w.f.Sync(); err != nil {
 			return a.unsure(err)
 		}
+		failpoint.Hit("archive.synced")
 	}
 	if err != nil {
 		return a.undo(from, err)
@@ -182,12 +188,15 @@ func unfinished(p dfs.Position) bool { return strings.Contains(string(p), " copy
 
 // write appends a record.
 func (w *segmentWriter) write(r *record, body []byte) error {
-	b := append(r.encode(), body...)
-	if _, err := w.f.WriteAt(b, w.size); err != nil {
+	w.buf = append(append(w.buf[:0], r.encode()...), body...)
+	if _, err := w.f.WriteAt(w.buf, w.size); err != nil {
 		return err
 	}
-	w.hash.Write(b)
-	w.size += int64(len(b))
+	w.hash.Write(w.buf)
+	w.size += int64(len(w.buf))
+	if cap(w.buf) > 4*runBytes {
+		w.buf = nil
+	}
 	return nil
 }
 
@@ -306,7 +315,16 @@ func (a *Archive) encode(ctx context.Context, batch []*dfs.Transaction) ([]run, 
 }
 
 func (a *Archive) encodeRun(r *run, txs []*dfs.Transaction) error {
-	var e txrun.Encoder
+	// To grow a new buffer for each block was a third of all work for small transactions.
+	e, _ := a.encoders.Get().(*txrun.Encoder)
+	if e == nil {
+		e = &txrun.Encoder{Raw: make([]byte, 0, runBytes+runBytes/4)}
+	}
+	defer func() {
+		e.Reset()
+		e.Shrink(4 * runBytes)
+		a.encoders.Put(e)
+	}()
 	r.kind = recordBlock
 	for _, tx := range txs {
 		if err := e.Add(tx); err != nil {
@@ -322,9 +340,10 @@ func (a *Archive) encodeRun(r *run, txs []*dfs.Transaction) error {
 // add notes a transaction of the block.
 func (r *record) add(tx *dfs.Transaction) {
 	if r.first == 0 {
-		r.first, r.firstID = tx.Seq, tx.ID
+		r.first = tx.Seq
 	}
-	r.last, r.lastID = tx.Seq, tx.ID
+	r.last = tx.Seq
+	r.named(tx)
 	r.state = r.state || tx.State != ""
 	if tx.Copied {
 		r.done = tx.Seq
@@ -337,6 +356,14 @@ func (r *record) add(tx *dfs.Transaction) {
 		if r.to == 0 || us > r.to {
 			r.to = us
 		}
+	}
+}
+
+// named notes the name of a transaction of the block. One that only moves the position
+// has none.
+func (r *record) named(tx *dfs.Transaction) {
+	if tx.ID != "" {
+		r.firstID, r.lastID = cmp.Or(r.firstID, tx.ID), tx.ID
 	}
 }
 
@@ -369,8 +396,10 @@ func (a *Archive) begin() (err error) {
 	}
 	name := filepath.Join(a.dir, openName(h.number))
 	if err = w.f.Sync(); err == nil {
-		if err = os.Rename(w.seg.path, name); err == nil {
-			err = syncDir(a.dir)
+		failpoint.Hit("archive.begin")
+		if err = a.disk.Rename(w.seg.path, name); err == nil {
+			failpoint.Hit("archive.begun")
+			err = a.disk.SyncDir(a.dir)
 		}
 	}
 	if err != nil {
@@ -406,12 +435,13 @@ func (a *Archive) create(h segmentHead, start *startBody, path string) (w *segme
 		}
 	}
 	w.seg.head, w.seg.key = h, w.key
-	if w.f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
+	if w.f, err = a.disk.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
 		return nil, err
 	}
+	file := w.f
 	defer func() {
 		if err != nil {
-			w.f.Close()
+			file.Close()
 		}
 	}()
 	b := h.encode()

@@ -83,16 +83,17 @@ func (l *benchLog) take(n int) []*dfs.Transaction {
 // SQL, without a server.
 func BenchmarkMerge(b *testing.B) {
 	src := benchSource("b")
-	to := &table{schema: "b", name: "t", key: "b.t", primary: []int{0}, run: new(tableRun)}
-	for _, c := range src.Columns {
-		to.columns = append(to.columns, targetColumn{name: c.Name, typ: c.Type, charset: c.Charset, collation: c.Collation})
-	}
-	mp, err := newMapping(src, to)
-	require.NoError(b, err)
 	log := &benchLog{t: src, rng: rand.New(rand.NewPCG(1, 2))}
 	list := items(log.take(2000))
 	for _, write := range []bool{false, true} {
 		b.Run(map[bool]string{false: "groups", true: "groups and SQL"}[write], func(b *testing.B) {
+			// A table keeps what its last run was, so each merger has its own.
+			to := &table{schema: "b", name: "t", key: "b.t", primary: []int{0}, run: new(tableRun)}
+			for _, c := range src.Columns {
+				to.columns = append(to.columns, targetColumn{name: c.Name, typ: c.Type, charset: c.Charset, collation: c.Collation})
+			}
+			mp, err := newMapping(src, to)
+			require.NoError(b, err)
 			g := newMerger()
 			w := &writer{maxRows: 1000, maxBytes: 1 << 20, srv: server{valuesRow: true, rowInRanges: true, maxPacket: 64 << 20, sqlOnly: "it is measured"}}
 			w.send = func([]byte, []int64) error { return nil }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/failpoint"
 )
 
 // The table of checkpoints has a row for each pipeline that writes to the
@@ -167,7 +168,9 @@ func (m *MySQL) claim(ctx context.Context, s *session) (dfs.Checkpoint, error) {
 		if n[1] != 1 {
 			continue // someone else came in between
 		}
+		failpoint.Hit("sink.claim")
 		m.owner, m.loads, m.claimed = owner, loads, true
+		m.dismiss(ctx, s, old)
 		break
 	}
 	if _, err := s.exec(ctx, fmt.Appendf(nil, "SET innodb_lock_wait_timeout=%d", lockWait)); err != nil {
@@ -258,6 +261,11 @@ func (m *MySQL) move(run []*dfs.Transaction) (*dfs.Transaction, error) {
 // appendMove appends the compare-and-set from the checkpoint of the last commit
 // to tx. If tx is nil, it changes nothing, and only locks the row.
 func (m *MySQL) appendMove(b []byte, tx *dfs.Transaction) []byte {
+	return m.appendMoveFrom(b, tx, m.base)
+}
+
+// appendMoveFrom is appendMove from the number base.
+func (m *MySQL) appendMoveFrom(b []byte, tx *dfs.Transaction, base uint64) []byte {
 	b = append(append(b, "UPDATE "...), m.cpTable...)
 	if tx == nil {
 		b = append(b, " SET seq=seq"...)
@@ -279,14 +287,17 @@ func (m *MySQL) appendMove(b []byte, tx *dfs.Transaction) []byte {
 			b = appendQuoted(append(b, ",owner="...), m.owner) // commit follows
 		}
 	}
-	return m.appendFence(append(b, " WHERE"...))
+	return m.appendFenceAt(append(b, " WHERE"...), base)
 }
 
 // appendFence appends the condition for the checkpoint's row, if it is this sink's and
 // stands where the last commit has left it.
-func (m *MySQL) appendFence(b []byte) []byte {
+func (m *MySQL) appendFence(b []byte) []byte { return m.appendFenceAt(b, m.base) }
+
+// appendFenceAt is appendFence for a number that the row is to have.
+func (m *MySQL) appendFenceAt(b []byte, base uint64) []byte {
 	b = appendQuoted(append(b, " name="...), m.name)
-	b = fmt.Appendf(b, " AND seq=%d AND owner=", m.base)
+	b = fmt.Appendf(b, " AND seq=%d AND owner=", base)
 	return appendQuoted(b, inRow(m.owner, m.loads))
 }
 

@@ -36,13 +36,32 @@ func (c *cutConn) Write(b []byte) (int, error) {
 
 func (c *cutConn) Read(b []byte) (int, error) {
 	if c.cut {
-		if _, err := c.Conn.Read(b); err != nil { // the server has committed
-			return 0, err
+		for more := true; more; { // until the server has committed
+			var err error
+			if more, err = readOK(c.Conn); err != nil {
+				return 0, err
+			}
 		}
 		c.Close()
 		return 0, io.ErrUnexpectedEOF
 	}
 	return c.Conn.Read(b)
+}
+
+// readOK reads an OK packet, and reports whether more results follow.
+func readOK(r io.Reader) (more bool, err error) {
+	head := make([]byte, 4)
+	if _, err := io.ReadFull(r, head); err != nil {
+		return false, err
+	}
+	b := make([]byte, int(head[0])|int(head[1])<<8|int(head[2])<<16)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return false, err
+	}
+	if b[0] != 0 || b[1] > 250 || b[2] > 250 {
+		return false, fmt.Errorf("%x is not OK, or of larger numbers", b)
+	}
+	return b[3]&8 != 0, nil // SERVER_MORE_RESULTS_EXISTS
 }
 
 func TestCommitWithoutAReplyIsSettledByTheCheckpoint(t *testing.T) {

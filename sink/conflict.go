@@ -76,7 +76,7 @@ func (m *MySQL) pieces(ctx context.Context, list []item) error {
 // least tell which of them is at fault.
 func mayRetry(err error) bool {
 	var large *tooLargeError
-	return errors.Is(err, errCount) || errors.Is(err, errAltered) || errors.As(err, &large) || serverError(err) != 0 && !errors.Is(err, dfs.ErrTransient)
+	return errors.Is(err, errCount) || errors.Is(err, errAltered) || errors.Is(err, errPassesOver) || errors.As(err, &large) || serverError(err) != 0 && !errors.Is(err, dfs.ErrTransient)
 }
 
 // errIgnored says that a change was passed over, as the table's policy says.
@@ -148,7 +148,7 @@ func (m *MySQL) change(ctx context.Context, it item) error {
 	}
 	err = m.oneRow(ctx, it, g, r)
 	if err != nil && !errors.Is(err, errIgnored) {
-		return err
+		return refused(err, func() string { return m.statementsFor(g, r) })
 	}
 	if g.noFK {
 		if _, err := m.exec(ctx, []byte("SET foreign_key_checks=1")); err != nil {
@@ -168,7 +168,7 @@ func (m *MySQL) oneRow(ctx context.Context, it item, g *group, r *rowOp) error {
 	}
 	if err != nil && !isConstraint(err) {
 		return fmt.Errorf("applying the %s of %s (%s) in transaction %s: %w",
-			g.op, g.m.to.key, g.m.describe(r), txName(it.tx.Seq, it.tx.ID), withGrant(err, g.m.to))
+			g.op, g.m.to.key, g.m.describe(r), txName(it.tx.Seq, it.tx.ID), standing(withFit(withGrant(err, g.m.to))))
 	}
 	conflict := &ConflictError{Table: g.m.to.key, Key: g.m.describe(r), Op: g.op, Seq: it.tx.Seq, ID: it.tx.ID, Err: err}
 	policy := m.policy(g.m.to)

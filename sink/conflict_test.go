@@ -118,6 +118,14 @@ func TestValueThatDoesNotFitNamesRowAndTransaction(t *testing.T) {
 	at, err := m.Checkpoint(t.Context())
 	require.NoError(t, err)
 	require.EqualValues(t, 1, at.Seq)
+
+	// A number that is none is no text of another character set, of which the server
+	// tells with the same code.
+	srv.Exec(t, "ALTER TABLE "+s+".users DROP name, ADD name int")
+	err = m.Apply(t.Context(), []*dfs.Transaction{txn(2, ins(u, user(2, "bob", 1)))})
+	require.ErrorContains(t, err, "give it the type that it has on the source")
+	var text *TextError
+	require.False(t, errors.As(err, &text))
 }
 
 func TestStatementsAreCutToTheServersPacket(t *testing.T) {

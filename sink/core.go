@@ -10,6 +10,7 @@ import (
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/convert"
+	"github.com/dataflowsync/dfs/internal/failpoint"
 	"github.com/dataflowsync/dfs/internal/match"
 )
 
@@ -20,6 +21,7 @@ type core struct {
 	rules
 	db      backend
 	replace bool
+	tells   bool // it is a Teller's, and writes nothing
 	mixes   bool // rows may be copied into tables that have some
 
 	foreign []ForeignKey // see NeedForeignKeys
@@ -37,6 +39,8 @@ type core struct {
 	tables map[string]*table
 	runs   map[string]*tableRun
 	maps   map[*dfs.Table]*mapping
+
+	failed map[*dfs.Change]bool // statements that PolicyTry has passed over, until they are counted
 
 	merger *merger // nil: changes are applied one by one, since a statement is no round trip
 	stats  stats
@@ -83,12 +87,15 @@ type backend interface {
 
 	typeOf(c *dfs.Column, t convert.Type) (string, error)
 	literal(c *dfs.Column, v dfs.Value) (string, error)
-	index(t *table, columns []string, n int) string
+	index(t *table, k plainKey) string // CREATE INDEX
 	inlineKeys(keys []ForeignKey) []string
 	create(ctx context.Context, t *table, list []string) error
 	addForeignKey(ctx context.Context, k ForeignKey, made []string) error
 
 	explain(err error, t *table) error // adds a cure
+	stands(err error) bool             // it is about the table or the target as a whole, as dfs.ErrStanding
+
+	alterer
 }
 
 // stmt is a statement with its arguments. It must match want rows: see writer.want.
@@ -101,19 +108,11 @@ type stmt struct {
 // binaryArg is an argument of bytes that are no text.
 type binaryArg []byte
 
-// noStatements refuses the policies by which statements would be applied.
-func (c *core) noStatements() error {
-	if !c.appliesDDL() {
-		return nil
-	}
-	return errors.New("the policies apply and try are for MySQL and MariaDB: this sink applies no statements that alter tables, so use error or ignore, " +
-		"run by hand what the target needs of a statement, and name it as done")
-}
-
 func (c *core) init(db backend) {
 	c.db = db
 	c.instance = token(12) + "-"
 	c.runs = make(map[string]*tableRun)
+	c.failed = make(map[*dfs.Change]bool)
 	c.forget()
 }
 
@@ -197,6 +196,7 @@ func (c *core) claim(ctx context.Context) (dfs.Checkpoint, error) {
 			continue // someone else came in between
 		}
 		c.owner, c.claimed = owner, true
+		failpoint.Hit("core.claim")
 		break
 	}
 	if err := c.db.patience(ctx, false); err != nil {
@@ -274,18 +274,36 @@ func (c *core) take(ctx context.Context, batch []*dfs.Transaction) error {
 	return c.byState(batch, func(batch []*dfs.Transaction) error { return c.takeAll(ctx, batch) })
 }
 
-// takeAll takes a batch in which no statement depends on State. At a statement that
-// is not passed over it stops, with all transactions before it applied.
+// takeAll takes a batch in which no statement depends on State. A transaction with a
+// statement that is to be applied is one of the target by itself. At one that is not
+// understood, or not to be applied, it stops, with all transactions before it applied.
 func (c *core) takeAll(ctx context.Context, batch []*dfs.Transaction) error {
-	n := c.nextDDL(batch)
-	if n == len(batch) {
-		return c.applyRows(ctx, batch)
+	for {
+		n := c.nextDDL(batch)
+		if n == len(batch) {
+			return c.applyRows(ctx, batch)
+		}
+		if err := c.applyRows(ctx, wholeOnes(batch[:n])); err != nil {
+			return err
+		}
+		tx := batch[n]
+		switch v := c.judged(tx, statementChange(tx)); {
+		case n > 0 && batch[n-1].More:
+			return &DDLError{tx.Seq, tx.ID, statementOf(tx), errWithin}
+		case v.err != nil || !v.runs():
+			return &DDLError{tx.Seq, tx.ID, statementOf(tx), v.err}
+		}
+		end := n + 1
+		for end < len(batch) && batch[end-1].More {
+			end++
+		}
+		if err := c.applyRows(ctx, batch[n:end]); err != nil {
+			return err
+		}
+		if batch = batch[end:]; len(batch) == 0 {
+			return nil
+		}
 	}
-	if err := c.applyRows(ctx, wholeOnes(batch[:n])); err != nil {
-		return err
-	}
-	tx := batch[n]
-	return &DDLError{tx.Seq, tx.ID, statementOf(tx), errNotApplied}
 }
 
 // applyRows applies the rows of a batch, and moves the checkpoint past its whole
@@ -303,6 +321,7 @@ func (c *core) applyRows(ctx context.Context, batch []*dfs.Transaction) error {
 		return err
 	}
 	c.at = batch[len(batch)-1].Seq
+	failpoint.Hit("core.part")
 	return nil
 }
 
@@ -315,6 +334,7 @@ func (c *core) apply(ctx context.Context, run []*dfs.Transaction, commit bool) e
 	last := run[len(run)-1]
 	parts := c.open || c.spool.holds()
 	before := c.opening(run, commit)
+	failpoint.Hit("core.write")
 	list := once(items(run))
 	within := before[0].sql != c.db.begin()[0].sql // of the open transaction
 	c.open = true
@@ -354,6 +374,8 @@ func (c *core) apply(ctx context.Context, run []*dfs.Transaction, commit bool) e
 		c.at = last.Seq
 		if commit {
 			err = c.commit(ctx)
+		} else {
+			failpoint.Hit("core.part")
 		}
 	}
 	if err != nil {
@@ -393,9 +415,11 @@ func (c *core) fenced(err error) error {
 // commit ends the open transaction. If its reply is lost, the error is transient,
 // and the checkpoint tells how it ended.
 func (c *core) commit(ctx context.Context) error {
+	failpoint.Hit("core.commit")
 	if _, err := c.db.exec(ctx, stmt{sql: "COMMIT", want: uncounted}); err != nil {
 		return fmt.Errorf("committing up to transaction %d: %w", c.at, err)
 	}
+	failpoint.Hit("core.committed")
 	c.base, c.open = c.at, false
 	if c.spool != nil {
 		c.stats.inserts.Add(c.spool.ops[dfs.Insert])
@@ -479,7 +503,7 @@ func (c *core) merged(ctx context.Context, list []item, before []stmt) error {
 			return &stopError{list[i].tx.Seq, fmt.Errorf("transaction %s: %w", txName(list[i].tx.Seq, list[i].tx.ID), err)}
 		}
 	}
-	return c.db.write(ctx, before, c.merger.groups)
+	return c.db.write(ctx, before, c.merger.finish())
 }
 
 // inOrder applies changes one by one: first those of parts that were set aside.
@@ -508,7 +532,8 @@ func (c *core) inTurn(ctx context.Context, tx *dfs.Transaction) error {
 		ch := &tx.Changes[i]
 		var err error
 		switch {
-		case ch.Op == dfs.DDL: // passed over, or takeAll had stopped
+		case ch.Op == dfs.DDL:
+			err = c.statement(ctx, tx, ch)
 		case len(keep) > 0 && !keep[ch]:
 		default:
 			err = c.one(ctx, item{ch, tx})
@@ -532,13 +557,18 @@ func (c *core) mapping(ctx context.Context, src *dfs.Table) (*mapping, error) {
 	if mp := c.maps[src]; mp != nil {
 		return mp, nil
 	}
+	mp, err := c.newMap(ctx, src)
+	return mp, dfs.Standing(err) // it is the same for each row of the table
+}
+
+func (c *core) newMap(ctx context.Context, src *dfs.Table) (*mapping, error) {
 	if src == nil {
 		return nil, errors.New("a change names no table")
 	}
 	schema, name := match.Target(c.routes, src.Schema, src.Name)
 	key := c.db.tableKey(schema, name)
 	if key == c.db.tableKey(c.schema, checkpointTable) {
-		return nil, fmt.Errorf("%s would be written to %s, which is the pipeline's own: leave it out, or route it elsewhere", src, key)
+		return nil, nameError(fmt.Sprintf("%s would be written to %s, which is the pipeline's own: leave it out, or route it elsewhere", src, key))
 	}
 	t := c.tables[key]
 	if t != nil && (t.schema != schema || t.name != name) {
@@ -570,7 +600,7 @@ func (c *core) mapping(ctx context.Context, src *dfs.Table) (*mapping, error) {
 			break
 		}
 	}
-	if fresh && len(mp.notes) > 0 {
+	if fresh && len(mp.notes) > 0 && !c.tells {
 		c.log.Warn("values may change on the target", "table", t.key, "how", mp.notes)
 	}
 	if len(c.maps) >= maxMaps {
@@ -621,7 +651,11 @@ func (c *core) newMapping(src *dfs.Table, to *table) (*mapping, error) {
 		}
 		m.of[col.to] = i
 		note, err := c.db.mapColumn(m, i, tc)
-		if err != nil {
+		if err != nil && c.tells {
+			// A value that was masked is a text, whatever the target's column is.
+			m.text[i] = func(b []byte, v dfs.Value) ([]byte, error) { return append(b, v.String()...), nil }
+			m.bind[i] = func(v dfs.Value) (any, error) { return v.String(), nil }
+		} else if err != nil {
 			errs = append(errs, fmt.Errorf("column %s of %s (%s) and of the target's table %s (%s): %w", sc.Name, src, sc.Type, to.key, tc.typ, err))
 		} else if note != "" {
 			m.notes = append(m.notes, fmt.Sprintf("column %s is %s on the source and %s on the target: %s", tc.name, sc.Type, tc.typ, note))

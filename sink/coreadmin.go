@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/ddl"
 	"github.com/dataflowsync/dfs/internal/match"
 )
 
@@ -46,7 +47,8 @@ func (c *core) Notes(ctx context.Context, t *dfs.Table) ([]string, error) {
 // CheckTables reports all that keeps rows of the tables from being applied, as one
 // error: tables and columns that the target lacks, types that cannot hold the
 // source's, rights that the account lacks. It reads the target anew, and changes
-// nothing there.
+// nothing there. What a statement of the source may yet make so, where the policy lets it
+// run on the target, is no fault: it may have run on the source while the pipeline stood.
 func (c *core) CheckTables(ctx context.Context, tables []*dfs.Table) error {
 	if err := c.db.connect(ctx); err != nil {
 		return err
@@ -57,6 +59,8 @@ func (c *core) CheckTables(ctx context.Context, tables []*dfs.Table) error {
 		mp, err := c.mapping(ctx, t)
 		if err == nil {
 			err = c.db.tryRights(ctx, mp)
+		} else if c.mayAppear(t, err) {
+			continue
 		}
 		if errors.Is(err, dfs.ErrTransient) || ctx.Err() != nil {
 			return err
@@ -64,6 +68,19 @@ func (c *core) CheckTables(ctx context.Context, tables []*dfs.Table) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// mayAppear reports whether a statement of the source may mend err, which says that a
+// table of the target is not there, or not as the source's.
+func (c *core) mayAppear(t *dfs.Table, err error) bool {
+	var name nameError
+	if c.db.serverError(err) || errors.Is(err, dfs.ErrTransient) || errors.As(err, &name) {
+		return false
+	}
+	return slices.ContainsFunc([]ddl.Kind{ddl.CreateTable, ddl.AlterTable}, func(kind ddl.Kind) bool {
+		p := c.ddlPolicy(kind, t.Schema, t.Name)
+		return p == PolicyApply || p == PolicyTry
+	})
 }
 
 // MissingColumns returns those of t's columns that the target's table lacks, as far

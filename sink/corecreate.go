@@ -9,6 +9,7 @@ import (
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/convert"
+	"github.com/dataflowsync/dfs/internal/failpoint"
 	"github.com/dataflowsync/dfs/internal/match"
 )
 
@@ -18,8 +19,9 @@ import (
 // indexes of the source's, defaults that are literals, and those foreign keys that
 // NeedForeignKeys named. Notes tell what it lacks.
 //
-// All faults are returned at once, and the tables without a fault are created. No
-// index waits for the rows, whatever later says.
+// Ask Fresh before: a pipeline that has begun does not bring again the rows of a table
+// that is gone, so it would be made empty. All faults are returned at once, and the
+// tables without a fault are created. No index waits for the rows, whatever later says.
 func (c *core) CreateTables(ctx context.Context, tables []Definition, later bool) (made, notes []string, err error) {
 	if err := c.db.connect(ctx); err != nil {
 		return nil, nil, err
@@ -34,6 +36,7 @@ func (c *core) CreateTables(ctx context.Context, tables []Definition, later bool
 			var list, lacks []string
 			if list, lacks, err = c.creation(d, to); err == nil {
 				err = c.db.create(ctx, to, list)
+				failpoint.Hit("core.create")
 			}
 			if err == nil {
 				made = append(made, to.schema+"."+to.name)
@@ -69,44 +72,57 @@ func (c *core) creation(d *Definition, to *table) (list, notes []string, err err
 	var errs []error
 	for i := range t.Columns {
 		col := &t.Columns[i]
-		typ, err := c.columnType(col)
-		if err != nil {
+		n := newColumn{name: col.Name, notNull: !col.Nullable}
+		var err error
+		if n.typ, err = c.columnType(col); err != nil {
 			errs = append(errs, err)
 		}
-		item := quoteName(col.Name) + " " + typ
 		if text, ok := defaults[strings.ToLower(col.Name)]; ok {
-			lit, err := c.literal(col, text)
-			if err != nil {
+			if n.literal, err = c.literal(col, text); err != nil {
 				notes = append(notes, fmt.Sprintf("its column %s has no default: %v", col.Name, err))
-			} else {
-				item += " DEFAULT " + lit
 			}
 		}
-		if !col.Nullable {
-			item += " NOT NULL"
-		}
-		items = append(items, strings.Replace(item, "  ", " ", 1))
+		items = append(items, n.item())
 	}
-	if len(t.Key) > 0 {
-		names := make([]string, len(t.Key))
-		for k, i := range t.Key {
-			names[k] = t.Columns[i].Name
-		}
-		items = append(items, "PRIMARY KEY ("+quoteNames(names)+")")
+	var primary []string
+	for _, i := range t.Key {
+		primary = append(primary, t.Columns[i].Name)
+	}
+	if primary != nil {
+		items = append(items, "PRIMARY KEY ("+quoteNames(primary)+")")
 	}
 	var after []string
 	for _, k := range keys {
-		if k.unique {
-			items = append(items, "UNIQUE ("+quoteNames(k.columns)+")")
-		} else {
-			after = append(after, c.db.index(to, k.columns, len(after)))
-		}
+		after = append(after, c.db.index(to, k))
 	}
 	items = append(items, c.db.inlineKeys(slices.DeleteFunc(slices.Clone(c.foreign), func(k ForeignKey) bool {
 		return k.Schema != d.Table.Schema || k.Table != d.Table.Name
 	}))...)
 	list = append(list, "CREATE TABLE "+c.db.ident(to)+" (\n  "+strings.Join(items, ",\n  ")+"\n)")
 	return append(list, after...), notes, errors.Join(errs...)
+}
+
+// newColumn is a column as the target is to have it.
+type newColumn struct {
+	name, typ string
+	literal   string // its default; empty if it has none
+	notNull   bool
+	empty     bool // the table has no rows, so whatever was in the column is nothing
+}
+
+// item returns the column as CREATE TABLE has it.
+func (n *newColumn) item() string {
+	item := quoteName(n.name)
+	if n.typ != "" {
+		item += " " + n.typ
+	}
+	if n.literal != "" {
+		item += " DEFAULT " + n.literal
+	}
+	if n.notNull {
+		item += " NOT NULL"
+	}
+	return item
 }
 
 func (c *core) columnType(col *dfs.Column) (string, error) {
@@ -119,6 +135,7 @@ func (c *core) columnType(col *dfs.Column) (string, error) {
 
 // plainKey is a unique key or index of whole columns.
 type plainKey struct {
+	name    string // as the source calls it
 	unique  bool
 	columns []string
 }
@@ -141,13 +158,14 @@ func (c *core) extras(d *Definition) (defaults map[string]string, keys []plainKe
 		case strings.HasPrefix(item, "UNIQUE KEY "), strings.HasPrefix(item, "KEY "):
 			unique := strings.HasPrefix(item, "UNIQUE")
 			at := strings.IndexByte(item, '`')
-			rest := item[skipQuoted(item, at):]
+			end := skipQuoted(item, at)
+			rest := item[end:]
 			open, shut := strings.IndexByte(rest, '('), strings.LastIndexByte(rest, ')')
 			if open < 0 || shut < open || strings.ContainsAny(outsideNames(rest[open+1:shut]), "(") {
 				notes = append(notes, "it lacks the key "+item)
 				continue
 			}
-			keys = append(keys, plainKey{unique, names(rest)})
+			keys = append(keys, plainKey{unquote(item[at:end]), unique, names(rest)})
 		case strings.HasPrefix(item, "PRIMARY KEY"):
 		default:
 			notes = append(notes, "it lacks "+item)
@@ -197,6 +215,12 @@ func (c *core) literal(col *dfs.Column, text string) (string, error) {
 	case strings.Trim(text, "-+.0123456789eE") != "":
 		return "", fmt.Errorf("%s is no literal", text)
 	}
+	return c.plainLiteral(col, plain)
+}
+
+// plainLiteral returns what a text stands for in a column of the source as a literal of
+// the target's.
+func (c *core) plainLiteral(col *dfs.Column, plain string) (string, error) {
 	utf := *col
 	if utf.Charset != "" {
 		utf.Charset = "utf8mb4" // as the statement is

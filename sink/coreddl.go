@@ -1,12 +1,16 @@
 package sink
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/charset"
+	"github.com/dataflowsync/dfs/internal/ddl"
+	"github.com/dataflowsync/dfs/internal/failpoint"
 )
 
 // nextDDL returns the index of the first transaction with a statement that is not
@@ -19,7 +23,7 @@ func (c *core) nextDDL(batch []*dfs.Transaction) int {
 				continue
 			}
 			_ = readable(ch) // what cannot be read stays as it is, for the error
-			if v := c.judge(tx, ch); v.policy != PolicyIgnore {
+			if v := c.judged(tx, ch); v.policy != PolicyIgnore {
 				return i
 			}
 			c.forget() // people alter the target at about this time
@@ -58,18 +62,79 @@ func readable(c *dfs.Change) error {
 
 // countDDL counts a statement that is settled: see MySQL.countDDL.
 func (c *core) countDDL(tx *dfs.Transaction, ch *dfs.Change) {
-	v := c.judge(tx, ch)
+	v := c.judged(tx, ch)
 	kind := "statement"
 	if v.stmt != nil {
 		kind = v.stmt.Kind.String()
 	}
 	outcome := Applied
-	if v.policy == PolicyIgnore {
+	switch {
+	case v.policy == PolicyIgnore:
 		outcome = Ignored
 		c.log.Warn("statement skipped", "seq", tx.Seq, "id", tx.ID, "query", limit(ch.Query, 400))
+	case c.failed[ch]:
+		outcome = Failed
 	}
+	delete(c.failed, ch)
 	c.stats.countDDL(DDLCount{Kind: kind, Outcome: outcome})
 }
 
-// errNotApplied says why a statement stops the pipeline.
-var errNotApplied = errors.New("this sink applies no statements that alter tables")
+// judged is judge, but that views are never made: what they select is MySQL's language.
+func (c *core) judged(tx *dfs.Transaction, ch *dfs.Change) verdict {
+	v := c.judge(tx, ch)
+	if v.runs() && v.stmt != nil {
+		switch v.stmt.Kind {
+		case ddl.CreateView, ddl.AlterView, ddl.DropView, ddl.AlterSchema:
+			v.policy, v.err = PolicyIgnore, nil
+		}
+	}
+	return v
+}
+
+// statementChange returns the first statement of a transaction that has one.
+func statementChange(tx *dfs.Transaction) *dfs.Change {
+	return &tx.Changes[slices.IndexFunc(tx.Changes, func(c dfs.Change) bool { return c.Op == dfs.DDL })]
+}
+
+// errWithin says that a statement stands behind rows of its own transaction.
+var errWithin = errors.New("it stands in the middle of a transaction that came in parts")
+
+// statement applies a statement, within the transaction that moves the checkpoint past
+// it: both databases undo what alters tables as they do rows.
+//
+// Invariant I1: so the statement is done if and only if the checkpoint has moved, and
+// no crash leaves it open.
+func (c *core) statement(ctx context.Context, tx *dfs.Transaction, ch *dfs.Change) error {
+	v := c.judged(tx, ch)
+	if !v.runs() {
+		return nil // passed over, or takeAll had stopped
+	}
+	if v.policy == PolicyTry {
+		if err := c.run(ctx, "SAVEPOINT dfs_statement"); err != nil {
+			return err
+		}
+	}
+	err := v.err
+	if err == nil {
+		err = c.alter(ctx, tx, ch, v.stmt)
+		failpoint.Hit("core.ddl")
+	}
+	c.forget()
+	c.db.altered()
+	switch {
+	case err != nil && (errors.Is(err, dfs.ErrTransient) || ctx.Err() != nil):
+		return err
+	case err != nil && v.policy != PolicyTry:
+		return &DDLError{tx.Seq, tx.ID, ch.Query, err}
+	case err != nil:
+		c.failed[ch] = true
+		c.log.Warn("statement failed and is passed over", "seq", tx.Seq, "id", tx.ID, "query", limit(ch.Query, 400), "error", err)
+		if err := c.run(ctx, "ROLLBACK TO SAVEPOINT dfs_statement"); err != nil {
+			return err
+		}
+	}
+	if v.policy == PolicyTry {
+		return c.run(ctx, "RELEASE SAVEPOINT dfs_statement")
+	}
+	return nil
+}

@@ -127,7 +127,7 @@ func (c *core) change(ctx context.Context, it item) error {
 	if c.merger != nil {
 		c.stats.serial.Add(1)
 	}
-	return c.oneRow(ctx, it, g, r)
+	return refused(c.oneRow(ctx, it, g, r), func() string { return c.statementsFor(g, r) })
 }
 
 func (c *core) oneRow(ctx context.Context, it item, g *group, r *rowOp) error {
@@ -157,7 +157,7 @@ func (c *core) oneRow(ctx context.Context, it item, g *group, r *rowOp) error {
 	broken, duplicate := c.db.constraint(err)
 	if err != nil && !broken {
 		return fmt.Errorf("applying the %s of %s (%s) in transaction %s: %w",
-			g.op, g.m.to.key, g.m.describe(r), txName(it.tx.Seq, it.tx.ID), c.db.explain(err, g.m.to))
+			g.op, g.m.to.key, g.m.describe(r), txName(it.tx.Seq, it.tx.ID), c.standing(c.db.explain(err, g.m.to)))
 	}
 	conflict := &ConflictError{Table: g.m.to.key, Key: g.m.describe(r), Op: g.op, Seq: it.tx.Seq, ID: it.tx.ID, Err: err}
 	c.stats.conflict(g.m.to.key, policy)
@@ -174,6 +174,13 @@ func (c *core) oneRow(ctx context.Context, it item, g *group, r *rowOp) error {
 		return done(c.overwrite(ctx, g, r, conflict))
 	}
 	return conflict
+}
+
+func (c *core) standing(err error) error {
+	if c.db.stands(err) {
+		return dfs.Standing(err)
+	}
+	return err
 }
 
 // row executes the statements for a single row and returns how many rows they

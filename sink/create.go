@@ -11,16 +11,9 @@ import (
 	"github.com/dataflowsync/dfs/internal/match"
 )
 
-// A Definition is a table that the target is to have.
-type Definition struct {
-	Table *dfs.Table // by its name and columns on the source, before routes
-
-	// SQL is what SHOW CREATE TABLE says of it on the source. If it is empty, the
-	// table gets the columns and the primary key of Table.
-	SQL     string
-	MariaDB bool   // SQL is in the dialect of MariaDB
-	Bytes   uint64 // about how large its rows are; 0 if that is not known
-}
+// A Definition is a table that the target is to have, as Definitions of package cdc
+// returns them. Without its SQL the table gets its columns and its primary key.
+type Definition = dfs.Definition
 
 // deferFrom is how large the rows of a table must be for its indexes to be added
 // after the copy. Each index costs a row that is inserted about 3 µs of the server's
@@ -42,7 +35,9 @@ const deferFrom = 32 << 20
 // goes on, and also after a restart, for what is still to be added is kept in the
 // table dfs_index beside the checkpoint. If later is false, they are added at once.
 //
-// All faults are returned at once, and the tables without a fault are created.
+// Ask Fresh before: a pipeline that has begun does not bring again the rows of a table
+// that is gone, so it would be made empty. All faults are returned at once, and the
+// tables without a fault are created.
 func (m *MySQL) CreateTables(ctx context.Context, tables []Definition, later bool) (made, notes []string, err error) {
 	if err := m.connected(ctx); err != nil {
 		return nil, nil, err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/ddl"
+	"github.com/dataflowsync/dfs/internal/failpoint"
 )
 
 // A statement that alters tables commits by itself, so it cannot share a
@@ -251,13 +252,16 @@ func (m *MySQL) statement(ctx context.Context, tx *dfs.Transaction, c *dfs.Chang
 	if err := m.fills(ctx, r); err != nil {
 		return err
 	}
+	failpoint.Hit("sink.ddl.intent")
 	if err := m.intend(ctx, &intent{seq: tx.Seq, part: part, id: limit(tx.ID, 255), hash: hashOf(c.Query), owner: m.owner, was: was}, r.text); err != nil {
 		return err
 	}
+	failpoint.Hit("sink.ddl.intended")
 	m.log.Info("applying a statement", "seq", tx.Seq, "id", tx.ID, "query", limit(r.text, 400))
 	start := time.Now()
 	m.stats.running.Store(&Running{Query: r.text, Since: start})
 	err = m.inSession(ctx, c, r)
+	failpoint.Hit("sink.ddl.done")
 	m.stats.running.Store(nil)
 	m.forget()
 	if err != nil && m.sess != nil && m.reached(ctx, r, err) {

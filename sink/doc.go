@@ -1,4 +1,5 @@
-// Package sink applies transactions to MySQL and MariaDB, or keeps them in archives.
+// Package sink applies transactions to MySQL, MariaDB, PostgreSQL and SQLite, or keeps
+// them in archives.
 //
 // [OpenMySQL] gives a [MySQL], which is a [dfs.Sink]. It applies each
 // transaction whole, in order and exactly once: in the transaction that writes
@@ -20,7 +21,17 @@
 // are followed, as "shop.*" does. If they are left out, the swap brings rows into
 // a followed table that were never read, and so it stops the pipeline.
 //
-// [OpenArchive] gives an [Archive], which keeps transactions in a folder instead, as a
-// backup from which [Archive.Restore] restores to any of them, and [Archive.Undo] takes
+// [OpenPostgres] and [OpenSQLite] give sinks of other databases. Statements of the
+// source that alter tables are not run there but done: what a statement does to
+// columns, keys and names is done to the target's table, in the transaction that
+// moves the checkpoint. Indexes go by the names of table and index with a dot
+// between. What is not understood exactly stops the pipeline, and so does what would
+// give rows that are there values that no log shows, such as a default of
+// CURRENT_TIMESTAMP, a change of type that is not exact, or DROP PARTITION. Foreign
+// keys without actions, CHECKs, views, FULLTEXT and prefix indexes are left out, and
+// logged.
+//
+// [OpenArchive] gives an [Archive], which keeps transactions in a folder instead, and
+// what is sealed of them in a bucket (package sink/s3) if wished, as a backup from which [Archive.Restore] restores to any of them, and [Archive.Undo] takes
 // single ones back.
 package sink

@@ -206,8 +206,9 @@ func (d *DryRun) plan(ctx context.Context, tx *dfs.Transaction) (Planned, error)
 		return nil
 	}
 	var err error
-	for i := range m.merger.groups {
-		if err = w.group(&m.merger.groups[i]); err != nil {
+	groups := m.merger.finish()
+	for i := range groups {
+		if err = w.group(&groups[i]); err != nil {
 			break
 		}
 	}

@@ -135,7 +135,7 @@ func TestADryRunTellsWhereTheSinkWouldStop(t *testing.T) {
 	}
 	require.Equal(t, "-- transaction 1 (gtid:1), 3 rows\n"+
 		"INSERT INTO `crm`.`users` (`id`,`name`,`n`) VALUES (1,_utf8mb4'a',1);\n"+
-		"-- WOULD STOP: reading the target's table crm.gone: the target has no table crm.gone, or the account may not see it: create it, grant SELECT, INSERT, UPDATE, DELETE on it, or route the source's table elsewhere\n"+
+		"-- WOULD STOP: reading the target's table crm.gone: the target has no table crm.gone, or the account may not see it: create it (as create_tables does in a file, or CreateTables), grant SELECT, INSERT, UPDATE, DELETE on it, or route the source's table elsewhere\n"+
 		"-- transaction 2 (gtid:2), 1 row, to be continued\n"+
 		"INSERT INTO `crm`.`users` (`id`,`name`,`n`) VALUES (3,_utf8mb4'c',3);\n"+
 		"-- transaction 3 (gtid:3), 1 row\n"+

@@ -42,7 +42,7 @@ func (e *ConflictError) Unwrap() error { return e.Err }
 
 // A TextError says that a row holds text that is none in its character set, such
 // as another version of the server has let pass, and that the target does not take
-// it. A MySQL 8.0 or later takes such a CHAR or VARCHAR by row event, unless
+// it. A server takes such a CHAR or VARCHAR by row event, unless
 // MySQLOptions.SQLOnly or a lack of rights, a trigger, a CHECK constraint or an
 // index on a column that an UPDATE sets forbids it; none takes such a TEXT.
 type TextError struct {
@@ -82,10 +82,16 @@ const (
 	erTooManyOfUser     = 1203
 	erUserLimit         = 1226
 	erDBAccess          = 1044
+	erAccessDenied      = 1045
+	erHostNotAllowed    = 1130
+	erReadOnlyOption    = 1290 // --read-only and others
+	erReadOnlyMode      = 1836
+	erNoPassword        = 1698 // access denied, by a plugin that knows none
 	erTableAccess       = 1142
 	erColumnAccess      = 1143
 	erSpecificAccess    = 1227
 	erSubqueryRows      = 1242
+	erOutOfRange        = 1690 // of guard.go
 	erLockWait          = 1205
 	erDeadlock          = 1213
 	erKeyNotFound       = 1032 // of row events
@@ -163,6 +169,30 @@ var transientNumbers = map[uint16]bool{
 	3101: true, // ER_TRANSACTION_ROLLBACK_DURING_COMMIT
 }
 
+// standingNumbers are the server errors that are about a table or the target as a
+// whole. A trigger may miss a table, a column or a function too.
+var standingNumbers = map[uint16]bool{
+	erDBAccess: true, erTableAccess: true, erColumnAccess: true, erSpecificAccess: true,
+	erNoSuchTable: true, erBadDB: true, erBadField: true,
+	1036:         true, // ER_OPEN_AS_READONLY
+	1286:         true, // ER_UNKNOWN_STORAGE_ENGINE
+	1305:         true, // ER_SP_DOES_NOT_EXIST
+	1364:         true, // ER_NO_DEFAULT_FOR_FIELD: a column without a value, that the source lacks
+	erDropDenied: true, // of a procedure too
+	1449:         true, // ER_NO_SUCH_USER, who defined a trigger
+	1812:         true, // ER_TABLESPACE_MISSING
+	1814:         true, // ER_TABLESPACE_DISCARDED
+	1932:         true, // ER_NO_SUCH_TABLE_IN_ENGINE
+}
+
+// standing marks err with dfs.Standing where the row that was refused is not its cause.
+func standing(err error) error {
+	if standingNumbers[serverError(err)] {
+		return dfs.Standing(err)
+	}
+	return err
+}
+
 // classify marks err with dfs.Transient if it may pass. The end of a context
 // does not; but a *net.OpError that says it took too long, and for which
 // errors.Is finds context.DeadlineExceeded too, is of the network.
@@ -188,6 +218,27 @@ func classify(err error) error {
 		return dfs.Transient(err)
 	case errors.Is(err, mysql.ErrMalformPkt), errors.Is(err, mysql.ErrPktSync), errors.Is(err, mysql.ErrPktSyncMul):
 		return dfs.Transient(err) // bytes were lost or garbled on the way: a new connection mends it
+	}
+	return err
+}
+
+// accountNumbers are the errors of an account that is being changed. A sink that has
+// been opened waits until that is done, as only people know when.
+var accountNumbers = map[uint16]bool{
+	1045: true, // ER_ACCESS_DENIED_ERROR
+	1130: true, // ER_HOST_NOT_PRIVILEGED
+	1698: true, // ER_ACCESS_DENIED_NO_PASSWORD_ERROR
+	1820: true, // ER_MUST_CHANGE_PASSWORD
+	1862: true, // ER_MUST_CHANGE_PASSWORD_LOGIN
+	3118: true, // ER_ACCOUNT_HAS_BEEN_LOCKED
+	3955: true, // ER_USER_ACCESS_DENIED_FOR_USER_ACCOUNT_BLOCKED_BY_PASSWORD_LOCK
+	4151: true, // MariaDB ER_ACCOUNT_HAS_BEEN_LOCKED
+}
+
+// reopened marks the error of a login as transient if it is about the account.
+func reopened(err error) error {
+	if accountNumbers[serverError(err)] {
+		return dfs.Transient(err)
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package sink
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/dataflowsync/dfs"
 )
@@ -18,28 +19,55 @@ import (
 // would find out. Tables without a primary key may have equal rows, and keep all,
 // as do parts of rows, of which several have one key.
 func once(list []item) []item {
-	deletes := 0
-	for i := range list {
-		if deletesAlone(list[i].c) {
-			deletes++
+	// No copy and no map for what nearly all transactions are.
+	at, n := 0, 0
+	for at < len(list) {
+		if n = ofOne(list[at:]); deletes(list[at:at+n]) > 1 {
+			break
+		}
+		at += n
+	}
+	out := list[:at]
+	for ; at < len(list); at += n {
+		if n = ofOne(list[at:]); deletes(list[at:at+n]) > 1 {
+			out = appendOnce(out, list[at:at+n])
+		} else {
+			out = append(out, list[at:at+n]...)
 		}
 	}
-	if deletes < 2 {
-		return list
+	return out
+}
+
+// ofOne returns how many of the items, from the first, are of the same transaction.
+func ofOne(list []item) int {
+	n := 1
+	for n < len(list) && list[n].tx.Seq == list[0].tx.Seq {
+		n++
 	}
-	type place struct {
-		seq   uint64
-		table string
+	return n
+}
+
+// deletes counts the deletes of whole rows.
+func deletes(list []item) (n int) {
+	for i := range list {
+		if deletesAlone(list[i].c) {
+			n++
+		}
 	}
-	gone := make(map[place]map[string]bool)
-	out := list[:0]
+	return n
+}
+
+// appendOnce appends the items of one transaction, without deletes of rows that it has deleted
+// already.
+func appendOnce(out, list []item) []item {
+	gone := make(map[string]map[string]bool) // by table
 	for _, it := range list {
 		out = append(out, it)
 		c := it.c
 		if c.Op == dfs.DDL || c.Table == nil || c.Table.Key == nil {
 			continue
 		}
-		at := place{it.tx.Seq, c.Table.String()}
+		at := c.Table.String()
 		keys := gone[at]
 		if c.Op != dfs.Delete {
 			row := c.After
@@ -82,7 +110,8 @@ func keyText(t *dfs.Table, row dfs.Row) (string, bool) {
 			return "", false
 		}
 		v := row[i].String()
-		b = fmt.Appendf(b, " %d:%s", len(v), v)
+		b = append(strconv.AppendInt(append(b, ' '), int64(len(v)), 10), ':')
+		b = append(b, v...)
 	}
 	return string(b), true
 }

@@ -11,17 +11,9 @@ import (
 	"github.com/dataflowsync/dfs/internal/match"
 )
 
-// A ForeignKey is one of the source that acts on rows of its table, as package
-// cdc's ForeignKey.
-type ForeignKey struct {
-	Name                 string
-	Schema, Table        string
-	Columns              []string
-	ParentSchema, Parent string
-	ParentColumns        []string
-	OnDelete, OnUpdate   string
-	ParentFollowed       bool
-}
+// A ForeignKey is one that the source declares on a table, as package cdc's
+// SilentForeignKeys returns those that act on rows of it.
+type ForeignKey = dfs.ForeignKey
 
 // CheckForeignKeys reports, as one error, the foreign keys that the target must
 // have because the source's log does not tell what they do, and has not: deletes
@@ -53,7 +45,7 @@ func (m *MySQL) CheckForeignKeys(ctx context.Context, keys []ForeignKey) (notes 
 			errs = append(errs, fmt.Errorf("%s, and %s.%s, whose rows it goes by, is not followed: follow that table too", what, k.ParentSchema, k.Parent))
 			continue
 		}
-		what += ", and the target has no such foreign key: " + k.alter(schema, name, m.routes)
+		what += ", and the target has no such foreign key: " + addKey(k, schema, name, m.routes)
 		if m.mayAppear(&dfs.Table{Schema: k.Schema, Name: k.Table}, errors.New(what)) {
 			notes = append(notes, what+"; unless a statement of the source does so first")
 			continue
@@ -63,8 +55,8 @@ func (m *MySQL) CheckForeignKeys(ctx context.Context, keys []ForeignKey) (notes 
 	return notes, errors.Join(errs...)
 }
 
-// alter returns the statement that makes k on the target.
-func (k ForeignKey) alter(schema, name string, routes []match.Route) string {
+// addKey returns the statement that makes k on the target.
+func addKey(k ForeignKey, schema, name string, routes []match.Route) string {
 	list := func(b []byte, columns []string) []byte {
 		for i, c := range columns {
 			b = appendIdent(append(b, ", "[:min(i, 1)*2]...), c)

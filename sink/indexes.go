@@ -144,7 +144,7 @@ func (m *MySQL) AddIndexes(ctx context.Context) error {
 	}
 	s, err := openSession(ctx, m.connector, true)
 	if err != nil {
-		return err
+		return reopened(err)
 	}
 	defer s.close()
 	return m.addReady(ctx, s)

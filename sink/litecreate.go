@@ -53,10 +53,12 @@ func (l *liteBackend) literal(c *dfs.Column, v dfs.Value) (string, error) {
 	return "'" + strings.ReplaceAll(v.String(), "'", "''") + "'", nil
 }
 
-// index gives the index a name of its own, as no table may have that of an index. Tables
-// like orders_1 are common beside one like orders.
-func (l *liteBackend) index(t *table, columns []string, n int) string {
-	return fmt.Sprintf("CREATE INDEX %s ON %s (%s)", quoteName(fmt.Sprintf("%s.%d", t.name, n+1)), l.ident(t), quoteNames(columns))
+func (l *liteBackend) index(t *table, k plainKey) string {
+	verb := "CREATE INDEX "
+	if k.unique {
+		verb = "CREATE UNIQUE INDEX "
+	}
+	return verb + quoteName(indexName(t, k.name)) + " ON " + l.ident(t) + " (" + quoteNames(k.columns) + ")"
 }
 
 func (l *liteBackend) inlineKeys(keys []ForeignKey) (items []string) {

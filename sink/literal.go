@@ -2,6 +2,7 @@ package sink
 
 import (
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -28,6 +29,16 @@ var escapes = [256]byte{0: '0', '\n': 'n', '\r': 'r', 0x1a: 'Z', '\\': '\\', '\'
 // byte below 0x80 is ever part of another character. So escaping bytewise is
 // right whatever character set s is in.
 func appendQuoted(b []byte, s string) []byte {
+	if len(s) > 1<<20 {
+		// Exactly, as b would grow by half of what is large already.
+		n := len(s) + 2
+		for i := range len(s) {
+			if escapes[s[i]] != 0 {
+				n++
+			}
+		}
+		b = slices.Grow(b, n)
+	}
 	b = append(b, '\'')
 	start := 0
 	for i := 0; i < len(s); i++ {

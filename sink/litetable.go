@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,6 +30,13 @@ func (l *liteBackend) loadTable(ctx context.Context, schema, name string) (*tabl
 		return nil, fmt.Errorf("%s of the file is no table but a %s: route the source's table elsewhere", quoteName(name), rows[0][0].text)
 	}
 	withoutRowid := rows[0][1].text == "1"
+	made, err := l.query(ctx, "SELECT sql FROM sqlite_schema WHERE type='table' AND name=?1 COLLATE NOCASE", name)
+	if err != nil {
+		return nil, err
+	}
+	if m := onConflict.FindString(outsideLite(made[0][0].text)); m != "" {
+		return nil, fmt.Errorf("the file's table %s has a constraint with %s, by which SQLite drops rows in silence, or ends the transaction: make the table without it", quoteName(name), m)
+	}
 	if rows, err = l.query(ctx, `SELECT name, type, "notnull", dflt_value IS NOT NULL, pk, hidden FROM pragma_table_xinfo(?1)`, name); err != nil {
 		return nil, err
 	}
@@ -89,6 +97,9 @@ func (l *liteBackend) loadTable(ctx context.Context, schema, name string) (*tabl
 	return t, err
 }
 
+// onConflict finds what lets a constraint do something else than to refuse a row.
+var onConflict = regexp.MustCompile(`(?i)\bON\s+CONFLICT\s+(REPLACE|IGNORE|FAIL|ROLLBACK)\b`)
+
 // claimName makes sure that a name of the file stands for one table of the routes.
 func (l *liteBackend) claimName(schema, name string) error {
 	full, key := schema+"."+name, l.tableKey(schema, name)
@@ -104,9 +115,14 @@ func (l *liteBackend) claimName(schema, name string) error {
 
 // oneTable says that two tables of the source would get their rows mixed in silence.
 func oneTable(a, b string) error {
-	return fmt.Errorf("%s and %s are one table of the file, which has no schemas, and for whose names case does not count: "+
-		"route one of them to a table of another name, or both to one if their rows are to come together", a, b)
+	return nameError(fmt.Sprintf("%s and %s are one table of the file, which has no schemas, and for whose names case does not count: "+
+		"route one of them to a table of another name, or both to one if their rows are to come together", a, b))
 }
+
+// A nameError says that a table cannot have the name that it would get.
+type nameError string
+
+func (e nameError) Error() string { return string(e) }
 
 // affinity is what SQLite makes of a declared type (datatype3.html, 3.1).
 func affinity(typ string) string {

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/failpoint"
 )
 
 // Rows that were there already (Transaction.Snapshot) are loaded by several
@@ -235,7 +236,7 @@ func (m *MySQL) prepareLoad(ctx context.Context) error {
 				return nil
 			}
 			if err != nil {
-				return err
+				return reopened(err)
 			}
 			h.use(s)
 		}
@@ -371,7 +372,9 @@ func (h *MySQL) piece(ctx context.Context, m *MySQL, i int, p piece) error {
 		h.writer.want = append(h.writer.want, fence)
 	})
 	if err == nil {
+		failpoint.Hit("sink.load.piece")
 		_, err = h.exec(ctx, []byte("COMMIT"))
+		failpoint.Hit("sink.load.pieced")
 	}
 	return err
 }
@@ -418,6 +421,7 @@ func (m *MySQL) unload(ctx context.Context) error {
 			m.writer.statement(m.deleteMarkers(), int64(len(rows)))
 		})
 		if err == nil {
+			failpoint.Hit("sink.load.unload")
 			_, err = m.exec(ctx, []byte("COMMIT"))
 		}
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/testenv"
+	"github.com/dataflowsync/dfs/internal/testseed"
 	"github.com/stretchr/testify/require"
 )
 
@@ -158,8 +159,7 @@ func TestLoadCutOffAtAnyMomentIsExact(t *testing.T) {
 			s := srv.Schema(t)
 			srv.Exec(t, fmt.Sprintf(legacy(kind, usersSQL), s))
 			u := users(s)
-			seed := uint64(time.Now().UnixNano())
-			t.Log("seed", seed)
+			seed := testseed.New(t)
 			rng := rand.New(rand.NewPCG(seed, 1))
 			const total = 20000
 			var took time.Duration

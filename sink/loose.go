@@ -96,6 +96,7 @@ func (w *writer) setLoose(loose bool) {
 	}
 	w.loose = loose
 	if loose {
+		w.guarded = false // a check would come between a statement and its warnings
 		w.statement(looseSQL, uncounted)
 	} else {
 		w.statement(strictSQL, uncounted)

@@ -38,7 +38,9 @@ type mapping struct {
 	events             *rowevent.Table
 	eventKey, eventAll []int
 	verified           uint64 // the run of the writer in which the table was last looked at
-	back               []int
+	unreferred         uint64 // the run in which no foreign key acted on rows that refer to the table
+	back, indexedBack  []int  // the latter of the columns that are part of an index
+	bySQL              string // why rows do not take it; empty if they do
 
 	// What stands in for this mapping where a row's images leave columns of key
 	// out; see locate.

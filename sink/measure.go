@@ -2,7 +2,10 @@ package sink
 
 import "github.com/dataflowsync/dfs"
 
-var _ dfs.Measurer = (*MySQL)(nil)
+var (
+	_ dfs.Measurer   = (*MySQL)(nil)
+	_ dfs.Overlapper = (*MySQL)(nil)
+)
 
 // Measures returns the numbers of Stats.
 func (m *MySQL) Measures() []dfs.Measure {
@@ -26,6 +29,8 @@ func (m *MySQL) Measures() []dfs.Measure {
 		{Name: "updates", Help: "rows updated at the source, applied", Value: float64(st.Updates), Counter: true},
 		{Name: "deletes", Help: "rows deleted at the source, applied", Value: float64(st.Deletes), Counter: true},
 		{Name: "event_rows", Help: "rows sent as row events, after merging", Value: float64(st.EventRows), Counter: true},
+		{Name: "sql_tables", Help: "tables whose rows go by SQL although the server takes row events", Value: float64(len(st.BySQL))},
+		{Name: "turns", Help: "of commits, those of runs that went by several connections", Value: float64(st.Turns), Counter: true},
 		{Name: "fallbacks", Help: "runs of rows that the target refused when merged", Value: float64(st.Fallbacks), Counter: true},
 		{Name: "serial_changes", Help: "changes applied one by one because of that", Value: float64(st.Serial), Counter: true},
 		{Name: "conflicts", Help: "rows that were not as the source had them, settled by a policy", Value: float64(conflicts), Counter: true},

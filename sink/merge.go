@@ -2,6 +2,7 @@ package sink
 
 import (
 	"hash/maphash"
+	"slices"
 
 	"github.com/dataflowsync/dfs"
 )
@@ -47,8 +48,9 @@ type group struct {
 	fixed  bool // nothing moves across it
 	raw    bool // rows are found by the bytes of their text
 	spare  bool // rows that a DELETE names need not be there, see over.go
+	gone   int  // rows that need not be updated, since they are deleted later
 	cols   colset
-	rows   []rowOp
+	rows   []rowOp // those that are gone have no images
 }
 
 // rowOp is one row of a group. cols of a group, for an update, are the columns
@@ -71,16 +73,20 @@ type tableRun struct {
 // touch says which row last had a key.
 type touch struct{ group, row int32 }
 
-// merger builds the groups of one run after the other. It keeps its memory.
+// merger builds the groups of one run after the other. It keeps memory for as many
+// rows as a run has, however they were spread over groups.
 type merger struct {
-	seed   maphash.Seed
-	epoch  uint64
-	ids    uint64
-	floor  int // the first group that a change may join
-	groups []group
-	touch  map[uint64]touch
-	marks  []mark
-	cols   colset
+	seed    maphash.Seed
+	epoch   uint64
+	ids     uint64
+	floor   int // the first group that a change may join
+	groups  []group
+	free    [][]rowOp // memory for rows, to be taken from the end
+	kept    int       // how many rows free has room for
+	touch   map[uint64]touch
+	touched int // for how many keys touch has room
+	marks   []mark
+	cols    colset
 
 	// broken names a rule to drop, for tests that must notice.
 	broken string
@@ -93,6 +99,10 @@ type mark struct {
 	ok   bool // seen is set
 }
 
+// minKept is for how many rows memory is kept, at 48 bytes each, also if runs are
+// smaller.
+const minKept = 1 << 16
+
 // maxLookBack is how many groups of its table a change tries to join.
 const maxLookBack = 16
 
@@ -104,11 +114,40 @@ func newMerger() *merger {
 func (g *merger) reset() {
 	g.epoch++
 	g.ids, g.floor = 0, 0
+	most := 0
 	for i := range g.groups {
-		clear(g.groups[i].rows) // let go of the rows
+		most += 2 * len(g.groups[i].rows)
+	}
+	most = max(most, minKept)
+	for n := len(g.free) - 1; g.kept > most; n-- {
+		g.kept -= cap(g.free[n])
+		g.free[n] = nil
+		g.free = g.free[:n]
+	}
+	for i := len(g.groups) - 1; i >= 0; i-- { // so that the first one gets its memory back
+		rows := g.groups[i].rows
+		g.groups[i] = group{}
+		if n := cap(rows); g.kept+n <= most {
+			clear(rows) // let go of them
+			g.free = append(g.free, rows[:0])
+			g.kept += n
+		}
 	}
 	g.groups = g.groups[:0]
+	if g.touched = max(g.touched, len(g.touch)); g.touched > minKept && len(g.touch) < g.touched/8 {
+		g.touch, g.touched = make(map[uint64]touch), 0
+	}
 	clear(g.touch)
+}
+
+// room returns memory for the rows of a new group.
+func (g *merger) room() (rows []rowOp) {
+	if n := len(g.free) - 1; n >= 0 {
+		rows, g.free[n] = g.free[n], nil
+		g.free = g.free[:n]
+		g.kept -= cap(rows)
+	}
+	return rows
 }
 
 func (g *merger) run(r *tableRun) *tableRun {
@@ -182,6 +221,9 @@ func (g *merger) add(c *dfs.Change, m *mapping) error {
 	if c.Op == dfs.Update && !serial && same.group >= 0 && int(same.group) >= need && g.fold(c, m, same) {
 		g.note(r, int(same.group), int(same.row), movesChildren)
 		return nil
+	}
+	if c.Op == dfs.Delete && !serial && same.group >= 0 {
+		g.skip(c, m, same)
 	}
 	at, row := g.place(c, m, r, need, cols, serial, fixed, same)
 	g.note(r, at, row, movesChildren || c.Op == dfs.Insert)
@@ -276,6 +318,48 @@ func (g *merger) fold(c *dfs.Change, m *mapping, same touch) bool {
 	return true
 }
 
+// skip leaves out the update of a row that c deletes, if nothing else can have
+// depended on it: it is of columns that are part of no key, and nothing was executed in
+// its place since, such as a trigger, which may have read the row. Should the row not
+// be there, the DELETE tells.
+func (g *merger) skip(c *dfs.Change, m *mapping, same touch) {
+	o := &g.groups[same.group]
+	if int(same.group) < g.floor || o.op != dfs.Update || o.serial || o.fixed || o.part || o.m != m || o.noFK != c.NoForeignKeys || m.to.madeRefs ||
+		o.cols.meets(m.fkCols) || o.cols.meets(m.refCols) {
+		return
+	}
+	for _, u := range m.uniques {
+		for _, i := range u.cols {
+			if o.cols.has(i) {
+				return
+			}
+		}
+	}
+	o.rows[same.row] = rowOp{}
+	o.gone++
+}
+
+// finish ends a run, after which its groups may be written and no change added.
+func (g *merger) finish() []group {
+	for i := range g.groups {
+		if o := &g.groups[i]; o.gone > 0 {
+			o.rows = slices.DeleteFunc(o.rows, func(r rowOp) bool { return r.before == nil && r.after == nil })
+			o.gone = 0
+		}
+	}
+	return g.groups
+}
+
+// folds reports whether merging n changes made much of them: fewer rows, or groups that
+// later changes should join.
+func (g *merger) folds(n int) bool {
+	rows := 0
+	for i := range g.groups {
+		rows += len(g.groups[i].rows) - g.groups[i].gone
+	}
+	return rows < n/8*7 || len(g.groups) > n/500
+}
+
 // place puts c into the latest group of its kind that is not before need, or
 // into a new one, and returns the group and the row.
 func (g *merger) place(c *dfs.Change, m *mapping, r *tableRun, need int, cols colset, serial, fixed bool, same touch) (int, int) {
@@ -308,13 +392,8 @@ func (g *merger) place(c *dfs.Change, m *mapping, r *tableRun, need int, cols co
 		}
 	}
 	at := len(g.groups)
-	if at < cap(g.groups) {
-		g.groups = g.groups[:at+1]
-	} else {
-		g.groups = append(g.groups, group{})
-	}
+	g.groups = append(g.groups, group{m: m, op: c.Op, noFK: c.NoForeignKeys, part: c.Part, spare: c.Overwrite, serial: serial, fixed: fixed, rows: append(g.room(), op)})
 	o := &g.groups[at]
-	*o = group{m: m, op: c.Op, noFK: c.NoForeignKeys, part: c.Part, spare: c.Overwrite, serial: serial, fixed: fixed, rows: append(o.rows[:0], op)}
 	if !serial && cols != nil {
 		o.cols = append(colset(nil), cols...)
 		// A row that is updated now here, now there, would make a group each

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/testenv"
 	"github.com/stretchr/testify/require"
 )
 
@@ -83,6 +84,9 @@ func TestChangesJoinGroups(t *testing.T) {
 		{"it does not act on an update of other columns", true, "p 1,-,1 1,-,2; +c 1,-,1; p 2,-,1 2,-,2", "p{v} 1 2; +c 1"},
 		{"a value given up by an image that leaves it out", false, "+p 9,-,1; p 1,?,? 1,8,?; -p 2,?,?; +p 3,7,1", "+p 9; p{u} 1; -p 2; +p 3"},
 		{"images that leave out other columns do not mix", false, "p 1,?,? 1,?,2; p 2,?,? 2,5,2; p 1,?,? 1,6,?", "p{v} 1; p{u,v} 2; p{u} 1"},
+		{"a row that is deleted need not be updated", false, "p 1,-,1 1,-,2; p 2,-,1 2,-,2; p 1,-,2 1,-,3; -p 1,-,3; +p 1,-,4", "p{v} 2; -p 1; +p 1"},
+		{"but it is if others may have waited for that", false, "p 1,7,1 1,-,1; +p 2,7,1; -p 1,-,1", "p{u} 1; +p 2; -p 1"},
+		{"or something else may have read the row", true, "c 1,1,1 1,1,2; -p 5,-,1; -c 1,1,2", "c{v} 1; !-p 5; -c 1"},
 		{"nothing is nothing", false, "p 1,-,1 1,-,1", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -108,12 +112,43 @@ func TestChangesJoinGroups(t *testing.T) {
 				require.NoError(t, g.add(&ch, m))
 			}
 			var out []string
-			for i := range g.groups {
+			for i := range g.finish() {
 				out = append(out, showGroup(&g.groups[i]))
 			}
 			require.Equal(t, c.groups, strings.Join(out, "; "))
 		})
 	}
+}
+
+// Which group of a run is large differs from run to run. In a long life each was the
+// large one once.
+func TestMergerKeepsNoMoreThanARunNeeds(t *testing.T) {
+	parent, _ := mergeTables(t, true)
+	g := newMerger()
+	const large = 3000
+	for run := range 60 {
+		g.reset()
+		for range run { // each DELETE acts on children, and so no INSERT passes it
+			require.NoError(t, g.add(&dfs.Change{Op: dfs.Insert, After: parseRow("0,-,0")}, parent))
+			require.NoError(t, g.add(&dfs.Change{Op: dfs.Delete, Before: parseRow("0,-,0")}, parent))
+		}
+		for i := range large {
+			require.NoError(t, g.add(&dfs.Change{Op: dfs.Insert, After: parseRow(fmt.Sprint(i+1, ",-,0"))}, parent))
+		}
+		groups := g.finish()
+		require.Len(t, groups, 2*run+1)
+		require.Len(t, groups[2*run].rows, large)
+	}
+	rows := 0
+	for _, o := range g.groups[:cap(g.groups)] {
+		rows += cap(o.rows)
+	}
+	for _, r := range g.free {
+		rows += cap(r)
+	}
+	require.Less(t, rows, 2*minKept)
+	g.reset()
+	require.LessOrEqual(t, g.kept, minKept)
 }
 
 func showGroup(g *group) string {
@@ -184,4 +219,19 @@ func TestNothingMovesAcrossAnUnknownKey(t *testing.T) {
 	}
 	require.Len(t, g.groups, 4, "the second delete does not join the first")
 	require.Equal(t, parseRow("77,-,1"), g.groups[3].rows[0].before)
+}
+
+// A trigger of one table may read a row of another, which is deleted later.
+func TestTriggersReadRowsAsTheyWere(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MySQL97)
+	s := srv.Schema(t)
+	srv.Exec(t, "CREATE TABLE "+s+".a (id int PRIMARY KEY, x int, y int)", "CREATE TABLE "+s+".b (id int PRIMARY KEY, x int, y int)",
+		"CREATE TABLE "+s+".seen (id int, x int)",
+		"CREATE TRIGGER "+s+".b_in BEFORE INSERT ON "+s+".b FOR EACH ROW INSERT INTO "+s+".seen SELECT id, x FROM "+s+".a")
+	a, b := pairTable(s, "a"), pairTable(s, "b")
+	m := openSink(t, srv, &MySQLOptions{Name: s})
+	require.NoError(t, m.Apply(t.Context(), []*dfs.Transaction{txn(1, pairs(dfs.Insert, a, 1, 1)...)}))
+	require.NoError(t, m.Apply(t.Context(), []*dfs.Transaction{txn(2, pairs(dfs.Update, a, 1, 1)...),
+		txn(3, pairs(dfs.Insert, b, 1, 1)...), txn(4, pairs(dfs.Delete, a, 1, 1)...)}))
+	require.Equal(t, []string{"1|11"}, rows(t, srv, "SELECT * FROM "+s+".seen"))
 }

@@ -67,9 +67,11 @@ type MySQLOptions struct {
 	MaxBytes int
 
 	// SQLOnly applies rows by SQL alone. By default large groups of rows go as
-	// row events in BINLOG statements, which is faster, where the server is
-	// MySQL 5.7 or later and the account has REPLICATION_APPLIER, BINLOG_ADMIN
-	// or SUPER. Stats tells which it is, and why.
+	// row events in BINLOG statements, which is faster, where the account has
+	// REPLICATION_APPLIER (MySQL 8.0 and later), SUPER (before), or BINLOG REPLAY
+	// (MariaDB). Stats tells which it is, and why. Set it for a MySQL before 8.0 or a
+	// MariaDB before 10.11 that is started with replicate-rewrite-db: that renames the
+	// schemas of these events too, and nothing tells.
 	SQLOnly bool
 
 	// Append lets rows that were there already (dfs.Transaction.Snapshot) be copied
@@ -90,6 +92,11 @@ type MySQLOptions struct {
 	// from the table dfs_load beside the checkpoint. Default: 4. Negative: none, and
 	// such rows are written as others are.
 	Loaders int
+
+	// Writers is how many connections apply large batches: they take turns with runs of
+	// transactions, which are committed in order, each with its checkpoint. At most 16.
+	// Default: 2. Negative, or 1: all goes by one.
+	Writers int
 
 	// Logger gets what people should know. Default: slog.Default().
 	Logger *slog.Logger
@@ -124,13 +131,17 @@ type MySQL struct {
 	intent *intent              // of a statement that may have been run; see ddlrun.go
 	failed map[*dfs.Change]bool // statements that PolicyTry has passed over, until they are counted
 
-	tables map[string]*table    // by key
-	runs   map[string]*tableRun // by key of the table
-	maps   map[*dfs.Table]*mapping
+	tables   map[string]*table    // by key
+	tableIDs uint64               // the greatest of a table's number
+	forgets  uint64               // counts how often tables were forgotten
+	known    uint64               // of a worker: the forgets of its sink that it knows of
+	runs     map[string]*tableRun // by key of the table
+	maps     map[*dfs.Table]*mapping
 
 	merger *merger
 	writer writer
 	loader loader
+	crew   crew
 	adder  adder
 	copied bool // the run at hand ends the copy of rows
 	stats  stats
@@ -195,6 +206,7 @@ func newMySQL(dsn string, opts *MySQLOptions) (*MySQL, error) {
 		errs = append(errs, err)
 	}
 	errs = append(errs, m.options(opts)...)
+	m.connector.log = m.log
 	if len(errs) > 0 {
 		return nil, fmt.Errorf("opening the MySQL sink: %w", errors.Join(errs...))
 	}
@@ -206,6 +218,11 @@ func newMySQL(dsn string, opts *MySQLOptions) (*MySQL, error) {
 	m.loader.table = string(appendIdent(append(appendIdent(nil, m.schema), '.'), loadTable))
 	for range max(loaders, 0) {
 		m.loader.helpers = append(m.loader.helpers, m.newHelper())
+	}
+	if writers := cmp.Or(opts.Writers, defaultWriters); writers > 1 {
+		for range writers {
+			m.crew.workers = append(m.crew.workers, m.newHelper())
+		}
 	}
 	return m, nil
 }
@@ -226,6 +243,9 @@ func (m *MySQL) options(opts *MySQLOptions) (errs []error) {
 	}
 	if opts.Loaders > maxLoaders {
 		errs = append(errs, fmt.Errorf("use at most %d Loaders, not %d", maxLoaders, opts.Loaders))
+	}
+	if opts.Writers > maxWriters {
+		errs = append(errs, fmt.Errorf("use at most %d Writers, not %d", maxWriters, opts.Writers))
 	}
 	return errs
 }
@@ -254,11 +274,13 @@ func (m *MySQL) Close() error {
 	for _, h := range m.loader.helpers {
 		h.drop()
 	}
+	m.disband()
 	return nil
 }
 
 // forget makes the sink read anew what the target says of its tables.
 func (m *MySQL) forget() {
+	m.forgets++
 	m.tables = make(map[string]*table)
 	m.maps = make(map[*dfs.Table]*mapping)
 }
@@ -277,7 +299,7 @@ func (m *MySQL) Checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
 	if m.sess == nil {
 		s, err := openSession(ctx, m.connector, m.sqlOnly)
 		if err != nil {
-			return dfs.Checkpoint{}, err
+			return dfs.Checkpoint{}, reopened(err)
 		}
 		m.use(s)
 	}
@@ -389,7 +411,12 @@ func (m *MySQL) applyRows(ctx context.Context, batch []*dfs.Transaction) error {
 // applyRun applies rows by the one connection.
 func (m *MySQL) applyRun(ctx context.Context, batch []*dfs.Transaction) error {
 	whole := len(wholeOnes(batch))
-	err := m.apply(ctx, batch[:whole], true)
+	done, err := m.inTurns(ctx, batch[:whole])
+	if err != nil {
+		return m.fail(ctx, batch[done:], false, err)
+	}
+	batch, whole = batch[done:], whole-done
+	err = m.apply(ctx, batch[:whole], true)
 	if err == nil && whole < len(batch) {
 		err = m.apply(ctx, batch[whole:], false)
 	}

@@ -39,6 +39,19 @@ func TestARowIsDeletedOnceInATransaction(t *testing.T) {
 	unsure := change(dfs.Update, wide, dfs.Row{dfs.IntValue(1), absent}, dfs.Row{dfs.IntValue(1), absent})
 	require.Equal(t, 3, count(tx(1, d(wide, row(1, 2)), unsure, d(wide, row(1, 2)))), "what was updated is not known")
 
+	first, mid, cycle := tx(1, d(keyed, row(1, 1))), tx(3, d(keyed, row(1, 1)), d(keyed, row(2, 1))), func(seq uint64) *dfs.Transaction {
+		return tx(seq, d(keyed, row(1, 1)), d(keyed, row(2, 1)), d(keyed, row(1, 1)), change(dfs.Insert, keyed, nil, row(9, 9)))
+	}
+	run := []*dfs.Transaction{first, cycle(2), mid, cycle(4), tx(5)}
+	var left []item
+	for i, it := range items(run) {
+		if i != 3 && i != 9 {
+			left = append(left, it)
+		}
+	}
+	require.Equal(t, left, once(items(run)), "all else stays, in its order")
+	require.Empty(t, once(nil))
+
 	part := d(keyed, row(1, 1))
 	part.Part = true
 	require.Equal(t, 2, count(tx(1, part, part)), "two parts of a row")

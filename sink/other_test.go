@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -51,6 +52,20 @@ func entry(t *dfs.Table, seq uint64, more bool) *dfs.Transaction {
 	return tx
 }
 
+// extra puts a statement in front of the rows of some transactions: one adds a column,
+// and a later one drops it.
+func extra(tx *dfs.Transaction) *dfs.Transaction {
+	const add, drop = "ALTER TABLE ledger ADD COLUMN extra int NOT NULL DEFAULT 3", "ALTER TABLE ledger DROP COLUMN extra"
+	query := map[uint64]string{7: add, 0: drop}[tx.Seq%14]
+	if query != "" {
+		tx.Changes = append([]dfs.Change{{Op: dfs.DDL, Query: query, Session: &dfs.Session{Schema: "source"}}}, tx.Changes...)
+	}
+	if tx.Seq%7 == 0 || tx.Seq%7 == 6 {
+		tx.More = false // a statement begins a transaction
+	}
+	return tx
+}
+
 func init() { sink.OtherChild = otherChild }
 
 // otherChild applies the ledger's transactions without end, in batches and parts of
@@ -60,9 +75,9 @@ func otherChild(target string) error {
 	var k dfs.Sink
 	var err error
 	if dsn, schema, ok := strings.Cut(target, " "); ok {
-		k, err = sink.OpenPostgres(ctx, dsn, &sink.PostgresOptions{Name: schema, Schema: schema, Routes: []sink.Route{{From: "source.*", To: schema + ".*"}}})
+		k, err = sink.OpenPostgres(ctx, dsn, &sink.PostgresOptions{Name: schema, Schema: schema, Routes: []sink.Route{{From: "source.*", To: schema + ".*"}}, DDL: sink.PolicyApply, Logger: slog.New(slog.DiscardHandler)})
 	} else {
-		k, err = sink.OpenSQLite(ctx, target, nil)
+		k, err = sink.OpenSQLite(ctx, target, &sink.SQLiteOptions{DDL: sink.PolicyApply, Logger: slog.New(slog.DiscardHandler)})
 	}
 	if err != nil {
 		return err
@@ -77,7 +92,7 @@ func otherChild(target string) error {
 		var batch []*dfs.Transaction
 		for range 1 + rand.IntN(60) {
 			at.Seq++
-			batch = append(batch, entry(t, at.Seq, rand.IntN(3) == 0))
+			batch = append(batch, extra(entry(t, at.Seq, rand.IntN(3) == 0)))
 		}
 		if err := k.Apply(ctx, batch); err != nil {
 			return err
@@ -88,7 +103,7 @@ func otherChild(target string) error {
 // A writer is killed at any moment, over and over: each transaction has been applied
 // once, whole, and with its checkpoint.
 func TestPostgresAndSQLiteSurviveKill(t *testing.T) {
-	audit := func(t *testing.T, target string, query func(q string) [][]string, ledger, checkpoint string) {
+	audit := func(t *testing.T, target string, query func(q string) [][]string, ledger, checkpoint, columns string) {
 		seq, parts := uint64(0), 0
 		for round := range *otherKills {
 			cmd := exec.Command(os.Args[0], "-test.run=^$")
@@ -134,6 +149,8 @@ func TestPostgresAndSQLiteSurviveKill(t *testing.T) {
 			require.Equal(t, fmt.Sprint("at ", seq), now[1])
 			rows := query("SELECT COUNT(*), MIN(id), MAX(id), SUM(CASE WHEN id=0 AND n<>" + now[0] + " OR id>0 AND id<>n THEN 1 ELSE 0 END) FROM " + ledger)
 			require.Equal(t, []string{fmt.Sprint(seq + 1), "0", now[0], "0"}, rows[0])
+			// A statement is done if the checkpoint is past it, and only then.
+			require.Equal(t, map[bool]string{true: "1", false: "0"}[seq%14 >= 7], query(columns)[0][0], "transaction %d", seq)
 		}
 		t.Logf("%d transactions in %d lives", seq, *otherKills)
 		require.NotZero(t, seq)
@@ -144,7 +161,8 @@ func TestPostgresAndSQLiteSurviveKill(t *testing.T) {
 		srv.Exec(t, "CREATE TABLE "+schema+".ledger (id bigint PRIMARY KEY, n bigint NOT NULL, note varchar(40))")
 		p := openPostgres(t, srv, schema, nil)
 		require.NoError(t, p.Close())
-		audit(t, srv.DSN()+" "+schema, func(q string) [][]string { return srv.Query(t, q) }, schema+".ledger", schema+".dfs_checkpoint")
+		audit(t, srv.DSN()+" "+schema, func(q string) [][]string { return srv.Query(t, q) }, schema+".ledger", schema+".dfs_checkpoint",
+			"SELECT COUNT(*) FROM information_schema.columns WHERE table_schema='"+schema+"' AND column_name='extra'")
 	})
 	t.Run("sqlite", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "target.db")
@@ -154,7 +172,7 @@ func TestPostgresAndSQLiteSurviveKill(t *testing.T) {
 		s := openSQLite(t, path, nil)
 		require.NoError(t, s.Close())
 		query := func(q string) [][]string { return fileRows(t, db, q) }
-		audit(t, path, query, "ledger", "dfs_checkpoint")
+		audit(t, path, query, "ledger", "dfs_checkpoint", "SELECT COUNT(*) FROM pragma_table_info('ledger') WHERE name='extra'")
 		var sound string
 		require.NoError(t, db.QueryRow("PRAGMA integrity_check").Scan(&sound))
 		require.Equal(t, "ok", sound)

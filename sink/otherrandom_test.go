@@ -7,10 +7,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/testenv"
+	"github.com/dataflowsync/dfs/internal/testseed"
 	"github.com/dataflowsync/dfs/sink"
 	"github.com/stretchr/testify/require"
 )
@@ -147,8 +147,7 @@ func (m *model) holds(t int) (list []string) {
 // What runs of random transactions leave on a target is what they leave when each
 // change is made alone.
 func TestRandomRunsOnOtherTargetsEqualOneByOne(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := testseed.New(t)
 	check := func(t *testing.T, k dfs.Sink, query func(q string) [][]string) {
 		m := newModel(seed)
 		_, err := k.Checkpoint(t.Context())

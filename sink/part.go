@@ -61,7 +61,7 @@ func (w *writer) partGroup(g *group) error {
 	}
 	for i := range g.rows {
 		for _, s := range m.partStatements(g, &g.rows[i]) {
-			if err := w.alone(s.want, s.zeros, s.append); err != nil {
+			if err := w.alone(s.want, dfs.Update, s.zeros, s.append); err != nil {
 				return err
 			}
 		}

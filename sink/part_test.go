@@ -9,6 +9,7 @@ import (
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/testenv"
+	"github.com/dataflowsync/dfs/internal/testseed"
 	"github.com/stretchr/testify/require"
 )
 
@@ -31,8 +32,7 @@ func TestPartsOfRowsMakeUpAnOuterJoin(t *testing.T) {
 				s := srv.Schema(t)
 				srv.Exec(t, "CREATE TABLE "+s+".wide (id int PRIMARY KEY, a int, b int, c int, d int"+unique+")")
 				m := openSink(t, srv, &MySQLOptions{Name: s})
-				seed := rand.Uint64()
-				t.Logf("seed %d", seed)
+				seed := testseed.New(t)
 				rng := rand.New(rand.NewPCG(seed, 0))
 				tables := []*dfs.Table{partTable(s, "a", "b"), partTable(s, "c"), partTable(s, "d")}
 				parts := make([]map[int64]dfs.Row, len(tables))

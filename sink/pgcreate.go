@@ -107,8 +107,12 @@ func (p *pgBackend) literal(c *dfs.Column, v dfs.Value) (string, error) {
 	return "'" + strings.ReplaceAll(string(text), "'", "''") + "'", nil
 }
 
-func (p *pgBackend) index(t *table, columns []string, _ int) string {
-	return "CREATE INDEX ON " + p.ident(t) + " (" + quoteNames(columns) + ")"
+func (p *pgBackend) index(t *table, k plainKey) string {
+	verb := "CREATE INDEX "
+	if k.unique {
+		verb = "CREATE UNIQUE INDEX "
+	}
+	return verb + quoteName(pgIndexName(t, k.name)) + " ON " + p.ident(t) + " (" + quoteNames(k.columns) + ")"
 }
 
 func (p *pgBackend) inlineKeys([]ForeignKey) []string { return nil }

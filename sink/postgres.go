@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/failpoint"
 	"github.com/dataflowsync/dfs/internal/tcp"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -35,7 +36,7 @@ type PostgresOptions struct {
 	Schema    string         // where the table dfs_checkpoint is; both are created if missing. Default: "dfs"
 	Routes    []Route        // which table gets the rows of which; a schema of the source is one of the target
 	Conflicts []ConflictRule // Default: PolicyError
-	DDL       Policy         // Default: PolicyError; or PolicyIgnore. Statements are not applied
+	DDL       Policy         // Default: PolicyError. What PolicyApply does says the documentation of the package
 	DDLRules  []DDLRule
 	DDLDone   []string
 	Tables    []string                             // the tables that the source follows. Default: all
@@ -118,6 +119,22 @@ func (u *Unfit) check() (errs []error) {
 // target's table has foreign keys. That needs a superuser or, since PostgreSQL 15,
 // GRANT SET ON PARAMETER session_replication_role.
 func OpenPostgres(ctx context.Context, dsn string, opts *PostgresOptions) (*Postgres, error) {
+	p, err := newPostgres(dsn, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.pg.connect(ctx); err != nil {
+		return nil, err
+	}
+	if err := p.pg.setUp(ctx); err != nil {
+		p.pg.drop()
+		return nil, err
+	}
+	return p, nil
+}
+
+// newPostgres checks the options, and does not connect yet.
+func newPostgres(dsn string, opts *PostgresOptions) (*Postgres, error) {
 	if opts == nil {
 		opts = &PostgresOptions{}
 	}
@@ -131,9 +148,6 @@ func OpenPostgres(ctx context.Context, dsn string, opts *PostgresOptions) (*Post
 		errs = append(errs, errors.New("the target's DSN cannot be read: write postgres://user:password@host:5432/database"))
 	}
 	errs = append(errs, p.set(opts.Routes, opts.Conflicts, opts.DDLRules, opts.Tables)...)
-	if err := p.noStatements(); err != nil {
-		errs = append(errs, err)
-	}
 	p.pg = pgBackend{core: &p.core, cfg: cfg, unfit: opts.Unfit, maxRows: opts.MaxRows, maxBytes: opts.MaxBytes}
 	errs = append(errs, p.pg.unfit.check()...)
 	if p.pg.maxRows == 0 {
@@ -163,13 +177,6 @@ func OpenPostgres(ctx context.Context, dsn string, opts *PostgresOptions) (*Post
 	p.init(&p.pg)
 	lane := "COPY, and arrays"
 	p.stats.lane.Store(&lane)
-	if err := p.pg.connect(ctx); err != nil {
-		return nil, err
-	}
-	if err := p.pg.setUp(ctx); err != nil {
-		p.pg.drop()
-		return nil, err
-	}
 	return p, nil
 }
 
@@ -282,9 +289,30 @@ func (p *pgBackend) setUp(ctx context.Context) error {
 	create := "CREATE TABLE IF NOT EXISTS " + table + " (name text PRIMARY KEY, seq bigint NOT NULL, pos text NOT NULL, id text NOT NULL, " +
 		"committed timestamp NULL, owner text NOT NULL, updated timestamp NOT NULL, state bytea NULL)"
 	schema := "CREATE SCHEMA IF NOT EXISTS " + quoteName(p.core.schema)
-	rows, err := p.query(ctx, "SELECT to_regnamespace($1) IS NOT NULL, to_regclass($2) IS NOT NULL", quoteName(p.core.schema), table)
-	// They are created only if missing, so that an account needs no right to do so
-	// where they are there.
+	err := p.trySetUp(ctx, schema, create)
+	for range 10 {
+		// IF NOT EXISTS does not see what another is about to create, waits for it, and then
+		// finds one of several rows of the catalogue there: 42710 is that of a table's type.
+		if code := pgCode(err); code != "23505" && code != "42P06" && code != "42P07" && code != "42710" {
+			break
+		}
+		err = p.trySetUp(ctx, schema, create)
+	}
+	switch pgCode(err) {
+	case "42501", "3F000":
+		return fmt.Errorf("preparing the checkpoint table: %w; as an administrator of the database run: %s; %s; GRANT USAGE ON SCHEMA %s TO the account; "+
+			"GRANT SELECT, INSERT, UPDATE ON %s TO the account", err, schema, create, quoteName(p.core.schema), table)
+	}
+	if err != nil {
+		return fmt.Errorf("preparing the checkpoint table: %w", err)
+	}
+	return nil
+}
+
+// trySetUp creates what is missing, so that an account needs no right to do so where
+// nothing is.
+func (p *pgBackend) trySetUp(ctx context.Context, schema, create string) error {
+	rows, err := p.query(ctx, "SELECT to_regnamespace($1) IS NOT NULL, to_regclass($2) IS NOT NULL", quoteName(p.core.schema), p.checkpointTable())
 	if err == nil && rows[0][0].text != "t" {
 		_, err = p.simple(ctx, schema)
 	}
@@ -294,18 +322,7 @@ func (p *pgBackend) setUp(ctx context.Context) error {
 	if err == nil {
 		err = p.core.setUp(ctx)
 	}
-	switch code := pgCode(err); code {
-	case "":
-	case "23505", "42P06", "42P07":
-		return p.core.setUp(ctx) // another sink was first; IF NOT EXISTS does not wait for it
-	case "42501", "3F000":
-		return fmt.Errorf("preparing the checkpoint table: %w; as an administrator of the database run: %s; %s; GRANT USAGE ON SCHEMA %s TO the account; "+
-			"GRANT SELECT, INSERT, UPDATE ON %s TO the account", err, schema, create, quoteName(p.core.schema), table)
-	}
-	if err != nil {
-		return fmt.Errorf("preparing the checkpoint table: %w", err)
-	}
-	return nil
+	return err
 }
 
 func (p *pgBackend) checkpointTable() string {
@@ -427,7 +444,11 @@ func (p *pgBackend) exec(ctx context.Context, s stmt) (int64, error) {
 		p.replica = false // it was set within what is undone
 	}
 	if s.args == nil {
-		results, err := p.conn.Exec(ctx, s.sql).ReadAll()
+		answer := p.conn.Exec(ctx, s.sql) // it is sent
+		if s.sql == "COMMIT" {
+			failpoint.Hit("core.commit.sent")
+		}
+		results, err := answer.ReadAll()
 		if err != nil {
 			return 0, pgClassify(err)
 		}
@@ -488,6 +509,18 @@ func (p *pgBackend) explain(err error, t *table) error {
 		return fmt.Errorf("%w: give the column a default, or DROP NOT NULL, or let what cannot be held become something else than NULL", err)
 	}
 	return err
+}
+
+// stands reports whether the server has refused more than a row: SQLSTATE as in
+// PostgreSQL's appendix A. A trigger's function may miss a table or function too.
+func (p *pgBackend) stands(err error) bool {
+	switch pgCode(err) {
+	case "42501", "42P01", "42703", "42883", "3F000", "42704", "55000", "428C9":
+		// insufficient_privilege, undefined table, column, function, schema, object;
+		// object_not_in_prerequisite_state, as a view that takes no rows; generated_always
+		return true
+	}
+	return false
 }
 
 // pgTransient reports whether a server's error may pass by itself: SQLSTATE as in
@@ -560,8 +593,10 @@ func (p *pgBackend) equal(m *mapping, i int, place string) string {
 	name := quoteName(m.columns[i].name)
 	tc := &m.to.columns[m.columns[i].to]
 	switch {
-	case tc.base == "json" || tc.base == "xml" || tc.base == "point":
+	case tc.base == "json" || tc.base == "xml" || tc.base == "point", tc.base == "citext" && m.key == nil:
 		return name + "::text=" + place
+	case tc.base == "jsonb" && m.key == nil:
+		return name + "::text=" + place + "::jsonb::text" // 1 and 1.0 are equal as jsonb
 	case tc.collates:
 		if m.key == nil {
 			return name + ` COLLATE "C"=` + place // or it would find rows that are only like it

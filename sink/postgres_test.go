@@ -1,7 +1,10 @@
 package sink_test
 
 import (
+	"errors"
+	"fmt"
 	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/dataflowsync/dfs"
@@ -21,6 +24,35 @@ func openPostgres(tb testing.TB, srv *testenv.Postgres, schema string, opts *sin
 	p, err := sink.OpenPostgres(tb.Context(), srv.DSN(), &o)
 	require.NoError(tb, err)
 	return p
+}
+
+// Pipelines that begin at the same moment with nothing there do not hinder each other.
+func TestPostgresIsSetUpByManyAtOnce(t *testing.T) {
+	srv := testenv.SharedPostgres(t)
+	var schemas []string
+	t.Cleanup(func() {
+		for _, schema := range schemas {
+			srv.Exec(t, "DROP SCHEMA IF EXISTS "+schema+" CASCADE")
+		}
+	})
+	for round := range 20 {
+		schema := fmt.Sprintf("%s_many_%d", srv.Schema(t), round)
+		schemas = append(schemas, schema)
+		var wg sync.WaitGroup
+		errs := make([]error, 6)
+		for i := range errs {
+			wg.Go(func() {
+				p, err := sink.OpenPostgres(t.Context(), srv.DSN(), &sink.PostgresOptions{Name: fmt.Sprint("pipeline ", i), Schema: schema})
+				if errs[i] = err; err != nil {
+					return
+				}
+				defer p.Close()
+				_, errs[i] = p.Checkpoint(t.Context())
+			})
+		}
+		wg.Wait()
+		require.NoError(t, errors.Join(errs...))
+	}
 }
 
 func TestPostgresKeepsTheContractOfASink(t *testing.T) {

@@ -8,10 +8,10 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/testenv"
+	"github.com/dataflowsync/dfs/internal/testseed"
 	"github.com/stretchr/testify/require"
 )
 
@@ -352,18 +352,27 @@ func contents(t *testing.T, srv *testenv.Server, schema string) map[string][]str
 
 // randomRun applies a random workload in random batches, and returns the
 // contents of source and target and how often the target refused a merged run.
+// With a broken rule of turns, or "none", connections take turns, else only sometimes.
 func randomRun(t *testing.T, srv *testenv.Server, seed uint64, n int, letters, broken string) (want, got map[string][]string, st Stats) {
 	t.Helper()
 	w := newWorkload(t, srv, seed, letters)
 	log := w.transactions(n)
 	dst := newSchema(t, srv)
+	writers, inTurns := 1+w.rng.IntN(4), w.rng.IntN(3) > 0 && broken == ""
+	if broken == "turns" || broken == "none" {
+		writers, inTurns = max(writers, 2), true
+	}
 	m := openSink(t, srv, &MySQLOptions{
 		Name: dst, Routes: []Route{{From: w.schema + ".*", To: dst + ".*"}}, MaxRows: 1 + w.rng.IntN(50),
-		MaxBytes: 1024 << w.rng.IntN(6), SQLOnly: w.rng.IntN(3) == 0,
+		MaxBytes: 1024 << w.rng.IntN(6), SQLOnly: w.rng.IntN(3) == 0, Writers: writers,
 	})
 	m.merger.broken = broken
 	m.writer.minEvents = 1 + w.rng.IntN(4) // so that small groups go as events too
-	for len(log) > 0 {
+	if inTurns {
+		m.crew.eager, m.crew.least = true, 1+w.rng.IntN(30)
+	}
+	var whole uint64 // transactions without those that are parts of another
+	take := func() []*dfs.Transaction {
 		k := min(len(log), 1+w.rng.IntN(1<<w.rng.IntN(9)))
 		batch := log[:k]
 		if w.rng.IntN(3) == 0 {
@@ -372,20 +381,65 @@ func randomRun(t *testing.T, srv *testenv.Server, seed uint64, n int, letters, b
 				tx.More = true
 			}
 		}
+		log = log[k:]
+		for _, tx := range batch {
+			if !tx.More {
+				whole++
+			}
+		}
+		return batch
+	}
+	var at uint64
+	last := log[len(log)-1].Seq
+	for seed%2 == 0 && len(log) > 0 {
+		// The next batch comes before the one before is done, or not.
+		require.NoError(t, m.ApplyEach(t.Context(), func() []*dfs.Transaction {
+			if len(log) == 0 || w.rng.IntN(4) == 0 {
+				return nil
+			}
+			return take()
+		}, func(seq uint64) error {
+			require.Greater(t, seq, at)
+			require.Equal(t, m.at, seq)
+			at = seq
+			return nil
+		}), "seed %d", seed)
+	}
+	for len(log) > 0 {
+		batch := take()
 		for len(batch) > 0 {
 			j := 1 + w.rng.IntN(len(batch))
 			require.NoError(t, m.Apply(t.Context(), batch[:j]), "seed %d", seed)
 			batch = batch[j:]
 		}
-		log = log[k:]
+	}
+	if broken == "" || broken == "none" {
+		require.Equal(t, last, m.at, "seed %d", seed)
+		require.Equal(t, whole, m.Stats().Transactions, "seed %d", seed)
 	}
 	return contents(t, srv, w.schema), contents(t, srv, dst), m.Stats()
 }
 
-// seeds returns the seeds of a random test: the present time and, for the log
-// to be read, not many.
-func seeds(n int) []uint64 {
-	base := uint64(time.Now().UnixNano()) % 1000000 * 10
+func TestRandomWorkloadInTurns(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MySQL97)
+	for i, seed := range seeds(t, 2) {
+		want, got, st := randomRun(t, srv, seed, 300, []string{"asc", "acpq"}[i], "none")
+		t.Logf("seed %d: %d transactions in %d commits, %d turns, %d fallbacks", seed, st.Transactions, st.Commits, st.Turns, st.Fallbacks)
+		require.Equal(t, want, got, "seed %d", seed)
+		require.Empty(t, st.Conflicts, "seed %d", seed)
+	}
+	// That keys are looked at must matter.
+	differ, fallbacks := false, uint64(0)
+	for seed := uint64(0); !differ && fallbacks == 0; seed++ {
+		want, got, st := randomRun(t, srv, seed, 200, "asc", "turns")
+		differ, fallbacks = fmt.Sprint(want) != fmt.Sprint(got), st.Fallbacks
+		require.Less(t, seed, uint64(20), "the rule is not needed")
+	}
+}
+
+// seeds returns the seeds of a random test.
+func seeds(t *testing.T, n int) []uint64 {
+	base := testseed.New(t)
 	out := make([]uint64, n)
 	for i := range out {
 		out[i] = base + uint64(i)
@@ -397,10 +451,10 @@ func TestRandomWorkloadEndsAsInSerialOrder(t *testing.T) {
 	for _, kind := range testenv.Kinds() {
 		t.Run(string(kind), func(t *testing.T) {
 			srv := testenv.Shared(t, kind)
-			for _, seed := range seeds(4) {
+			for _, seed := range seeds(t, 4) {
 				want, got, st := randomRun(t, srv, seed, 400, "", "")
-				t.Logf("seed %d: %d transactions in %d commits, %d statements, %d rows as events, %d fallbacks, %d serial; %s",
-					seed, st.Transactions, st.Commits, st.Statements, st.EventRows, st.Fallbacks, st.Serial, st.Lane)
+				t.Logf("seed %d: %d transactions in %d commits, %d statements, %d rows as events, %d turns, %d fallbacks, %d serial; %s",
+					seed, st.Transactions, st.Commits, st.Statements, st.EventRows, st.Turns, st.Fallbacks, st.Serial, st.Lane)
 				require.Equal(t, want, got, "seed %d", seed)
 				require.Empty(t, st.Conflicts, "seed %d", seed)
 			}

@@ -11,13 +11,14 @@ import (
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/rowevent"
+	"github.com/go-sql-driver/mysql"
 )
 
 // Servers hold text that they would not take by SQL: bytes of 0x80 and more in
 // ascii, which MySQL 5.6 and MariaDB let pass, or what an older version, another
 // table of the character set or a row event has stored. The rule is that it
-// arrives as the same bytes or is an error. MySQL 8.0 and later, where the
-// account may use row events, are given them by one, as a replica would be; else,
+// arrives as the same bytes or is an error. Servers whose account may use row events
+// are given them by one, as a replica would be; else,
 // for a TEXT, where an UPDATE writes what has an index, and where the table has
 // triggers or CHECK constraints, the server's refusal stands, as a TextError. A row
 // that such bytes are needed to find is found by comparing bytes.
@@ -27,14 +28,32 @@ const (
 	erInvalidString = 1300 // ER_INVALID_CHARACTER_STRING, of a literal
 	erWrongText     = 1366 // ER_TRUNCATED_WRONG_VALUE_FOR_FIELD, of a column
 	erCannotConvert = 3854 // ER_CANNOT_CONVERT_STRING
+
+	erWrongDate = 1292 // ER_TRUNCATED_WRONG_VALUE
+	erTooLong   = 1406 // ER_DATA_TOO_LONG
 )
 
 func refusesText(err error) bool {
-	switch serverError(err) {
-	case erInvalidString, erWrongText, erCannotConvert, erSubqueryRows: // the last for appendText
+	var server *mysql.MySQLError
+	if !errors.As(err, &server) {
+		return false
+	}
+	switch server.Number {
+	case erInvalidString, erCannotConvert, erSubqueryRows: // the last for appendText
 		return true
+	case erWrongText: // "Incorrect string value", or integer, or decimal: in any language that word is the same
+		return strings.Contains(server.Message, "string")
 	}
 	return false
+}
+
+// withFit adds the cure to an error about a value that the target's column cannot hold.
+func withFit(err error) error {
+	switch serverError(err) {
+	case erWrongText, erTruncated, erDataOutOfRange, erWrongDate, erTooLong:
+		return fmt.Errorf("%w: the target's column cannot hold the value: give it the type that it has on the source, or convert the value on the way", err)
+	}
+	return err
 }
 
 // mayBeNoText reports whether s may be none in the character set. A comparison

@@ -37,7 +37,8 @@ type table struct {
 
 	stale bool // rows of the source do not fit, and people will mend that: it is to be read anew
 
-	run *tableRun // what the present run did to the table, for merge.go
+	number uint64    // in hashes of keys, for turns.go
+	run    *tableRun // what the present run did to the table, for merge.go
 
 	// Of PostgreSQL.
 	overriding  string // what an INSERT says so that it may write identity columns
@@ -84,6 +85,11 @@ type foreignKey struct {
 
 func (t *table) column(name string) int {
 	for i := range t.columns {
+		if t.columns[i].name == name { // PostgreSQL may have two that differ in case
+			return i
+		}
+	}
+	for i := range t.columns {
 		if strings.EqualFold(t.columns[i].name, name) {
 			return i
 		}
@@ -117,7 +123,7 @@ func (s *session) loadTable(ctx context.Context, schema, name string) (*table, e
 	}
 	if len(rows) == 0 {
 		return nil, fmt.Errorf("the target has no table %s.%s, or the account may not see it: "+
-			"create it, grant SELECT, INSERT, UPDATE, DELETE on it, or route the source's table elsewhere", schema, name)
+			"create it (as create_tables does in a file, or CreateTables), grant SELECT, INSERT, UPDATE, DELETE on it, or route the source's table elsewhere", schema, name)
 	}
 	if rows[0][0].text != "BASE TABLE" {
 		return nil, fmt.Errorf("the target's %s.%s is no table but a %s: route the source's table elsewhere",

@@ -1,11 +1,14 @@
 package sink
 
 import (
+	"cmp"
 	"context"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"strings"
 	"time"
 	"unsafe"
@@ -54,6 +57,9 @@ type server struct {
 	valuesRow   bool // VALUES ROW(...) makes a table: MySQL 8.0.19
 	rowInRanges bool // (a,b) IN ((1,2)) uses an index: MySQL 5.7.3
 	sqlCascades bool // foreign keys act in the SQL layer: see loadDepth
+	seesKeys    bool // the account sees the foreign keys of all tables
+
+	globalMode bool // errors of row events are passed over if slave_exec_mode says so
 
 	sqlOnly string // why the row-event lane is closed; empty if it is open
 }
@@ -65,12 +71,18 @@ type session struct {
 	id   uint64 // CONNECTION_ID()
 	held string // the owner whose lock it holds; see hold
 	srv  server
+
+	server string    // tcp.ServerQuery
+	opened time.Time // about when
+	guard  *looker   // nil while it is made ready
 }
 
 // dialer opens connections to the target.
 type dialer struct {
 	driver.Connector
 	login time.Duration // the most that connecting and logging in may take
+	where string        // "host:3306 as user", for errors
+	log   *slog.Logger
 }
 
 // connector parses dsn and sets what the sink depends on.
@@ -91,7 +103,7 @@ func connector(dsn string) (dialer, error) {
 	cfg.Logger = &mysql.NopLogger{} // what it would log is also returned
 	tcp.Use(cfg)
 	c, err := mysql.NewConnector(cfg)
-	return dialer{c, cfg.Timeout}, err
+	return dialer{Connector: c, login: cfg.Timeout, where: cfg.Addr + " as " + cfg.User}, err
 }
 
 // openSession connects and makes the session ready. A server whose host takes
@@ -111,9 +123,9 @@ func openSession(ctx context.Context, c dialer, sqlOnly bool) (*session, error) 
 	}
 	conn, err := c.Connect(login)
 	if err != nil {
-		return nil, fail("connecting to the target", err)
+		return nil, unreached(fail("connecting to the target "+c.where, err))
 	}
-	s := &session{conn: conn}
+	s := &session{conn: conn, opened: time.Now()}
 	err = s.prepare(login)
 	if err == nil {
 		err = s.useEvents(login, sqlOnly)
@@ -122,14 +134,29 @@ func openSession(ctx context.Context, c dialer, sqlOnly bool) (*session, error) 
 		s.close()
 		return nil, fail("preparing the session on the target", err)
 	}
+	s.guard = &looker{c.Connector, aliveAfter, c.login, cmp.Or(c.log, slog.Default())}
 	return s, nil
+}
+
+// unreached adds to an error of connecting what to look at.
+func unreached(err error) error {
+	var network *net.OpError
+	switch code := serverError(err); {
+	case code == erAccessDenied || code == erNoPassword:
+		return fmt.Errorf("%w (check the user and the password)", err)
+	case code == erHostNotAllowed:
+		return fmt.Errorf("%w (allow this host to connect, with CREATE USER or in the server's configuration)", err)
+	case errors.As(err, &network):
+		return fmt.Errorf("%w (check that the server runs and that its address is right)", err)
+	}
+	return err
 }
 
 func (s *session) prepare(ctx context.Context) error {
 	if _, err := s.exec(ctx, []byte(sessionSQL)); err != nil {
 		return err
 	}
-	rows, err := s.query(ctx, "SELECT CONNECTION_ID(), VERSION(), @@max_allowed_packet, @@lower_case_table_names")
+	rows, err := s.query(ctx, "SELECT CONNECTION_ID(), VERSION(), @@max_allowed_packet, @@lower_case_table_names, "+tcp.ServerQuery)
 	if err != nil {
 		return err
 	}
@@ -138,6 +165,7 @@ func (s *session) prepare(ctx context.Context) error {
 	s.srv.version = r[1].text
 	s.srv.maxPacket = int(r[2].uint())
 	s.srv.lowerNames = r[3].text != "0"
+	s.server = r[4].text
 	s.srv.mariadb = strings.Contains(s.srv.version, "MariaDB")
 	var patch int
 	if _, err := fmt.Sscanf(s.srv.version, "%d.%d.%d", &s.srv.major, &s.srv.minor, &patch); err != nil {
@@ -150,6 +178,12 @@ func (s *session) prepare(ctx context.Context) error {
 		return err
 	}
 	s.srv.sqlCascades = len(rows) > 0 && rows[0][1].text == "OFF"
+	if s.srv.sqlCascades {
+		_, err = s.query(ctx, "SELECT 1 FROM information_schema.INNODB_FOREIGN LIMIT 0")
+		if s.srv.seesKeys = err == nil; serverError(err) != erSpecificAccess {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -158,8 +192,9 @@ func (s *session) prepare(ctx context.Context) error {
 func (s *session) exec(ctx context.Context, sql []byte) ([]int64, error) {
 	// The driver copies the statement before ExecContext returns.
 	q := unsafe.String(unsafe.SliceData(sql), len(sql))
+	ctx, end := s.watched(ctx)
 	r, err := s.conn.(driver.ExecerContext).ExecContext(ctx, q, nil)
-	if err != nil {
+	if err = end(err); err != nil {
 		return nil, err
 	}
 	return r.(mysql.Result).AllRowsAffected(), nil
@@ -179,7 +214,9 @@ func (c cell) uint() (n uint64) {
 }
 
 // query returns all rows of a small result.
-func (s *session) query(ctx context.Context, sql string) ([][]cell, error) {
+func (s *session) query(ctx context.Context, sql string) (_ [][]cell, err error) {
+	ctx, end := s.watched(ctx)
+	defer func() { err = end(err) }()
 	rows, err := s.conn.(driver.QueryerContext).QueryContext(ctx, sql, nil)
 	if err != nil {
 		return nil, err

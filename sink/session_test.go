@@ -39,19 +39,21 @@ func mute(t *testing.T) (addr string) {
 
 func TestLoginHasADeadline(t *testing.T) {
 	srv := testenv.Start(t, testenv.MySQL97)
-	m, err := OpenMySQL(t.Context(), srv.DSN("")+"?timeout=300ms", nil)
+	m, err := OpenMySQL(t.Context(), srv.DSN("")+"?timeout=77s", nil)
 	require.NoError(t, err)
 	defer m.Close()
 	m.drop()
-	busy, err := OpenMySQL(t.Context(), srv.DSN("")+"?readTimeout=300ms", &MySQLOptions{Name: "busy"})
+	require.Equal(t, 77*time.Second, m.connector.login)
+	busy, err := OpenMySQL(t.Context(), srv.DSN("")+"?readTimeout=3s", &MySQLOptions{Name: "busy"})
 	require.NoError(t, err)
 	defer busy.Close()
 	_, err = busy.Checkpoint(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, srv.Pause())
 	defer srv.Resume()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
+	m.connector.login = 300 * time.Millisecond
 	_, err = m.Checkpoint(ctx)
 	require.NoError(t, ctx.Err(), "the login went on until its caller gave up")
 	require.ErrorIs(t, err, dfs.ErrTransient)
@@ -62,6 +64,7 @@ func TestLoginHasADeadline(t *testing.T) {
 	require.NoError(t, ctx.Err())
 
 	// If the caller gives up first, that is no fault of the target.
+	m.connector.login = time.Minute
 	ended, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err = m.Checkpoint(ended)

@@ -64,7 +64,8 @@ func (s *spool) add(parts []*dfs.Transaction) error {
 		body := dfs.AppendChanges(nil, tx.Changes)
 		head := binary.BigEndian.AppendUint64(nil, tx.Seq)
 		head = binary.BigEndian.AppendUint64(head, uint64(len(body)))
-		for _, b := range [2][]byte{head, body} {
+		head = binary.BigEndian.AppendUint64(head, uint64(len(tx.ID)))
+		for _, b := range [3][]byte{head, body, []byte(tx.ID)} {
 			n, err := s.file.WriteAt(b, s.size)
 			s.size += int64(n)
 			if err != nil {
@@ -82,18 +83,22 @@ func (s *spool) each(f func(*dfs.Transaction) error) error {
 		return nil
 	}
 	r := io.NewSectionReader(s.file, 0, s.size)
-	var head [16]byte
+	var head [24]byte
 	for {
 		_, err := io.ReadFull(r, head[:])
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		var body []byte
+		var body, id []byte
 		if err == nil {
 			body = make([]byte, binary.BigEndian.Uint64(head[8:]))
 			_, err = io.ReadFull(r, body)
 		}
-		tx := &dfs.Transaction{More: true}
+		if err == nil {
+			id = make([]byte, binary.BigEndian.Uint64(head[16:]))
+			_, err = io.ReadFull(r, id)
+		}
+		tx := &dfs.Transaction{ID: string(id), More: true}
 		if err == nil {
 			tx.Seq = binary.BigEndian.Uint64(head[:])
 			tx.Changes, err = dfs.ParseChanges(body)

@@ -35,7 +35,7 @@ type SQLiteOptions struct {
 	Name      string         // key of the pipeline's checkpoint, at most 64 characters. Default: "dfs"
 	Routes    []Route        // which table gets the rows of which; of To only the table's name counts
 	Conflicts []ConflictRule // by "schema.table", as Routes give it. Default: PolicyError
-	DDL       Policy         // Default: PolicyError; or PolicyIgnore. Statements are not applied
+	DDL       Policy         // Default: PolicyError. What PolicyApply does says the documentation of the package
 	DDLRules  []DDLRule
 	DDLDone   []string
 	Tables    []string                             // the tables that the source follows. Default: all
@@ -70,6 +70,22 @@ type SQLiteOptions struct {
 // foreign keys the source did not check are therefore refused where the same
 // transaction has others, and the file's tables have foreign keys.
 func OpenSQLite(ctx context.Context, path string, opts *SQLiteOptions) (*SQLite, error) {
+	s, err := newSQLite(path, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.lite.connect(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.lite.setUp(ctx); err != nil {
+		s.lite.drop()
+		return nil, fmt.Errorf("preparing the checkpoint table of %s: %w", s.lite.path, err)
+	}
+	return s, nil
+}
+
+// newSQLite checks the options, and opens nothing yet.
+func newSQLite(path string, opts *SQLiteOptions) (*SQLite, error) {
 	if opts == nil {
 		opts = &SQLiteOptions{}
 	}
@@ -81,9 +97,6 @@ func OpenSQLite(ctx context.Context, path string, opts *SQLiteOptions) (*SQLite,
 		errs = append(errs, fmt.Errorf("path %q: name a file, such as shop.db", path))
 	}
 	errs = append(errs, s.set(opts.Routes, opts.Conflicts, opts.DDLRules, opts.Tables)...)
-	if err := s.noStatements(); err != nil {
-		errs = append(errs, err)
-	}
 	s.lite = liteBackend{core: &s.core, path: path, unfit: opts.Unfit}
 	errs = append(errs, s.lite.unfit.check()...)
 	if err := errors.Join(errs...); err != nil {
@@ -100,13 +113,6 @@ func OpenSQLite(ctx context.Context, path string, opts *SQLiteOptions) (*SQLite,
 	s.init(&s.lite)
 	lane := "statements in the process"
 	s.stats.lane.Store(&lane)
-	if err := s.lite.connect(ctx); err != nil {
-		return nil, err
-	}
-	if err := s.lite.setUp(ctx); err != nil {
-		s.lite.drop()
-		return nil, fmt.Errorf("preparing the checkpoint table of %s: %w", s.lite.path, err)
-	}
 	return s, nil
 }
 
@@ -390,6 +396,17 @@ func (l *liteBackend) constraint(err error) (broken, duplicate bool) {
 		return true, false
 	}
 	return false, false
+}
+
+// stands reports whether the file as a whole, or a table of it, is at fault.
+// SQLITE_ERROR is all that is wrong with a statement, such as a table or column that
+// is gone, also of a trigger.
+func (l *liteBackend) stands(err error) bool {
+	switch liteCode(err) & 0xff {
+	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA:
+		return liteCode(err) != 0
+	}
+	return false
 }
 
 // liteClassify marks err with dfs.Transient if it may pass: a lock of another, a full

@@ -31,6 +31,25 @@ func TestSQLiteTakesNoTwoTablesForOne(t *testing.T) {
 	}
 }
 
+// What the source's statements may yet do to the target's tables is no fault before they
+// have come, if they are to run there.
+func TestSQLiteTablesMayLackWhatStatementsWillBring(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "target.db")
+	_, err := openFile(t, path).Exec("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+	require.NoError(t, err)
+	altered := &dfs.Table{Schema: "shop", Name: "t", Key: []int{0}, Columns: []dfs.Column{{Name: "id", Type: "int"}, {Name: "n", Type: "int"}}}
+	made := &dfs.Table{Schema: "shop", Name: "u", Key: []int{0}, Columns: altered.Columns}
+	own := &dfs.Table{Schema: "shop", Name: "dfs_checkpoint", Key: []int{0}, Columns: altered.Columns}
+	s := openSQLite(t, path, nil)
+	err = s.CheckTables(t.Context(), []*dfs.Table{altered, made})
+	require.ErrorContains(t, err, "has no column n")
+	require.ErrorContains(t, err, "has no table")
+	require.NoError(t, s.Close())
+	s = openSQLite(t, path, &sink.SQLiteOptions{DDL: sink.PolicyApply})
+	require.NoError(t, s.CheckTables(t.Context(), []*dfs.Table{altered, made}))
+	require.ErrorContains(t, s.CheckTables(t.Context(), []*dfs.Table{own}), "which is the pipeline's own")
+}
+
 func TestSQLiteTurnsForeignKeysOffAndOn(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "target.db")
 	db := openFile(t, path)

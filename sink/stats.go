@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// Stats counts what a MySQL sink has done since Open.
+// Stats counts what a sink of this package has done since it was opened. What is of
+// row events, several connections and later indexes is zero but for MySQL.
 type Stats struct {
 	Commits      uint64 // transactions of the target
 	Transactions uint64 // transactions of the source, applied
@@ -25,16 +26,28 @@ type Stats struct {
 	// for keys that the target compares other than the source does, and for
 	// conflicts.
 	Fallbacks uint64
+	Turns     uint64 // of Commits, those of runs that went by several connections (Writers)
 	Serial    uint64 // changes applied one by one because of that
 
-	// Lane says how rows are written: "row events", or "SQL: " and why.
+	// Lane says how rows are written: "row events", or "SQL: " and why. Where the account
+	// may not see all foreign keys, it says that deletes, and updates of indexed columns, go by SQL.
 	Lane string
+
+	// BySQL are the tables written so far whose rows go by SQL though Lane says
+	// otherwise, and why. So do groups of few rows, of any table.
+	BySQL []TableLane
 
 	IgnoredDDL uint64     // statements passed over, by PolicyIgnore, DDLDone or their kind
 	DDL        []DDLCount // statements that alter tables, by kind and outcome
 	Running    *Running   // the statement that is running now; nil if none is
 
 	Conflicts []ConflictCount // by table and policy
+}
+
+// TableLane says why rows of a table go by SQL.
+type TableLane struct {
+	Table string // the target's, "schema.name"
+	Why   string
 }
 
 // ConflictCount says how often a policy was needed.
@@ -71,6 +84,7 @@ type stats struct {
 	inserts, updates, deletes         atomic.Uint64
 	fallbacks, serial, ignoredDDL     atomic.Uint64
 	eventRows, loaded, unloaded       atomic.Uint64
+	turns                             atomic.Uint64
 
 	lane    atomic.Pointer[string]
 	running atomic.Pointer[Running]
@@ -78,6 +92,21 @@ type stats struct {
 	mu        sync.Mutex
 	conflicts map[ConflictCount]uint64 // with Count zero
 	ddl       map[DDLCount]uint64      // with Count zero
+	bySQL     map[string]string        // why, by the target's table
+}
+
+// lanes notes why rows of a table go by SQL; an empty string says that they do not.
+func (s *stats) lanes(table, why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if why == "" {
+		delete(s.bySQL, table)
+		return
+	}
+	if s.bySQL == nil {
+		s.bySQL = make(map[string]string)
+	}
+	s.bySQL[table] = why
 }
 
 func (s *stats) countDDL(c DDLCount) {
@@ -114,7 +143,7 @@ func (s *stats) all() Stats {
 	out := Stats{
 		Commits: s.commits.Load(), Transactions: s.transactions.Load(), Statements: s.statements.Load(),
 		Inserts: s.inserts.Load(), Updates: s.updates.Load(), Deletes: s.deletes.Load(), EventRows: s.eventRows.Load(), Loaded: s.loaded.Load(), Unloaded: s.unloaded.Load(),
-		Fallbacks: s.fallbacks.Load(), Serial: s.serial.Load(), IgnoredDDL: s.ignoredDDL.Load(), Running: s.running.Load(),
+		Fallbacks: s.fallbacks.Load(), Turns: s.turns.Load(), Serial: s.serial.Load(), IgnoredDDL: s.ignoredDDL.Load(), Running: s.running.Load(),
 	}
 	if lane := s.lane.Load(); lane != nil {
 		out.Lane = *lane
@@ -128,6 +157,10 @@ func (s *stats) all() Stats {
 	slices.SortFunc(out.Conflicts, func(a, b ConflictCount) int {
 		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.Policy, b.Policy))
 	})
+	for table, why := range s.bySQL {
+		out.BySQL = append(out.BySQL, TableLane{table, why})
+	}
+	slices.SortFunc(out.BySQL, func(a, b TableLane) int { return cmp.Compare(a.Table, b.Table) })
 	for c, n := range s.ddl {
 		c.Count = n
 		out.DDL = append(out.DDL, c)

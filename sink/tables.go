@@ -18,6 +18,11 @@ func (m *MySQL) mapping(ctx context.Context, src *dfs.Table) (*mapping, error) {
 	if mp := m.maps[src]; mp != nil {
 		return mp, nil
 	}
+	mp, err := m.newMap(ctx, src)
+	return mp, dfs.Standing(err) // it is the same for each row of the table
+}
+
+func (m *MySQL) newMap(ctx context.Context, src *dfs.Table) (*mapping, error) {
 	if src == nil {
 		return nil, errors.New("a change names no table")
 	}
@@ -46,6 +51,9 @@ func (m *MySQL) mapping(ctx context.Context, src *dfs.Table) (*mapping, error) {
 	}
 	if fresh && len(mp.notes) > 0 {
 		m.log.Warn("values may change on the target", "table", t.key, "how", mp.notes)
+	}
+	if m.sess.srv.sqlOnly == "" {
+		m.stats.lanes(t.key, mp.bySQL)
 	}
 	if len(m.maps) >= maxMaps {
 		clear(m.maps)
@@ -96,7 +104,8 @@ func (m *MySQL) tableRun(key string) *tableRun {
 
 // Notes tells how values of a table of the source may change in silence as the
 // target takes them: times and numbers that its columns round, and columns that
-// it generates itself. The same is logged when the table is first written.
+// it generates itself, which is also logged when the table is first written. And it
+// tells what makes the table slower than others.
 func (m *MySQL) Notes(ctx context.Context, t *dfs.Table) ([]string, error) {
 	if m.sess == nil {
 		s, err := openSession(ctx, m.connector, m.sqlOnly)
@@ -113,8 +122,11 @@ func (m *MySQL) Notes(ctx context.Context, t *dfs.Table) ([]string, error) {
 		return nil, err
 	}
 	notes := slices.Clone(mp.notes)
-	if mp.to.inPlace {
+	switch {
+	case mp.to.inPlace:
 		notes = append(notes, "the target's table has triggers, which run for each row; its rows are applied one by one")
+	case mp.bySQL != "" && m.sess.srv.sqlOnly == "":
+		notes = append(notes, "its rows go by SQL, not as row events, which are faster: "+mp.bySQL)
 	}
 	return notes, nil
 }
@@ -205,9 +217,12 @@ func (m *MySQL) tryRights(ctx context.Context, mp *mapping) error {
 	return withGrant(err, mp.to)
 }
 
-// withGrant adds the cure to an error about the account's rights on a table.
+// withGrant adds the cure to an error about the account's rights on a table, or about a
+// server that takes no writes.
 func withGrant(err error, t *table) error {
 	switch serverError(err) {
+	case erReadOnlyOption, erReadOnlyMode:
+		return fmt.Errorf("%w: writing to the target's table %s: SET GLOBAL read_only = OFF there (on MySQL super_read_only too), or name the server that takes writes", err, t.key)
 	case erTableAccess, erColumnAccess, erDBAccess:
 		return fmt.Errorf("%w: GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO the account of the DSN", err, t.ident())
 	}

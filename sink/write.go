@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"bytes"
 	"fmt"
 	"strconv"
 	"sync/atomic"
@@ -29,9 +30,15 @@ type writer struct {
 	fkOff     bool // the session has foreign_key_checks=0
 	fkUnknown bool // row events may have changed that
 	loose     bool // the session has no strict mode
+	guarded   bool // every count so far is checked by the server too; see guard.go
+	checks    int  // how many those are
+	sent      bool // a packet of the run is under way
 
 	// showCreate executes what was sent, and describes a table.
 	showCreate func(t *table) (string, error)
+
+	// ask executes what was sent, and reports whether a query finds a row.
+	ask func(sql string) (bool, error)
 
 	// send executes a packet. It may return before that is done, but not
 	// before the packet sent last is. Each statement must match as many rows
@@ -44,10 +51,16 @@ const (
 	fence     = -2 // it is the compare-and-set of the checkpoint
 )
 
-// reset forgets what was not sent.
+// reset forgets what was not sent, and lets go of memory that one large row has taken.
 func (w *writer) reset() {
+	if cap(w.b) > 4*w.maxBytes {
+		w.b = nil
+	}
+	if cap(w.spare) > 4*w.maxBytes {
+		w.spare = nil
+	}
 	w.b, w.want, w.fkOff, w.fkUnknown = w.b[:0], nil, false, false
-	w.loose = false
+	w.loose, w.guarded, w.sent, w.checks = false, false, false, 0
 	w.run++
 }
 
@@ -55,7 +68,7 @@ func (w *writer) reset() {
 func (w *writer) statement(sql string, want int64) {
 	w.separate()
 	w.b = append(w.b, sql...)
-	w.want = append(w.want, want)
+	w.wants(want, dfs.Update)
 }
 
 func (w *writer) separate() {
@@ -73,8 +86,24 @@ func (w *writer) flush() error {
 		return &tooLargeError{"a row", len(w.b), w.srv.maxPacket}
 	}
 	sql, want := w.b, w.want
-	w.b, w.spare, w.want = w.spare[:0], sql, nil
+	w.b, w.spare, w.want, w.sent = w.spare[:0], sql, nil, true
+	if cap(sql) > 4*w.maxBytes {
+		w.spare = nil
+	}
 	return w.send(sql, want)
+}
+
+// flushHead is flush, of what comes before a row that is too large to go with it. The
+// memory that was taken for the row is kept for it.
+func (w *writer) flushHead() error {
+	large := w.b
+	if cap(large) <= 4*w.maxBytes {
+		return w.flush()
+	}
+	w.b = bytes.Clone(large)
+	err := w.flush()
+	w.b = large[:0]
+	return err
 }
 
 // tooLargeError says that one row or State alone is more than the server takes.
@@ -155,7 +184,7 @@ func (w *writer) list(g *group, head, sep, tail string, row func(b []byte, r *ro
 	n, zeros := 0, 0 // rows in the statement at hand, and ordinals 0 in them
 	end := func() {
 		w.b = append(w.b, tail...)
-		w.want = append(w.want, g.wants(n))
+		w.wants(g.wants(n), g.op)
 		w.check(zeros)
 		n, zeros = 0, 0
 	}
@@ -174,7 +203,7 @@ func (w *writer) list(g *group, head, sep, tail string, row func(b []byte, r *ro
 			if n > 0 {
 				end()
 			}
-			if err := w.flush(); err != nil {
+			if err := w.flushHead(); err != nil {
 				return err
 			}
 			i--
@@ -393,23 +422,23 @@ func (m *mapping) joins() bool {
 // single adds the statement for one row alone.
 func (w *writer) single(g *group, r *rowOp) error {
 	zeros := g.m.groupZeros(g.op, []rowOp{*r}, g.cols)
-	return w.alone(g.wants(1), zeros, func(b []byte) []byte { return g.m.appendSingle(b, g, r) })
+	return w.alone(g.wants(1), g.op, zeros, func(b []byte) []byte { return g.m.appendSingle(b, g, r) })
 }
 
 // alone adds a statement that must match as many rows as want says, and that
 // writes so many ordinals 0.
-func (w *writer) alone(want int64, zeros int, statement func(b []byte) []byte) error {
+func (w *writer) alone(want int64, op dfs.Op, zeros int, statement func(b []byte) []byte) error {
 	at := len(w.b)
 	for {
 		w.separate()
 		w.b = statement(w.b)
 		if len(w.b) <= w.maxBytes || at == 0 {
-			w.want = append(w.want, want)
+			w.wants(want, op)
 			w.check(zeros)
 			return nil
 		}
 		w.b = w.b[:at]
-		if err := w.flush(); err != nil {
+		if err := w.flushHead(); err != nil {
 			return err
 		}
 		at = 0

@@ -16,9 +16,13 @@ type job struct {
 	*plan
 	t        *TableReport
 	mapper   *mapper // nil if rows are not changed on their way
+	stored   *stored // of TargetRows; nil for MySQL and MariaDB
 	suspects []suspect
-	seen     map[string]bool // ids of the keys of these suspects
-	found    map[string]bool // ids of the rows that are findings
+	seen     map[string]bool    // ids of the keys of these suspects
+	found    map[string]bool    // ids of the rows that are findings
+	behind   bound              // the key on the target up to which ranges of both sides were compared
+	doubts   map[string]Finding // rows that only the target has, by keys of which that is not sure
+	others   int                // rows of the target whose ids were given to no row of the source
 }
 
 // A sum is what a server says of a range of rows: how many there are, and a

@@ -16,8 +16,18 @@
 // so that it cannot change between the looks at both sides. See settle.go for why
 // there can be no false alarm.
 //
-// Tables may have other names on the target: see Routes.
+// Tables may have other names on the target: see Routes. Rows may become others on
+// their way: see Stages and Shapes. Stages that give rows new ids are asked which, as
+// package relmgr is with its option ReadOnly, beside a pipeline that has the map open;
+// rows of the target whose ids were given to none are of others, and left alone.
+//
+// A target that is PostgreSQL or SQLite is read by TargetRows: its rows are compared with
+// what the sink would have stored of the source's.
+//
+//	rows, err := sink.ReadPostgres(ctx, targetDSN, &sink.PostgresOptions{Name: "shop"})
+//	v := &verify.Verifier{Source: sourceDSN, TargetRows: rows, Tables: []string{"shop.*"}}
 //
 // With Repair, a finding is mended at once, in a transaction of the target's
-// while the source's row is locked: the pipeline may go on meanwhile.
+// while the source's row is locked: the pipeline may go on meanwhile. That is for MySQL
+// and MariaDB.
 package verify

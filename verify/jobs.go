@@ -90,9 +90,14 @@ func (r *run) compareTables(ctx context.Context, k task, t *TableReport) error {
 	t.Notes = p.notes
 	j := &job{run: r, plan: p, t: t}
 	if from.engine != "innodb" {
-		return fmt.Errorf("the source's table has the engine %s, which has no transactions, so that nothing can be proved of rows that change: ALTER TABLE %s ENGINE=InnoDB", from.engine, from.ident())
+		return noTransactions(from)
 	}
 	return j.compare(ctx)
+}
+
+// noTransactions says why a table of the source cannot be compared.
+func noTransactions(t *table) error {
+	return fmt.Errorf("the source's table has the engine %s, which has no transactions, so that nothing can be proved of rows that change: ALTER TABLE %s ENGINE=InnoDB", t.engine, t.ident())
 }
 
 // compareCells orders findings: numbers by size, all else as text.

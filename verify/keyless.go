@@ -21,7 +21,11 @@ import (
 // whole source rests meanwhile.
 func (j *job) compareBags(ctx context.Context) error {
 	began := time.Now()
-	a, b, err := j.sums(ctx, "TRUE", "TRUE")
+	count := func() (a, b sum, err error) { return j.sums(ctx, "TRUE", "TRUE") }
+	if j.stored != nil {
+		count = func() (a, b sum, err error) { return j.countStored(ctx) }
+	}
+	a, b, err := count()
 	if err != nil {
 		return err
 	}
@@ -29,7 +33,7 @@ func (j *job) compareBags(ctx context.Context) error {
 	j.count(a.rows, b.rows)
 	switch {
 	case j.inGo && max(a.rows, b.rows) > bagInMemory:
-		return fmt.Errorf("it has no key, %d rows, and values that the two servers do not write alike, such as JSON: add a primary key", a.rows)
+		return fmt.Errorf("it has no key, %d rows, and values that only this program can compare: add a primary key", a.rows)
 	case a == b && !j.inGo:
 		return nil
 	}
@@ -133,6 +137,10 @@ func (j *job) lookAtBags(ctx context.Context, scan time.Duration) (bool, error) 
 func (j *job) bags(ctx context.Context, q querier, lock string) (a map[string]int, at string, b map[string]int, err error) {
 	ask := func(q querier, s *sqlSide, lock string) (map[string]int, error) {
 		out := make(map[string]int)
+		if j.stored != nil {
+			err := j.storedDigests(ctx, q, s == &j.fromSQL, lock, func(d digest, _ []cell) { out[string(d[:])]++ })
+			return out, err
+		}
 		if j.inGo {
 			err := each(ctx, q, "SELECT "+strings.Join(s.forms, ",")+" FROM "+s.table+lock, func(r []cell) error {
 				d := j.digest(r)
@@ -159,7 +167,11 @@ func (j *job) bags(ctx context.Context, q querier, lock string) (a map[string]in
 	if at, err = j.pass(ctx, most); err != nil {
 		return nil, "", nil, err
 	}
-	if b, err = ask(j.target.db, &j.toSQL, ""); err != nil {
+	var target querier
+	if j.target != nil {
+		target = j.target.db
+	}
+	if b, err = ask(target, &j.toSQL, ""); err != nil {
 		return nil, "", nil, fmt.Errorf("count equal rows of the target: %w", err)
 	}
 	for h, n := range a {
@@ -203,6 +215,9 @@ func (j *job) differing(ctx context.Context, q querier, a, b map[string]int) ([]
 		} else {
 			to = append(to, list[i].hash)
 		}
+	}
+	if j.stored != nil {
+		return list, j.storedExamples(ctx, q, at)
 	}
 	var written []string
 	for i := range j.pairs {

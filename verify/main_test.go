@@ -34,7 +34,7 @@ const (
 // A lab is a source and a target with a pipeline between them, and schemas of
 // different names, so that every comparison goes through a route.
 type lab struct {
-	t        *testing.T
+	t        testing.TB
 	src, dst *testenv.Server
 	from, to *sql.DB
 	schema   string // of the source; the target's ends in _to
@@ -106,7 +106,7 @@ func (l *lab) run() {
 
 func (l *lab) verifier() *verify.Verifier {
 	v := &verify.Verifier{Source: l.src.DSN(""), Target: l.dst.DSN(""), Tables: []string{l.schema + ".*"}, Name: l.name,
-		Patience: 30 * time.Second, LockTime: 5 * time.Second}
+		Patience: 2 * time.Minute, LockTime: 5 * time.Second}
 	for _, r := range l.routes {
 		v.Routes = append(v.Routes, verify.Route(r))
 	}
@@ -134,7 +134,7 @@ func (l *lab) passed() {
 		default:
 		}
 		return l.to.QueryRow("SELECT IFNULL(MAX(id),0) FROM "+l.target()+".zz_end").Scan(&got) == nil && got >= want
-	}, time.Minute, 2*time.Millisecond)
+	}, 3*time.Minute, 2*time.Millisecond)
 }
 
 func (l *lab) both(stmts ...string) {

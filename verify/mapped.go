@@ -22,6 +22,8 @@ type mapper struct {
 	sources []*origins
 	jobs    map[string]*job // by table of the target
 	order   []*job
+
+	rowBytes int // of a row of the source, as of the last page
 }
 
 // origins is a table of the source.
@@ -31,6 +33,7 @@ type origins struct {
 	exprs []string
 	// shapes say what is made of its rows.
 	shapes []Shape
+	plain  bool // rows stay as they are, so that no stage need be asked
 }
 
 // An origin is a row of the source.
@@ -48,8 +51,12 @@ type madeRow struct {
 }
 
 const (
-	mappedRows = 500 // of a table that are read at once
-	inList     = 100 // keys in one statement
+	mappedRows  = 500  // of a table that are read at once
+	storedRows  = 2000 // of TargetRows, at most
+	storedFirst = 100
+	pageBytes   = 4 << 20
+	inList      = 100 // keys in one statement
+	storedList  = 500 // of which only keys are read, mostly
 )
 
 // compareMapped compares what comes from some tables of the source.
@@ -66,6 +73,13 @@ func (r *run) compareMapped(ctx context.Context, k task) []*TableReport {
 		}
 		return m.reports(first, began)
 	}
+	if m.TargetRows != nil && len(k.from) == 1 {
+		if done, err := m.compareStoredBags(ctx, k, first); err != nil {
+			return fail(err)
+		} else if done {
+			return m.reports(first, began)
+		}
+	}
 	for _, n := range k.from {
 		if err := m.add(ctx, n); err != nil {
 			return fail(fmt.Errorf("%s.%s: %w", n[0], n[1], err))
@@ -73,13 +87,21 @@ func (r *run) compareMapped(ctx context.Context, k task) []*TableReport {
 	}
 	for _, s := range m.sources {
 		for _, shape := range s.shapes {
-			if _, err := m.job(ctx, shape.Table); err != nil {
+			j, err := m.job(ctx, shape.Table)
+			if err == nil && j.stored != nil {
+				_, err = j.fit(ctx, shape.Table)
+			}
+			if err != nil {
 				return fail(err)
 			}
 		}
 	}
+	along, err := m.alongside(ctx)
+	if err != nil {
+		return fail(err)
+	}
 	for _, s := range m.sources {
-		if err := m.forward(ctx, s, first); err != nil {
+		if err := m.forward(ctx, s, along, first); err != nil {
 			return fail(fmt.Errorf("%s: %w", s.table, err))
 		}
 	}
@@ -123,9 +145,9 @@ func (m *mapper) add(ctx context.Context, name [2]string) error {
 		return errors.New("the source no longer has the table")
 	}
 	if t.engine != "innodb" {
-		return fmt.Errorf("the source's table has the engine %s, which has no transactions, so that nothing can be proved of rows that change: ALTER TABLE %s ENGINE=InnoDB", t.engine, t.ident())
+		return noTransactions(t)
 	}
-	p, err := selfPlan(t)
+	p, err := selfPlan(t, m.TargetRows != nil)
 	if err != nil {
 		return err
 	}
@@ -136,13 +158,22 @@ func (m *mapper) add(ctx context.Context, name [2]string) error {
 	if s.shapes, err = m.shapesOf(s.table); err != nil {
 		return err
 	}
+	s.plain = plain(s.table, s.shapes)
+	if m.TargetRows != nil {
+		for i := range t.columns {
+			if c := &t.columns[i]; octets(c) > 0 {
+				s.exprs[i] = asOctets(c) // as the log has it
+			}
+		}
+	}
 	m.sources = append(m.sources, s)
 	return nil
 }
 
 // selfPlan returns a plan of a table with itself, by which rows are found and put
-// into order.
-func selfPlan(t *table) (*plan, error) {
+// into order. A source of TargetRows is not compared with a target by it, so that it
+// needs no form that servers have in common.
+func selfPlan(t *table, alone bool) (*plan, error) {
 	p := &plan{from: t, to: t}
 	for i := range t.columns {
 		c := &t.columns[i]
@@ -153,6 +184,10 @@ func selfPlan(t *table) (*plan, error) {
 	}
 	for _, i := range t.key() {
 		p.key = append(p.key, i)
+		if alone && t.columns[i].pages() {
+			p.pairs[i].norm = nil
+			continue
+		}
 		if !p.pairs[i].ordered || p.pairs[i].norm != nil {
 			return nil, fmt.Errorf("the key of %s has the column %s of type %s, by which rows cannot be read in order here", t, t.columns[i].name, t.columns[i].base)
 		}
@@ -175,6 +210,18 @@ func (m *mapper) job(ctx context.Context, t *dfs.Table) (*job, error) {
 	if j := m.jobs[full]; j != nil {
 		return j, nil
 	}
+	if m.TargetRows != nil {
+		j, err := m.storedJob(ctx, schema, name)
+		if err == nil && j.key == nil {
+			err = fmt.Errorf("the target's table %s has no key, by which its rows could be found: add a primary key", full)
+		}
+		if err != nil {
+			return nil, err
+		}
+		m.jobs[full] = j
+		m.order = append(m.order, j)
+		return j, nil
+	}
 	to, err := m.target.describe(ctx, schema, name)
 	if err != nil {
 		return nil, fmt.Errorf("read the columns on the target: %w", err)
@@ -182,7 +229,7 @@ func (m *mapper) job(ctx context.Context, t *dfs.Table) (*job, error) {
 	if to == nil {
 		return nil, fmt.Errorf("the target has no table %s, or the account may not see it: create it, or GRANT SELECT on it", full)
 	}
-	p, err := selfPlan(to)
+	p, err := selfPlan(to, false)
 	if err != nil {
 		return nil, err
 	}
@@ -192,81 +239,16 @@ func (m *mapper) job(ctx context.Context, t *dfs.Table) (*job, error) {
 	return j, nil
 }
 
-// forward compares what the rows of a table of the source become.
-func (m *mapper) forward(ctx context.Context, s *origins, t *TableReport) error {
-	var lo bound
-	for {
-		values, keys, err := m.read(ctx, m.source.db, s, fmt.Sprintf("%s ORDER BY %s LIMIT %d",
-			s.within(s.from, lo, nil), strings.Join(s.fromSQL.keys, ","), m.pace.limit(mappedRows)), s.fromSQL.index)
-		if err != nil {
-			return fmt.Errorf("read rows of the source: %w", err)
-		}
-		made, err := m.make(ctx, s, values, keys)
-		if err != nil {
-			return err
-		}
-		if err := m.find(ctx, made); err != nil {
-			return err
-		}
-		t.Rows += uint64(len(keys))
-		m.count(t, uint64(len(keys)))
-		if err := m.settleAll(ctx, len(keys) == 0); err != nil {
-			return err
-		}
-		if len(keys) == 0 {
-			return nil
-		}
-		if slices.ContainsFunc(m.order, func(j *job) bool { return j.t.More }) {
-			return nil
-		}
-		m.pace.spend(ctx, uint64(len(keys)))
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		lo = keys[len(keys)-1]
-	}
-}
-
-// settleAll settles the suspects of all tables, if there are many or if all is
-// set.
-func (m *mapper) settleAll(ctx context.Context, all bool) error {
-	for _, j := range m.order {
-		if all && len(j.suspects) > 0 || len(j.suspects) >= suspectsAtOnce {
-			if err := j.settle(ctx); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// read reads rows of the source as stages get them, and their keys.
-func (m *mapper) read(ctx context.Context, q querier, s *origins, where, index string) (values []dfs.Row, keys []bound, err error) {
-	list := s.exprs
-	for _, i := range s.key {
-		list = append(list[:len(list):len(list)], s.fromSQL.forms[i])
-	}
-	err = each(ctx, q, "SELECT "+strings.Join(list, ",")+" FROM "+s.fromSQL.table+index+" WHERE "+where, func(r []cell) error {
-		row := make(dfs.Row, len(s.exprs))
-		for i := range row {
-			var err error
-			if row[i], err = s.from.columns[i].value(r[i]); err != nil {
-				return fmt.Errorf("column %s: %w", s.from.columns[i].name, err)
-			}
-		}
-		values = append(values, row)
-		keys = append(keys, append(bound(nil), r[len(s.exprs):]...))
-		return nil
-	})
-	return values, keys, err
-}
-
 // make lets the stages make what they make of rows of the source. Each row is a
-// transaction, so that what comes out tells what it came from.
-func (m *mapper) make(ctx context.Context, s *origins, values []dfs.Row, keys []bound) ([]madeRow, error) {
+// transaction, so that what comes out tells what it came from. The values stay as
+// they are.
+func (m *mapper) make(ctx context.Context, s *origins, values []dfs.Row, keys []bound) (out []madeRow, err error) {
+	if s.plain && m.TargetRows != nil {
+		return m.makePlain(ctx, s, values, keys)
+	}
 	batch := make([]*dfs.Transaction, len(values))
 	for i, row := range values {
-		batch[i] = &dfs.Transaction{Checkpoint: dfs.Checkpoint{Seq: uint64(i) + 1}, Changes: []dfs.Change{{Op: dfs.Insert, Table: s.table, After: row}}}
+		batch[i] = &dfs.Transaction{Checkpoint: dfs.Checkpoint{Seq: uint64(i) + 1}, Changes: []dfs.Change{{Op: dfs.Insert, Table: s.table, After: slices.Clone(row)}}}
 	}
 	for i, stage := range m.Stages {
 		if len(batch) == 0 {
@@ -276,7 +258,6 @@ func (m *mapper) make(ctx context.Context, s *origins, values []dfs.Row, keys []
 			return nil, fmt.Errorf("stage %d: %w", i+1, err)
 		}
 	}
-	var out []madeRow
 	for i, tx := range batch {
 		for _, c := range tx.Changes {
 			if c.After == nil || c.Table == nil || c.Op == dfs.DDL {
@@ -285,6 +266,16 @@ func (m *mapper) make(ctx context.Context, s *origins, values []dfs.Row, keys []
 			j, err := m.job(ctx, c.Table)
 			if err != nil {
 				return nil, err
+			}
+			if j.stored != nil {
+				r, err := j.storedRow(ctx, c.Table, c.After)
+				if err == nil {
+					out, err = j.made(out, origin{s, keys[i]}, r)
+				}
+				if err != nil {
+					return nil, err
+				}
+				continue
 			}
 			row := make([]cell, len(j.pairs))
 			for k := range row {
@@ -299,15 +290,41 @@ func (m *mapper) make(ctx context.Context, s *origins, values []dfs.Row, keys []
 				if j.to.columns[at].generated || covers(m.ignore, j.to, col.Name) {
 					continue
 				}
-				if row[at], err = m.made(ctx, v, col, &j.to.columns[at]); err != nil {
+				if row[at], err = m.run.made(ctx, v, col, &j.to.columns[at]); err != nil {
 					return nil, fmt.Errorf("%s: %w", j.to, err)
 				}
 			}
-			made := madeRow{of: origin{s, keys[i]}, job: j, row: row, key: j.keyOf(row)}
-			if slices.ContainsFunc(made.key, func(c cell) bool { return c.absent }) {
-				return nil, fmt.Errorf("the stages make no value for the key of the target's table %s, by which its rows could be found", j.to)
+			if out, err = j.made(out, origin{s, keys[i]}, row); err != nil {
+				return nil, err
 			}
-			out = append(out, made)
+		}
+	}
+	return out, nil
+}
+
+// made appends a row that the target must have.
+func (j *job) made(out []madeRow, of origin, row []cell) ([]madeRow, error) {
+	made := madeRow{of: of, job: j, row: row, key: j.keyOf(row)}
+	if slices.ContainsFunc(made.key, func(c cell) bool { return c.absent }) {
+		return nil, fmt.Errorf("there is no value for the key of the target's table %s, by which its rows could be found", j.to)
+	}
+	return append(out, made), nil
+}
+
+// makePlain is make for a table of TargetRows whose rows no stage changes.
+func (m *mapper) makePlain(ctx context.Context, s *origins, values []dfs.Row, keys []bound) (out []madeRow, err error) {
+	j, err := m.job(ctx, s.table)
+	if err != nil {
+		return nil, err
+	}
+	out = make([]madeRow, 0, len(values))
+	for i, row := range values {
+		r, err := j.storedRow(ctx, s.table, row)
+		if err == nil {
+			out, err = j.made(out, origin{s, keys[i]}, r)
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	return out, nil
@@ -322,6 +339,12 @@ func (m *mapper) find(ctx context.Context, made []madeRow) error {
 			if r.job == j {
 				mine = append(mine, r)
 			}
+		}
+		if j.stored != nil {
+			if err := j.findStored(ctx, mine); err != nil {
+				return err
+			}
+			continue
 		}
 		for part := range slices.Chunk(mine, inList) {
 			var conds []string
@@ -348,49 +371,60 @@ func (m *mapper) find(ctx context.Context, made []madeRow) error {
 	return nil
 }
 
-// wanted reads the rows that a suspect may come from, and returns what the target
-// must have for its key.
-func (m *mapper) wanted(ctx context.Context, q querier, j *job, s suspect, lock string) ([][]cell, error) {
-	var want [][]cell
-	for _, o := range s.from {
-		values, keys, err := m.read(ctx, q, o.of, o.of.equals(o.of.from, o.key)+lock, "")
-		if err != nil {
+// wanted reads the rows that a suspect may come from. What it returns tells, once the
+// pipeline has passed that, what the target must have for its key.
+func (m *mapper) wanted(ctx context.Context, q querier, j *job, s suspect, lock string) (wanted, error) {
+	values, keys := make([][]dfs.Row, len(s.from)), make([][]bound, len(s.from))
+	for i, o := range s.from {
+		var err error
+		if values[i], keys[i], err = m.read(ctx, q, o.of, o.of.equals(o.of.from, o.key)+lock, ""); err != nil {
 			return nil, err
 		}
-		made, err := m.make(ctx, o.of, values, keys)
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range made {
-			if r.job != j {
-				continue
+	}
+	return func() (want [][]cell, err error) {
+		for i, o := range s.from {
+			made, young, err := m.makeCarried(ctx, o.of, values[i], keys[i])
+			if err != nil {
+				return nil, err
 			}
-			ok := r.key.id() == s.key.id()
-			if !ok {
-				if ok, err = m.sameKey(ctx, j, r.key, s.key); err != nil {
-					return nil, err
+			if len(young) > 0 {
+				return nil, young[0].why
+			}
+			for _, r := range made {
+				if r.job != j {
+					continue
 				}
-			}
-			switch {
-			case !ok:
-			case want == nil:
-				want = [][]cell{r.row}
-			default:
-				// Several make parts of one row.
-				for i, c := range r.row {
-					if want[0][i].absent {
-						want[0][i] = c
+				ok := r.key.id() == s.key.id()
+				if !ok {
+					if ok, err = m.sameKey(ctx, j, r.key, s.key); err != nil {
+						return nil, err
+					}
+				}
+				switch {
+				case !ok:
+				case want == nil:
+					want = [][]cell{r.row}
+				default:
+					// Several make parts of one row.
+					for i, c := range r.row {
+						if want[0][i].absent {
+							want[0][i] = c
+						}
 					}
 				}
 			}
 		}
-	}
-	return want, nil
+		return want, nil
+	}, nil
 }
 
 // sameKey reports whether the target takes two keys for one, as a collation does
 // with letters of either case.
-func (m *mapper) sameKey(ctx context.Context, j *job, a, b bound) (bool, error) {
+func (m *mapper) sameKey(ctx context.Context, j *job, a, b bound) (same bool, err error) {
+	if j.stored != nil {
+		err := j.storedWith(ctx, []bound{a}, func(row []cell) { same = same || j.keyOf(row).id() == b.id() })
+		return same, err
+	}
 	rows, err := query(ctx, m.target.db, "SELECT COUNT(*) FROM "+j.toSQL.table+" WHERE "+j.equals(j.to, a)+" AND "+j.equals(j.to, b))
 	return err == nil && rows[0][0].text != "0", err
 }
@@ -416,16 +450,17 @@ func (m *mapper) backward(ctx context.Context, j *job) error {
 		j.t.untold("which rows of %s are too many: set Shapes", j.to)
 		return nil
 	}
-	var lo bound
+	end, read, err := j.pages(ctx, feeds)
+	if err != nil {
+		return err
+	}
+	lo := j.behind
 	for {
 		var rows [][]cell
-		err := each(ctx, m.target.db, fmt.Sprintf("SELECT %s FROM %s%s WHERE %s ORDER BY %s LIMIT %d", strings.Join(j.toSQL.forms, ","), j.toSQL.table, j.toSQL.index,
-			j.within(j.to, lo, nil), strings.Join(j.toSQL.keys, ","), m.pace.limit(mappedRows)), func(r []cell) error {
-			rows = append(rows, append([]cell(nil), r...))
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("read rows of the target: %w", err)
+		if end != nil {
+			if rows, err = read(lo, end, m.pace.limit(m.pageRows())); err != nil {
+				return fmt.Errorf("read rows of the target: %w", err)
+			}
 		}
 		j.t.TargetRows += uint64(len(rows))
 		if len(rows) > 0 {
@@ -435,6 +470,12 @@ func (m *mapper) backward(ctx context.Context, j *job) error {
 			return err
 		}
 		if err := m.settleAll(ctx, len(rows) == 0); err != nil || len(rows) == 0 || j.t.More {
+			if j.others > 0 {
+				j.t.Notes = append(j.t.Notes, fmt.Sprintf("%d rows of %s have ids that no row of the source was given: they are others', and left alone", j.others, j.to))
+			}
+			if err == nil {
+				err = m.resolve(ctx, j)
+			}
 			return err
 		}
 		m.pace.spend(ctx, uint64(len(rows)))
@@ -444,16 +485,53 @@ func (m *mapper) backward(ctx context.Context, j *job) error {
 	}
 }
 
+// pages returns how rows of the target are read in the order of their keys, and the last
+// key, which is not passed so that rows which come meanwhile keep nobody from coming to
+// the end.
+func (j *job) pages(ctx context.Context, feeds []feed) (end bound, read func(lo, hi bound, limit int) ([][]cell, error), err error) {
+	if j.stored != nil {
+		last, err := j.TargetRows.Last(ctx, j.stored.to)
+		if err != nil {
+			return nil, nil, fmt.Errorf("read the last key of %s: %w", j.to, err)
+		}
+		for _, v := range last {
+			end = append(end, toCell(v))
+		}
+		keysOnly := !slices.ContainsFunc(feeds, func(f feed) bool { return !f.byKey() })
+		return end, func(lo, hi bound, limit int) ([][]cell, error) { return j.storedBetween(ctx, keysOnly, lo, hi, limit) }, nil
+	}
+	end, err = j.last(ctx, j.target.db, j.to, &j.toSQL)
+	return end, func(lo, hi bound, limit int) (rows [][]cell, err error) {
+		err = each(ctx, j.target.db, fmt.Sprintf("SELECT %s FROM %s%s WHERE %s ORDER BY %s LIMIT %d", strings.Join(j.toSQL.forms, ","), j.toSQL.table, j.toSQL.index,
+			j.within(j.to, lo, hi), strings.Join(j.toSQL.keys, ","), limit), func(r []cell) error {
+			rows = append(rows, append([]cell(nil), r...))
+			return nil
+		})
+		return rows, err
+	}, err
+}
+
 // trace makes suspects of those rows of the target that the rows of the source
 // do not make from which they would come.
 func (m *mapper) trace(ctx context.Context, j *job, feeds []feed, rows [][]cell) error {
-	for part := range slices.Chunk(rows, inList) {
+	size := inList
+	if j.stored != nil {
+		size = storedList
+	}
+	for part := range slices.Chunk(rows, size) {
 		expected := make(map[string]bool)
 		froms := make([][]origin, len(part))
+		others := make([]int, len(part)) // feeds that gave the row no such id
 		for _, f := range feeds {
 			var conds []string
 			for i, row := range part {
-				key, ok := f.key(row)
+				key, ok, err := f.key(ctx, row)
+				if err != nil {
+					return err
+				}
+				if !ok && f.old != nil {
+					others[i]++
+				}
 				if !ok {
 					continue // no row of that table makes it
 				}
@@ -463,11 +541,15 @@ func (m *mapper) trace(ctx context.Context, j *job, feeds []feed, rows [][]cell)
 			if conds == nil {
 				continue
 			}
-			values, keys, err := m.read(ctx, m.source.db, f.of, strings.Join(conds, " OR "), "")
+			read := m.read
+			if j.stored != nil && f.of.plain && f.byKey() {
+				read = m.readKeys
+			}
+			values, keys, err := read(ctx, m.source.db, f.of, strings.Join(conds, " OR "), "")
 			if err != nil {
 				return fmt.Errorf("read rows of the source: %w", err)
 			}
-			made, err := m.make(ctx, f.of, values, keys)
+			made, _, err := m.makeCarried(ctx, f.of, values, keys)
 			if err != nil {
 				return err
 			}
@@ -478,9 +560,13 @@ func (m *mapper) trace(ctx context.Context, j *job, feeds []feed, rows [][]cell)
 			}
 		}
 		for i, row := range part {
+			if others[i] == len(feeds) {
+				j.others++
+				continue
+			}
 			if key := j.keyOf(j.normal(row)); !expected[key.id()] {
 				j.t.Looked++
-				j.suspects = append(j.suspects, suspect{key: key, from: froms[i], whole: true})
+				j.suspects = append(j.suspects, suspect{key: key, from: froms[i], whole: true, doubt: slices.ContainsFunc(feeds, func(f feed) bool { return !f.exact })})
 			}
 		}
 	}

@@ -282,6 +282,9 @@ func sameCollation(a, b string) bool {
 // if there is no such literal.
 func (p *pair) literal(c *column, form cell) string {
 	v := form.text
+	if form.kind != 0 {
+		return storedLiteral(c, form)
+	}
 	if octets(p.from)+octets(p.to) > 0 && p.from.base != p.to.base {
 		return "_binary " + hexLiteral(v) // MariaDB compares its own types with bytes
 	}

@@ -3,6 +3,7 @@ package verify
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -231,13 +232,16 @@ func (p *plan) keyOf(row []cell) bound {
 
 // id returns a key as one string, different for each key.
 func (b bound) id() string {
-	var s strings.Builder
+	s := make([]byte, 0, 32*len(b))
 	for _, c := range b {
 		if c.null {
-			s.WriteString("n;")
+			s = append(s, "n;"...)
 			continue
 		}
-		fmt.Fprintf(&s, "%d:%s;", len(c.text), c.text)
+		if s = strconv.AppendInt(s, int64(len(c.text)), 10); c.kind != 0 {
+			s = append(s, '/', byte('a'+c.kind))
+		}
+		s = append(append(append(s, ':'), c.text...), ';')
 	}
-	return s.String()
+	return string(s)
 }

@@ -143,6 +143,16 @@ func ownedGTIDs(text string) (list []string) {
 // checkpoint returns how far the target has come.
 func (r *run) checkpoint(ctx context.Context) (place, error) {
 	name, schema := r.pipeline()
+	if r.TargetRows != nil {
+		at, err := r.TargetRows.Checkpoint(ctx)
+		if err != nil {
+			return place{}, fmt.Errorf("read the checkpoint on the target: %w", err)
+		}
+		if at.Pos == "" {
+			return place{}, errors.New("the target has no checkpoint of this pipeline: let TargetRows be opened with the pipeline's Name and Schema, start the pipeline, or set Settle if there is none")
+		}
+		return parsePlace(string(at.Pos))
+	}
 	rows, err := query(ctx, r.target.db, "SELECT pos FROM "+ident(schema)+".dfs_checkpoint WHERE name="+quote(name))
 	if n := serverError(err); n == erNoSuchTable || n == erBadDB || err == nil && len(rows) == 0 {
 		return place{}, fmt.Errorf("the target has no checkpoint of a pipeline %q in %s.dfs_checkpoint: set Name and Schema to those of the pipeline, or Settle if there is none", name, schema)

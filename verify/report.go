@@ -74,7 +74,7 @@ type Finding struct {
 	Columns []Cell `json:"columns,omitempty"` // what differs; for a missing or extra row of a table without a key, all
 	Count   int    `json:"count,omitempty"`   // how many equal rows, for tables without a key
 	Mended  bool   `json:"mended,omitempty"`
-	Why     string `json:"why,omitempty"` // it was not mended although Repair is set
+	Why     string `json:"why,omitempty"` // it was not mended although Repair is set, or why the stages make nothing of it
 	At      string `json:"at"`            // the checkpoint that the target had passed
 }
 

@@ -42,6 +42,10 @@ type suspect struct {
 	// that it may be made of: all of them, if whole is set.
 	from  []origin
 	whole bool
+
+	// doubt says of a row that only the target has that a row of the source may have
+	// become it by another key, since values of the key change on their way.
+	doubt bool
 }
 
 const (
@@ -156,17 +160,55 @@ func (j *job) same(a, b [][]cell) bool {
 	return true
 }
 
+// A wanted tells what the target must have for a suspect, of rows that were read. It is
+// called when the pipeline has passed them: see carried.go.
+type wanted func() ([][]cell, error)
+
 // wanted reads what the target must have for a suspect.
-func (j *job) wanted(ctx context.Context, q querier, s suspect, lock string) ([][]cell, error) {
+func (j *job) wanted(ctx context.Context, q querier, s suspect, lock string) (wanted, error) {
 	if j.mapper != nil {
 		return j.mapper.wanted(ctx, q, j, s, lock)
 	}
-	return j.rows(ctx, q, j.from, s.key, lock)
+	rows, err := j.rows(ctx, q, j.from, s.key, lock)
+	return func() ([][]cell, error) { return rows, nil }, err
+}
+
+// expected is what wanted says for each suspect, or why nothing can be told since the
+// pipeline has not carried the row that it may come from.
+func expected(want []wanted) (was [][][]cell, gone []error, err error) {
+	was, gone = make([][][]cell, len(want)), make([]error, len(want))
+	for i, f := range want {
+		if was[i], err = f(); notCarried(err) {
+			gone[i] = err
+		} else if err != nil {
+			return nil, nil, err
+		}
+	}
+	return was, gone, nil
+}
+
+// lost reports a suspect whose row of the source the pipeline has left out.
+func (j *job) lost(s suspect, at string, why error) {
+	j.mapper.leftOut(s.from[0].of, s.from[0].key, at, why)
 }
 
 // had reads what the target has for a suspect.
 func (j *job) had(ctx context.Context, s suspect) ([][]cell, error) {
+	if j.stored != nil {
+		var rows [][]cell
+		err := j.storedWith(ctx, []bound{s.key}, func(row []cell) { rows = append(rows, row) })
+		return rows, err
+	}
 	return j.rows(ctx, j.target.db, j.to, s.key, "")
+}
+
+// tell reports a finding about a suspect.
+func (j *job) tell(s suspect, f Finding, was, has [][]cell) {
+	if s.doubt && f.Kind == ExtraRow {
+		j.doubt(s.key, f)
+		return
+	}
+	j.report(f, was, has)
 }
 
 // acquitted reports whether a suspect is none, as one whose row of the source no
@@ -184,10 +226,10 @@ func (j *job) look(ctx context.Context, list []suspect, end time.Time) ([]suspec
 	var differ []suspect
 	for len(list) > 0 {
 		n := min(len(list), suspectsAtOnce)
-		was := make([][][]cell, n)
+		want := make([]wanted, n)
 		var err error
 		for i := range n {
-			if was[i], err = j.wanted(ctx, j.source.db, list[i], ""); err != nil {
+			if want[i], err = j.wanted(ctx, j.source.db, list[i], ""); err != nil {
 				return append(differ, list...), err
 			}
 		}
@@ -195,7 +237,15 @@ func (j *job) look(ctx context.Context, list []suspect, end time.Time) ([]suspec
 		if _, err := j.pass(ctx, time.Until(end)); err != nil {
 			return append(differ, list...), err
 		}
+		was, gone, err := expected(want)
+		if err != nil {
+			return append(differ, list...), err
+		}
 		for i := range n {
+			if gone[i] != nil {
+				differ = append(differ, list[i])
+				continue
+			}
 			has, err := j.had(ctx, list[i])
 			if err != nil {
 				return append(differ, list...), err
@@ -228,9 +278,9 @@ func (j *job) settleLocked(ctx context.Context, list []suspect) (left []suspect,
 	if j.broken == "lock" {
 		lock = ""
 	}
-	was := make([][][]cell, len(list))
+	want := make([]wanted, len(list))
 	for i := range list {
-		was[i], err = j.wanted(ctx, tx, list[i], lock)
+		want[i], err = j.wanted(ctx, tx, list[i], lock)
 		switch {
 		case again(err):
 			return list, nil
@@ -251,6 +301,10 @@ func (j *job) settleLocked(ctx context.Context, list []suspect) (left []suspect,
 	if err != nil {
 		return list, err
 	}
+	was, gone, err := expected(want)
+	if err != nil {
+		return list, err
+	}
 	has := make([][][]cell, len(list))
 	for i := range list {
 		if has[i], err = j.had(ctx, list[i]); err != nil {
@@ -261,11 +315,14 @@ func (j *job) settleLocked(ctx context.Context, list []suspect) (left []suspect,
 		return list, ctx.Err()
 	}
 	for i := range list {
-		if j.acquitted(list[i], was[i], has[i]) || j.t.More {
+		if gone[i] != nil && !j.t.More {
+			j.lost(list[i], at, gone[i])
+		}
+		if gone[i] != nil || j.acquitted(list[i], was[i], has[i]) || j.t.More {
 			continue
 		}
 		f := j.finding(was[i], has[i], at)
-		if j.Repair {
+		if j.Repair && !(list[i].doubt && f.Kind == ExtraRow) {
 			again, err := j.mend(ctx, tx, list[i], was[i], &f)
 			if err != nil {
 				return append(left, list[i:]...), err
@@ -275,7 +332,7 @@ func (j *job) settleLocked(ctx context.Context, list []suspect) (left []suspect,
 				continue
 			}
 		}
-		j.report(f, was[i], has[i])
+		j.tell(list[i], f, was[i], has[i])
 	}
 	return left, nil
 }
@@ -303,9 +360,9 @@ func (j *job) settleAtRest(ctx context.Context, list []suspect) (left []suspect,
 	if err != nil {
 		return list, err
 	}
-	was := make([][][]cell, len(list))
+	want := make([]wanted, len(list))
 	for i := range list {
-		if was[i], err = j.wanted(ctx, j.source.db, list[i], ""); err != nil {
+		if want[i], err = j.wanted(ctx, j.source.db, list[i], ""); err != nil {
 			return list, err
 		}
 	}
@@ -314,13 +371,21 @@ func (j *job) settleAtRest(ctx context.Context, list []suspect) (left []suspect,
 		return list, err
 	}
 	var findings []func()
+	was, gone, err := expected(want)
+	if err != nil {
+		return list, err
+	}
 	for i := range list {
+		if gone[i] != nil {
+			findings = append(findings, func() { j.lost(list[i], at, gone[i]) })
+			continue
+		}
 		has, err := j.had(ctx, list[i])
 		if err != nil {
 			return list, err
 		}
 		if !j.acquitted(list[i], was[i], has) {
-			findings = append(findings, func() { j.report(j.finding(was[i], has, at), was[i], has) })
+			findings = append(findings, func() { j.tell(list[i], j.finding(was[i], has, at), was[i], has) })
 		}
 	}
 	after, err := j.place(ctx)
@@ -336,28 +401,42 @@ func (j *job) settleAtRest(ctx context.Context, list []suspect) (left []suspect,
 // settleByTime settles suspects of a target without a checkpoint: those whose row
 // of the source is the same before and after Settle.
 func (j *job) settleByTime(ctx context.Context, list []suspect) (left []suspect, err error) {
-	was := make([][][]cell, len(list))
+	want := make([]wanted, len(list))
 	for i := range list {
-		if was[i], err = j.wanted(ctx, j.source.db, list[i], ""); err != nil {
+		if want[i], err = j.wanted(ctx, j.source.db, list[i], ""); err != nil {
 			return list, err
 		}
 	}
 	if _, err := j.pass(ctx, j.patience()); err != nil {
 		return list, err
 	}
+	was, gone, err := expected(want)
+	if err != nil {
+		return list, err
+	}
 	for i := range list {
+		if gone[i] != nil {
+			j.lost(list[i], "", gone[i])
+			continue
+		}
 		has, err := j.had(ctx, list[i])
 		if err != nil {
 			return list, err
 		}
-		is, err := j.wanted(ctx, j.source.db, list[i], "")
+		now, err := j.wanted(ctx, j.source.db, list[i], "")
+		if err != nil {
+			return list, err
+		}
+		is, err := now()
 		switch {
+		case err != nil && notCarried(err):
+			left = append(left, list[i])
 		case err != nil:
 			return list, err
 		case !j.same(was[i], is):
 			left = append(left, list[i])
 		case !j.acquitted(list[i], is, has):
-			j.report(j.finding(is, has, ""), is, has)
+			j.tell(list[i], j.finding(is, has, ""), is, has)
 		}
 	}
 	return left, nil

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,6 +20,13 @@ type Shape struct {
 	// these columns the row of the source is found that a row of the target comes
 	// from.
 	From []string
+
+	// Old, if set, is for stages that give rows new ids, which it takes back: From
+	// names the source's column also where a column has a new id in its place. It is
+	// given what the target has in the columns that From has for the key of the
+	// source's table, in the key's order, and returns that key as text. It reports
+	// false if no row was given that.
+	Old func(ctx context.Context, key []dfs.Value) (old []string, ok bool, err error)
 }
 
 // shapesOf returns what becomes of a table of the source.
@@ -39,20 +47,27 @@ func (c *checked) shapesOf(t *dfs.Table) ([]Shape, error) {
 // plain reports whether rows with these shapes are those of the source, so that
 // servers can compare them.
 func plain(t *dfs.Table, shapes []Shape) bool {
-	return len(shapes) == 1 && shapes[0].Table != nil && shapes[0].Table.String() == t.String() && len(shapes[0].From) == len(t.Columns) &&
+	return len(shapes) == 1 && shapes[0].Old == nil && shapes[0].Table != nil && shapes[0].Table.String() == t.String() && len(shapes[0].From) == len(t.Columns) &&
 		!slices.ContainsFunc(t.Columns, func(c dfs.Column) bool { return !slices.Contains(shapes[0].From, c.Name) }) &&
 		slices.EqualFunc(t.Columns, shapes[0].Table.Columns, func(a, b dfs.Column) bool { return a.Name == b.Name && a.Type == b.Type })
 }
 
 // A feed is how rows of the target are traced back to a table of the source.
 type feed struct {
-	of *origins
-	to []int // for each column of the source's key, the column of the target
+	of  *origins
+	to  []int // for each column of the source's key, the column of the target
+	old func(ctx context.Context, key []dfs.Value) (old []string, ok bool, err error)
+	job *job
+
+	// Of TargetRows: exact says that a key of the target is that of one row of the source,
+	// and made are the columns of to as stages make them.
+	exact bool
+	made  []column
 }
 
 // newFeed returns how rows are traced, and whether they can be.
 func newFeed(s *origins, shape Shape, j *job) (feed, bool) {
-	f := feed{of: s}
+	f := feed{of: s, old: shape.Old, job: j, exact: true}
 	for _, i := range s.key {
 		c := &s.from.columns[i]
 		at := slices.IndexFunc(shape.From, func(name string) bool { return strings.EqualFold(name, c.name) })
@@ -62,6 +77,16 @@ func newFeed(s *origins, shape Shape, j *job) (feed, bool) {
 		k := j.to.column(shape.Table.Columns[at].Name)
 		if k < 0 {
 			return f, false
+		}
+		if j.stored != nil {
+			made := newColumn(shape.Table.Columns[at].Name, shape.Table.Columns[at].Type)
+			f.made = append(f.made, made)
+			fits := j.stored.fits[shape.Table]
+			f.exact = f.exact && fits != nil && fits.exact[at]
+		}
+		if f.old != nil || j.stored != nil {
+			f.to = append(f.to, k)
+			continue
 		}
 		d := &j.to.columns[k]
 		q := newPair(c, d, false, true)
@@ -74,17 +99,57 @@ func newFeed(s *origins, shape Shape, j *job) (feed, bool) {
 	return f, true
 }
 
+// byKey reports whether the key of the target's table is made of the columns of the
+// source's key, so that no others are needed to trace rows.
+func (f *feed) byKey() bool {
+	return len(f.to) == len(f.job.key) && !slices.ContainsFunc(f.job.key, func(i int) bool { return !slices.Contains(f.to, i) })
+}
+
 // key returns the key of the source's row that a row of the target would come
 // from, and false if none can have it.
-func (f *feed) key(row []cell) (bound, bool) {
+func (f *feed) key(ctx context.Context, row []cell) (bound, bool, error) {
 	key := make(bound, len(f.to))
+	values := make([]dfs.Value, len(f.to))
 	for i, at := range f.to {
 		if row[at].null {
-			return nil, false
+			return nil, false, nil
 		}
 		key[i] = row[at]
+		if f.job.stored != nil && f.old == nil {
+			var ok bool
+			if key[i], ok = fromStored(&f.of.from.columns[f.of.key[i]], row[at]); !ok {
+				return nil, false, nil
+			}
+			continue
+		}
+		if f.old != nil {
+			var err error
+			if f.job.stored != nil {
+				c, ok := fromStored(&f.made[i], row[at])
+				if !ok {
+					return nil, false, nil
+				}
+				if values[i], err = f.made[i].value(c); err != nil {
+					return nil, false, fmt.Errorf("column %s: %w", f.made[i].name, err)
+				}
+				continue
+			}
+			if values[i], err = f.job.to.columns[at].value(row[at]); err != nil {
+				return nil, false, fmt.Errorf("column %s: %w", f.job.to.columns[at].name, err)
+			}
+		}
 	}
-	return key, true
+	if f.old == nil {
+		return key, true, nil
+	}
+	old, ok, err := f.old(ctx, values)
+	if err != nil {
+		return nil, false, fmt.Errorf("looking up the old key of a row: %w", err)
+	}
+	for i := range old {
+		key[i] = cell{text: old[i]}
+	}
+	return key, ok, nil
 }
 
 // String names the tables of a task.
@@ -106,7 +171,7 @@ func (c *checked) group(tables []*dfs.Table) ([]task, error) {
 		if err != nil {
 			return nil, fmt.Errorf("what stages make of %s: %w", t, err)
 		}
-		k := task{from: [][2]string{{t.Schema, t.Name}}, mapped: len(c.Stages) > 0 && !plain(t, shapes)}
+		k := task{from: [][2]string{{t.Schema, t.Name}}, mapped: c.TargetRows != nil || len(c.Stages) > 0 && !plain(t, shapes)}
 		k.to[0], k.to[1] = match.Target(c.routes, t.Schema, t.Name)
 		into := []string{k.to[0] + "." + k.to[1]}
 		if k.mapped {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dataflowsync/dfs"
 	"github.com/go-sql-driver/mysql"
 )
 
@@ -105,13 +106,14 @@ func (s *side) ask(ctx context.Context) error {
 type cell struct {
 	text    string
 	null    bool
-	absent  bool   // stages made no value: the target may have any
-	literal string // what stores a value that stages made
+	absent  bool     // stages made no value: the target may have any
+	kind    dfs.Kind // of a form of TargetRows; 0 for all else
+	literal string   // what stores a value that stages made
 }
 
 // is reports whether two cells mean the same.
 func (c cell) is(d cell) bool {
-	return c.absent || d.absent || c.null == d.null && c.text == d.text
+	return c.absent || d.absent || c.null == d.null && c.kind == d.kind && c.text == d.text
 }
 
 // A querier is a pool, a connection or a transaction.

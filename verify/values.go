@@ -17,7 +17,12 @@ import (
 func (c *column) valueExpr() string {
 	name := ident(c.name)
 	switch c.class() {
-	case classFloat, classDouble:
+	case classDouble:
+		if c.typ == "double" {
+			return name // with all digits, which what is computed need not have
+		}
+		return name + "*1e0"
+	case classFloat:
 		return name + "*1e0"
 	case classYear:
 		return name + "+0"

@@ -25,6 +25,13 @@ type Verifier struct {
 	// the tables, and UPDATE on the checkpoint, which is locked and not changed.
 	Source, Target string
 
+	// TargetRows reads a target that is PostgreSQL, SQLite or another that is no MySQL
+	// server, in place of Target, which is then empty: see sink.ReadPostgres and
+	// sink.ReadSQLite. Its Name and Schema take the place of those below. Rows are then
+	// read on both sides, and compared with what the sink would have stored of them, which
+	// this package makes no opinion of its own about. It is the caller's to close. Default: nil.
+	TargetRows TargetRows
+
 	// Tables are those of the source to compare, as package cdc's Options have
 	// them: "shop.*", "!shop.tmp_*". Default: all.
 	Tables []string
@@ -35,8 +42,11 @@ type Verifier struct {
 
 	// Stages are what the pipeline does to rows on their way, such as units of
 	// package dpu: not the same values, as a Stage is used by one goroutine, but
-	// made alike. What they make of a row must depend on that row alone. Default:
-	// none, and then the servers compute checksums instead of sending rows.
+	// made alike. What they make of a row must depend on that row alone, or on what
+	// the pipeline keeps for ever, such as its map of new ids. Of a row that the
+	// pipeline has not carried yet, of which a stage then cannot tell, it returns an
+	// error that has a method NotCarried() bool which reports true; the row is looked
+	// at again once the pipeline has passed it. Default: none, and then the servers compute checksums instead of sending rows.
 	Stages []dfs.Stage
 
 	// Shapes returns what the stages make of a table of the source, which has
@@ -140,7 +150,7 @@ func (v *Verifier) check() (*checked, error) {
 	var errs []error
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	for _, side := range [2]struct{ name, dsn string }{{"Source", v.Source}, {"Target", v.Target}} {
-		if side.dsn == "" {
+		if side.dsn == "" && (side.name == "Source" || v.TargetRows == nil) {
 			fault("%s is empty: write user:password@tcp(host:3306)/", side.name)
 		}
 	}
@@ -189,8 +199,14 @@ func (v *Verifier) check() (*checked, error) {
 	if v.MaxRows < 0 || v.Most < 0 {
 		fault("MaxRows and Most must not be negative: leave them zero for their defaults")
 	}
+	if v.TargetRows != nil && v.Target != "" {
+		fault("Target and TargetRows are both set: leave Target empty")
+	}
 	if v.Passed != nil && v.Settle > 0 {
 		fault("Passed and Settle are both set: use one of the two, or none to look at the checkpoint")
+	}
+	if v.Repair && v.TargetRows != nil {
+		fault("Repair mends rows of MySQL and MariaDB only: leave it out, and have the table copied anew where it differs")
 	}
 	if v.Repair && (v.Passed != nil || v.Settle > 0 || v.LockTime < 0) {
 		fault("Repair needs the pipeline's checkpoint and locks on the source: leave out Passed and Settle, and LockTime unless it is positive")
@@ -224,8 +240,10 @@ func (c *checked) open(ctx context.Context) (*run, error) {
 	if r.source, err = openSide(ctx, "source", c.Source); err != nil {
 		errs = append(errs, err)
 	}
-	if r.target, err = openSide(ctx, "target", c.Target); err != nil {
-		errs = append(errs, err)
+	if c.TargetRows == nil {
+		if r.target, err = openSide(ctx, "target", c.Target); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	if len(errs) == 0 && c.Passed == nil && c.Settle == 0 {
 		if _, err := r.checkpoint(ctx); err != nil {

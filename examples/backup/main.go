@@ -14,6 +14,7 @@ package main
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -64,11 +65,7 @@ func keep(ctx context.Context, source, tables, dir string) error {
 		if err != nil {
 			return err
 		}
-		var list []sink.Definition
-		for _, d := range made {
-			list = append(list, sink.Definition(d))
-		}
-		if err := a.Baseline(ctx, list); err != nil {
+		if err := a.Baseline(ctx, made); err != nil {
 			return err
 		}
 	}
@@ -97,11 +94,19 @@ func restore(ctx context.Context, dir, target, id string, routes []sink.Route) e
 	if err != nil {
 		return err
 	}
-	if fresh { // else a restore that was killed goes on
-		var tables []*dfs.Table
-		for _, d := range r.Definitions() {
-			tables = append(tables, d.Table)
+	var tables []*dfs.Table
+	for _, d := range r.Definitions() {
+		tables = append(tables, d.Table)
+	}
+	if !fresh { // a restore that was killed goes on
+		missing, err := dst.Missing(ctx, tables)
+		if err == nil && len(tables) > 0 && len(missing) == len(tables) {
+			err = errors.New("the tables of an earlier restore are gone from the target: give this one another Name, to restore all anew")
 		}
+		if err != nil {
+			return err
+		}
+	} else {
 		if err := dst.CheckEmpty(ctx, tables); err != nil {
 			return err
 		}

@@ -94,7 +94,7 @@ func carry(ctx context.Context, name, source, target, file string, log *slog.Log
 		return err
 	}
 	defer blocks.Close()
-	ids, err := relmgr.Open(file, &relmgr.Options{Source: name, Tables: tables, ForeignKeys: relmgr.Declared(keys),
+	ids, err := relmgr.Open(file, &relmgr.Options{Source: name, Tables: tables, ForeignKeys: keys,
 		References: references, Allocator: blocks, Logger: log})
 	if err != nil {
 		return err

@@ -83,16 +83,8 @@ func keep(ctx context.Context, source, tables, name string) error {
 		if err != nil {
 			return err
 		}
-		var keys []sink.ForeignKey
-		for _, k := range silent {
-			keys = append(keys, sink.ForeignKey(k))
-		}
-		dst.NeedForeignKeys(keys)
-		var list []sink.Definition
-		for _, d := range made {
-			list = append(list, sink.Definition(d))
-		}
-		_, notes, err := dst.CreateTables(ctx, list, true)
+		dst.NeedForeignKeys(silent)
+		_, notes, err := dst.CreateTables(ctx, made, true)
 		for _, n := range notes {
 			log.Print(n)
 		}

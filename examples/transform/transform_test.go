@@ -85,13 +85,13 @@ func TestRun(t *testing.T) {
 	}
 	// The first checkpoint says that the starting place is fixed.
 	begun := "SELECT seq FROM dfs.dfs_checkpoint WHERE name='transform " + crm + "' AND seq>0"
-	require.Eventually(t, func() bool { return query(begun) != "" }, time.Minute, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return query(begun) != "" }, 3*time.Minute, 20*time.Millisecond)
 	srv.Exec(t, "USE "+shop, "INSERT INTO users VALUES (1,'Ann','Lee','ann@example.com','0171 555 0199','secret',12,'2019-05-01')",
 		"INSERT INTO orders VALUES (10,1,2.50,4,'draft','High St 1','Bath'), (11,1,9.99,1,'paid','',NULL)",
 		"UPDATE orders SET quantity=5, status='paid', street='High St 2' WHERE id=10", "DELETE FROM orders WHERE id=11",
 		"INSERT INTO orders VALUES (12,1,1,1,'paid','','')")
 	last := "SELECT GROUP_CONCAT(id,' ',user_id,' ',status,' ',total ORDER BY id) FROM " + crm + ".orders"
-	require.Eventually(t, func() bool { return query(last) == "10 1 paid 12.50,12 1 paid 1.00" }, time.Minute, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return query(last) == "10 1 paid 12.50,12 1 paid 1.00" }, 3*time.Minute, 20*time.Millisecond)
 	require.Equal(t, "10 High St 2, Bath|12 , ", query("SELECT GROUP_CONCAT(order_id,' ',text ORDER BY order_id SEPARATOR '|') FROM "+crm+".addresses"))
 	require.Equal(t, "1 Ann Lee 0171 gold ann@example.com", query("SELECT CONCAT_WS(' ',id,name,phone,class,email) FROM "+crm+".people"))
 	cancel()

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/cdc"
@@ -20,7 +19,7 @@ import (
 const archivePart = "archive"
 
 // archived are the backlogs that are kept in an archive.
-var archived = []string{"single", "batch", "mix"}
+var archived = []string{"long", "fifty"}
 
 // An archiveResult is what it took to keep a backlog in an archive.
 type archiveResult struct {
@@ -42,7 +41,7 @@ func (l *lab) measureArchive(ctx context.Context, b *backlog, r *report) error {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return err
 		}
-		x := &trial{lab: l, backlog: b, dir: dir}
+		x := &trial{lab: l, source: b.site.source, workers: nativeWorkers, backlog: b, dir: dir}
 		if l.opts.profile != "" {
 			x.profile = filepath.Join(l.opts.profile, fmt.Sprintf("%s-archive-%d.cpu", b.name, round+1))
 		}
@@ -93,18 +92,17 @@ func (j *job) archive(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	begun := time.Now()
+	w.meter = startMeter(j.PID, 0)
 	if err := p.Run(stored); err != nil {
 		return err
 	}
-	if w.at.IsZero() {
+	if w.at == nil {
 		return errors.New("the run stopped before the end of the backlog")
 	}
 	if err := stop(); err != nil {
 		return err
 	}
-	begun = begun.Add(time.Since(w.at)) // stopping does not count
-	return end(begun, func() (rows int, err error) {
+	return end(*w.at, func() (rows int, err error) {
 		err = a.Each(ctx, dfs.StopPoint{}, dfs.StopPoint{}, src.Decode, func(tx *dfs.Transaction) error {
 			rows += len(tx.Changes)
 			return nil
@@ -117,7 +115,8 @@ func (j *job) archive(ctx context.Context) error {
 type watchedArchive struct {
 	*sink.Archive
 	last   string
-	at     time.Time
+	meter  *meter
+	at     *sample // what was measured until then; stopping does not count
 	stored func()
 }
 
@@ -125,7 +124,8 @@ func (w *watchedArchive) Apply(ctx context.Context, batch []*dfs.Transaction) er
 	last := slices.ContainsFunc(batch, func(tx *dfs.Transaction) bool { return tx.ID == w.last && !tx.More })
 	err := w.Archive.Apply(ctx, batch)
 	if last && err == nil {
-		w.at = time.Now()
+		s := w.meter.stop()
+		w.at = &s
 		w.stored()
 	}
 	return err

@@ -26,6 +26,8 @@ import (
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/cdc"
+	"github.com/dataflowsync/dfs/dpu"
+	"github.com/dataflowsync/dfs/internal/childproc"
 	"github.com/dataflowsync/dfs/queue"
 	"github.com/dataflowsync/dfs/sink"
 )
@@ -37,7 +39,7 @@ const childEnv = "DFS_BENCH_CHILD"
 
 // A job is what a child does.
 type job struct {
-	Do      string // "apply", "copy", "follow", "capture", "archive", "gomysql" or "lookup"
+	Do      string // "apply", "copy", "follow", "capture", "archive", "gomysql", "canal" or "lookup"
 	Source  string // DSN
 	Target  string // DSN
 	Queue   string // file; of an archive, its folder
@@ -45,12 +47,14 @@ type job struct {
 	From    string // set of GTIDs
 	Last    string // GTID of the last transaction
 	Addr    string // of the source
+	PID     int    // of the source's server
 	File    string // of the source's log
 	Pos     uint32
 	Rows    int    // in the backlog; of a map, its keys
 	Step    int64  // how far the keys of a map are apart
 	IDs     string // file of the map of ids; empty for none
 	Profile string // file for a CPU profile; empty for none
+	Reshape bool   // the rows on their way, by reshapeUnits
 }
 
 // An outcome is what a child tells of its job.
@@ -80,6 +84,8 @@ func runChild(text string) error {
 		return j.archive(ctx)
 	case "gomysql":
 		return j.goMySQL(ctx)
+	case "canal":
+		return j.canal(ctx)
 	case "lookup":
 		return j.lookup(ctx)
 	}
@@ -140,9 +146,10 @@ func begin() error {
 	return err
 }
 
-// end tells the outcome of what took from begun until now.
-func end(begun time.Time, rows func() (int, error)) error {
-	o := outcome{sample: sample{Wall: time.Since(begun), Self: cpuTime(os.Getpid()), RSS: peakRSS(os.Getpid())}}
+// end tells the outcome of what was measured, of which it then counts the rows.
+func end(s sample, rows func() (int, error)) error {
+	s.Self, s.RSS = childproc.CPUTime(os.Getpid()), childproc.PeakRSS(os.Getpid())
+	o := outcome{sample: s}
 	var err error
 	if o.Rows, err = rows(); err != nil {
 		return err
@@ -180,6 +187,17 @@ func (j *job) apply(ctx context.Context) error {
 			return err
 		}
 	}
+	if j.Reshape {
+		tables, err := src.Tables(ctx)
+		if err != nil {
+			return err
+		}
+		units, err := dpu.New(reshapeUnits(), &dpu.Options{Tables: tables})
+		if err != nil {
+			return err
+		}
+		p.Stages = append(p.Stages, units)
+	}
 	return errors.Join(p.Run(ctx), dst.Close(), q.Close(), src.Close(), closeIDs(), stop())
 }
 
@@ -201,19 +219,17 @@ func (j *job) capture(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	begun := time.Now()
+	w.meter = startMeter(j.PID, 0)
 	if err := p.Run(stored); err != nil {
 		return err
 	}
-	if w.at.IsZero() {
+	if w.at == nil {
 		return errors.New("capture stopped before the end of the backlog")
 	}
 	if err := stop(); err != nil {
 		return err
 	}
-	// Stopping does not count.
-	begun = begun.Add(time.Since(w.at))
-	return end(begun, func() (rows int, err error) {
+	return end(*w.at, func() (rows int, err error) {
 		rows, err = countRows(ctx, src, q, j.Last)
 		return rows, errors.Join(err, q.Close(), src.Close())
 	})
@@ -223,7 +239,8 @@ func (j *job) capture(ctx context.Context) error {
 type watched struct {
 	*queue.Queue
 	last   string // name of the transaction
-	at     time.Time
+	meter  *meter
+	at     *sample // what was measured until then; stopping does not count
 	stored func()
 }
 
@@ -232,7 +249,8 @@ func (w *watched) Apply(ctx context.Context, batch []*dfs.Transaction) error {
 	last := tx.ID == w.last && !tx.More
 	err := w.Queue.Apply(ctx, batch)
 	if last && err == nil {
-		w.at = time.Now()
+		s := w.meter.stop()
+		w.at = &s
 		w.stored()
 	}
 	return err
@@ -277,7 +295,7 @@ func (j *job) goMySQL(ctx context.Context) error {
 	if err := begin(); err != nil {
 		return err
 	}
-	begun := time.Now()
+	m := startMeter(j.PID, 0)
 	s := replication.NewBinlogSyncer(replication.BinlogSyncerConfig{
 		ServerID: 1, Flavor: "mysql", Host: host, Port: uint16(n), User: "root",
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
@@ -303,7 +321,7 @@ func (j *job) goMySQL(ctx context.Context) error {
 		// The last transaction has one row, so its end follows.
 		if _, ok := e.Event.(*replication.XIDEvent); ok && rows >= j.Rows {
 			// Close would take seconds, and the process ends anyway.
-			return end(begun, func() (int, error) { return rows, nil })
+			return end(m.stop(), func() (int, error) { return rows, nil })
 		}
 	}
 }

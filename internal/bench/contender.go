@@ -5,7 +5,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,25 +13,37 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/dataflowsync/dfs/internal/childproc"
 )
 
 // A contender is a way to bring a backlog from the source to somewhere.
 type contender struct {
 	name    string
 	title   string
-	applies bool // to a target, which is then compared
-	slow    bool // so slow that one round has to do
+	applies bool // to a server of the source's kind
 	replay  func(ctx context.Context, x *trial) (sample, error)
+	compare func(ctx context.Context, x *trial) error // the target with the source; nil if replay does
 }
 
 func contenders() []*contender {
 	return []*contender{
-		{"dfs", "DFS, end to end", true, false, replayDFS},
-		{"native", "MySQL's own replica, 4 workers", true, false, replayNative},
-		{"mysqlbinlog", "mysqlbinlog | mysql", true, true, replayMysqlbinlog},
-		{"capture", "DFS, capture to durable queue", false, false, replayChild("capture")},
-		{"gomysql", "go-mysql BinlogSyncer, decode only", false, false, replayChild("gomysql")},
+		{"dfs", "DFS, end to end", true, replayDFS, sameRows},
+		{"transformed", "DFS, with a column renamed, one dropped, one computed", true, replayReshaped, sameReshaped},
+		{"postgres", "DFS into PostgreSQL", false, replayPostgres, nil},
+		{"sqlite", "DFS into a file of SQLite", false, replaySQLite, nil},
+		{"native", fmt.Sprintf("native replica, %d workers", nativeWorkers), true, replayNative, sameRows},
+		{"best", "native replica, its best count of workers", true, replayNative, sameRows},
+		{"mysqlbinlog", "mysqlbinlog | mysql", true, replayMysqlbinlog, sameRows},
+		{"canal", "go-mysql's canal, row by row", true, replayCanal, sameRows},
+		{"capture", "DFS, capture to durable queue", false, replayChild("capture"), nil},
+		{"gomysql", "go-mysql's BinlogSyncer, decode only", false, replayChild("gomysql"), nil},
 	}
+}
+
+// sameRows compares all tables.
+func sameRows(ctx context.Context, x *trial) error {
+	return x.target.compare(ctx, x.schema, x.tables, x.sums)
 }
 
 func contenderNames() []string {
@@ -52,10 +63,14 @@ func contenderNames() []string {
 type trial struct {
 	*lab
 	*backlog
-	dir     string    // for its files
-	target  *database // empty; nil if the contender does not apply
-	profile string    // file for a CPU profile; empty for none
-	ids     string    // file of the map of ids; empty for none
+	source  *database     // of the backlog
+	dir     string        // for its files
+	workers int           // of a replica
+	beat    time.Duration // within which a replica must be done; 0 if it may take its time
+	reshape bool          // by reshapeUnits
+	target  *database     // empty; nil if the contender does not apply
+	profile string        // file for a CPU profile; empty for none
+	ids     string        // file of the map of ids; empty for none
 }
 
 func (x *trial) path(name string) string { return filepath.Join(x.dir, name) }
@@ -67,10 +82,9 @@ func (x *trial) await(ctx context.Context, failed func() error) error {
 
 // build compiles the program that users run, if it will be measured.
 func (l *lab) build(ctx context.Context) error {
-	replays := slices.ContainsFunc(partNames(), func(name string) bool {
-		return name != snapshotPart && name != archivePart && l.opts.wants(name, partNames())
-	})
-	if l.opts.profile != "" || !replays || !l.opts.wants("dfs", contenderNames()) {
+	if !slices.ContainsFunc([]string{"dfs", "transformed", "postgres", "sqlite"}, func(name string) bool {
+		return l.opts.wants(name, contenderNames())
+	}) {
 		return nil
 	}
 	l.basic = filepath.Join(l.dir, "basic")
@@ -83,18 +97,22 @@ func (l *lab) build(ctx context.Context) error {
 }
 
 // startDFS starts examples/basic on the backlog, or this program in its stead
-// if it is to write a profile.
-func (x *trial) startDFS() (*process, error) {
+// if it is to write a profile, which it does of MySQL's targets. The target is what follows "target:" in the
+// configuration; empty means the trial's server.
+func (x *trial) startDFS(target string) (*process, error) {
 	tables := x.schema + ".*"
-	if x.profile != "" {
+	if x.profile != "" && target == "" {
 		cmd, err := childCommand(&job{
 			Do: "apply", Source: x.source.DSN(""), Target: x.target.DSN(""), Queue: x.path("queue"),
-			Tables: []string{tables}, From: x.from, Profile: x.profile, IDs: x.ids,
+			Tables: []string{tables}, From: x.from, Profile: x.profile, IDs: x.ids, Reshape: x.reshape,
 		})
 		if err != nil {
 			return nil, err
 		}
 		return start(cmd, x.path("dfs.log"))
+	}
+	if target == "" {
+		target = fmt.Sprintf("{dsn: %q}", x.target.DSN(""))
 	}
 	config := fmt.Sprintf(`
 name: bench
@@ -104,11 +122,13 @@ source:
   start: %q
 queue:
   path: queue
-target:
-  dsn: %q
-`, x.source.DSN(""), tables, "gtid:"+x.from, x.target.DSN(""))
+target: %s
+`, x.source.DSN(""), tables, "gtid:"+x.from, target)
 	if x.ids != "" {
 		config += fmt.Sprintf("relmgr: {path: %q, source: bench}\n", x.ids)
+	}
+	if x.reshape {
+		config += reshapeConfig
 	}
 	if err := os.WriteFile(x.path("dfs.yaml"), []byte(config), 0o600); err != nil {
 		return nil, err
@@ -125,19 +145,35 @@ func stopDFS(ctx context.Context, p *process) error {
 
 // replayDFS measures from before the start of the process until the last row
 // can be seen.
-func replayDFS(ctx context.Context, x *trial) (s sample, err error) {
-	m := startMeter(x.source.PID(), x.target.PID())
-	p, err := x.startDFS()
+func replayDFS(ctx context.Context, x *trial) (sample, error) {
+	return x.measureDFS(ctx, "", x.target.PID(), x.await)
+}
+
+// measureDFS lets DFS run until await finds the last row, and measures that. The
+// process is the target's, if it is one.
+func (x *trial) measureDFS(ctx context.Context, target string, pid int, await func(ctx context.Context, failed func() error) error) (s sample, err error) {
+	m := startMeter(x.source.PID(), pid)
+	p, err := x.startDFS(target)
 	if err != nil {
 		return s, err
 	}
-	if err := x.await(ctx, func() error { return p.gone() }); err != nil {
+	if err := await(ctx, func() error { return p.gone() }); err != nil {
 		p.kill()
 		return s, err
 	}
 	s = m.stop()
-	s.Self, s.RSS = p.cpu(), peakRSS(p.cmd.Process.Pid)
+	s.Self, s.RSS, s.Queue = p.cpu(), childproc.PeakRSS(p.cmd.Process.Pid), x.queueSize()
 	return s, stopDFS(ctx, p)
+}
+
+// queueSize returns the bytes of the queue's files.
+func (x *trial) queueSize() (n int64) {
+	for _, suffix := range []string{"", "-wal"} {
+		if info, err := os.Stat(x.path("queue" + suffix)); err == nil {
+			n += info.Size()
+		}
+	}
+	return n
 }
 
 // gone says that a process has ended which should not.
@@ -148,60 +184,6 @@ func (p *process) gone() error {
 	default:
 		return nil
 	}
-}
-
-// startNative makes the target a replica of the source. All settings of
-// replication are the server's defaults.
-func (x *trial) startNative(ctx context.Context, started func()) error {
-	host, port := "127.0.0.1", x.source.Addr()[len("127.0.0.1:"):]
-	err := x.target.exec(ctx,
-		"SET GLOBAL gtid_purged = '"+x.from+"'",
-		fmt.Sprintf("CHANGE REPLICATION SOURCE TO SOURCE_HOST='%s', SOURCE_PORT=%s, SOURCE_USER='root', SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1",
-			host, port))
-	if err != nil {
-		return err
-	}
-	started()
-	return x.target.exec(ctx, "START REPLICA")
-}
-
-// replicaError says why the target's replication stopped, if it did.
-func (x *trial) replicaError(ctx context.Context) error {
-	rows, err := x.target.QueryContext(ctx, "SHOW REPLICA STATUS")
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	columns, err := rows.Columns()
-	if err != nil || !rows.Next() {
-		return errors.Join(err, rows.Err(), errors.New("the target is no replica"))
-	}
-	values := make([]any, len(columns))
-	for i := range values {
-		values[i] = new(sql.NullString)
-	}
-	if err := rows.Scan(values...); err != nil {
-		return err
-	}
-	var errs []error
-	for _, name := range []string{"Last_IO_Error", "Last_SQL_Error"} {
-		if v := values[slices.Index(columns, name)].(*sql.NullString).String; v != "" {
-			errs = append(errs, fmt.Errorf("replica: %s: %s", name, v))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func replayNative(ctx context.Context, x *trial) (s sample, err error) {
-	var m *meter
-	if err := x.startNative(ctx, func() { m = startMeter(x.source.PID(), x.target.PID()) }); err != nil {
-		return s, err
-	}
-	if err := x.await(ctx, func() error { return x.replicaError(ctx) }); err != nil {
-		return s, err
-	}
-	s = m.stop()
-	return s, x.target.exec(ctx, "STOP REPLICA")
 }
 
 func replayMysqlbinlog(ctx context.Context, x *trial) (s sample, err error) {
@@ -257,7 +239,7 @@ func replayChild(do string) func(ctx context.Context, x *trial) (sample, error) 
 	return func(ctx context.Context, x *trial) (s sample, err error) {
 		cmd, err := childCommand(&job{
 			Do: do, Source: x.source.DSN(""), Queue: x.path("queue"), Tables: []string{x.schema + ".*"},
-			From: x.from, Last: x.last, Addr: x.source.Addr(), File: x.file, Pos: x.pos, Rows: x.rows, Profile: x.profile,
+			From: x.from, Last: x.last, Addr: x.source.Addr(), PID: x.source.PID(), File: x.file, Pos: x.pos, Rows: x.rows, Profile: x.profile,
 		})
 		if err != nil {
 			return s, err
@@ -285,7 +267,6 @@ func replayChild(do string) func(ctx context.Context, x *trial) (sample, error) 
 		if line, err := lines.ReadString('\n'); line != "ready\n" {
 			return s, errors.Join(err, p.wait(ctx))
 		}
-		m := startMeter(x.source.PID(), 0)
 		if _, err := stdin.Write([]byte("go\n")); err != nil {
 			return s, errors.Join(err, p.wait(ctx))
 		}
@@ -293,8 +274,7 @@ func replayChild(do string) func(ctx context.Context, x *trial) (sample, error) 
 		if err := json.NewDecoder(lines).Decode(&o); err != nil {
 			return s, errors.Join(fmt.Errorf("read the outcome: %w", err), p.wait(ctx))
 		}
-		s = m.stop()
-		s.Wall, s.Self, s.RSS = o.Wall, o.Self, o.RSS
+		s = o.sample
 		if o.Rows != x.rows {
 			err = fmt.Errorf("%d rows came of %d", o.Rows, x.rows)
 		}

@@ -9,74 +9,122 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/dataflowsync/dfs/internal/testenv"
 )
 
-const bufferPool = "--innodb-buffer-pool-size=512M"
-
 // sourceArgs make a source that is quick to fill. Its durability does not count
 // where backlogs are replayed; for latency it is raised.
-var sourceArgs = []string{
-	bufferPool, "--innodb-flush-log-at-trx-commit=0", "--innodb-redo-log-capacity=1G",
-	"--max-binlog-size=1G", "--max-allowed-packet=64M",
+func (o *options) sourceArgs(kind testenv.Kind) []string {
+	return append(o.serverArgs(kind), "--innodb-flush-log-at-trx-commit=0", "--max-binlog-size=1G")
 }
+
+// serverArgs are what all servers have in common. Below a scale at which figures mean
+// nothing the servers are small, as a gigabyte of redo log would be copied each time.
+func (o *options) serverArgs(kind testenv.Kind) []string {
+	pool, redo := "512M", "1G"
+	if o.scale < 0.005 {
+		pool, redo = "64M", "64M"
+	}
+	option := "--innodb-redo-log-capacity="
+	if kind == testenv.MariaDB {
+		option = "--innodb-log-file-size="
+	}
+	return []string{"--innodb-buffer-pool-size=" + pool, option + redo, "--max-allowed-packet=64M"}
+}
+
+// A durability is what a target does before it says that a transaction is
+// committed: "1/1" writes binary log and redo log to the disk, "0/2" leaves both to
+// the system.
+type durability string
+
+const (
+	strict  durability = "1/1"
+	relaxed durability = "0/2"
+)
+
+// relaxedSuffix makes the name of a part of that of its workload.
+const relaxedSuffix = "-relaxed"
 
 // targetArgs make a target as it would be in production. All contenders get the
 // same.
-var targetArgs = []string{
-	bufferPool, "--sync-binlog=1", "--innodb-flush-log-at-trx-commit=1",
-	"--innodb-doublewrite=ON", "--innodb-redo-log-capacity=1G", "--max-allowed-packet=64M",
+func (o *options) targetArgs(kind testenv.Kind, d durability) []string {
+	args := append(o.serverArgs(kind), "--sync-binlog="+string(d[0]), "--innodb-flush-log-at-trx-commit="+string(d[2]), "--innodb-doublewrite=ON")
+	if kind == testenv.MariaDB {
+		args = append(args, "--log-slave-updates=ON") // MySQL's default
+	}
+	return args
 }
 
 // A lab holds what all measurements share.
 type lab struct {
+	opts    *options
+	dir     string
+	source  *database // of MySQL
+	sites   map[testenv.Kind]*site
+	version string
+	basic   string // the built binary of examples/basic
+}
+
+// A site is a source, and what targets of its kind are made of.
+type site struct {
 	opts     *options
-	dir      string
+	kind     testenv.Kind
 	source   *database
 	template string // data folder of an empty target that was stopped
 	version  string
-	basic    string // the built binary of examples/basic
 }
 
-// openLab starts the source and makes the template of the targets.
-func openLab(ctx context.Context, dir string, o *options) (l *lab, err error) {
-	l = &lab{opts: o, dir: dir}
-	say("starting a source")
-	if l.source, err = launch(ctx, filepath.Join(dir, "source"), sourceArgs); err != nil {
+// openLab starts the source of MySQL, unless nothing but MariaDB is measured, and
+// makes the template of the targets.
+func openLab(ctx context.Context, dir string, o *options) (*lab, error) {
+	l := &lab{opts: o, dir: dir, sites: make(map[testenv.Kind]*site)}
+	if o.needsMySQL() {
+		s, err := l.site(ctx, testenv.MySQL97)
+		if err != nil {
+			return nil, errors.Join(err, l.close())
+		}
+		l.source, l.version = s.source, s.version
+	}
+	if err := l.build(ctx); err != nil {
+		return nil, errors.Join(err, l.close())
+	}
+	return l, nil
+}
+
+// site returns the source of a kind, which it starts the first time.
+func (l *lab) site(ctx context.Context, kind testenv.Kind) (s *site, err error) {
+	if s := l.sites[kind]; s != nil {
+		return s, nil
+	}
+	say("starting a source, %s", kind)
+	s = &site{opts: l.opts, kind: kind}
+	if s.source, err = launch(ctx, kind, filepath.Join(l.dir, string(kind)+"-source"), l.opts.sourceArgs(kind)); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			l.close()
-		}
-	}()
-	if err = l.source.QueryRowContext(ctx, "SELECT @@version").Scan(&l.version); err != nil {
+	l.sites[kind] = s // so that it will be closed
+	if err = s.source.QueryRowContext(ctx, "SELECT @@version").Scan(&s.version); err != nil {
 		return nil, err
 	}
 	// A set of GTIDs that is not empty is less to think about.
-	if err = l.source.exec(ctx, "CREATE DATABASE beginning"); err != nil {
+	if err = s.source.exec(ctx, "CREATE DATABASE beginning"); err != nil {
 		return nil, err
 	}
-	l.template = filepath.Join(dir, "template")
-	t, err := launch(ctx, l.template, targetArgs)
+	s.template = filepath.Join(l.dir, string(kind)+"-template")
+	t, err := launch(ctx, kind, s.template, l.opts.targetArgs(kind, relaxed))
 	if err != nil {
 		return nil, err
 	}
-	for _, d := range []*database{l.source, t} {
+	for _, d := range []*database{s.source, t} {
 		if err = l.prepare(ctx, d); err != nil {
 			t.close()
 			return nil, err
 		}
 	}
 	t.DB.Close()
-	if err = t.Stop(); err != nil {
-		return nil, err
-	}
-	return l, l.build(ctx)
+	return s, t.Stop()
 }
 
 // prepare creates, unlogged, the tables of all parts that will run.
@@ -87,7 +135,7 @@ func (l *lab) prepare(ctx context.Context, d *database) error {
 	}
 	defer db.Close()
 	for _, w := range append(workloads(), latencyWorkload(l.opts.rounds)) {
-		if !l.opts.wants(w.name, partNames()) && !l.opts.archives(w.name) {
+		if w.kind != d.Kind() || !l.opts.uses(w) {
 			continue
 		}
 		stmts := append([]string{"CREATE DATABASE " + w.schema, "USE " + w.schema, createEnd}, w.create...)
@@ -110,15 +158,38 @@ func (l *lab) prepare(ctx context.Context, d *database) error {
 	return nil
 }
 
-// launchTarget starts a fresh target in dir.
+// launchTarget starts a fresh target of MySQL in dir, with full durability.
 func (l *lab) launchTarget(ctx context.Context, dir string) (*database, error) {
-	if err := copyFolder(ctx, l.template, dir); err != nil {
-		return nil, err
-	}
-	return launch(ctx, dir, targetArgs)
+	return l.sites[testenv.MySQL97].launchTarget(ctx, dir, strict)
 }
 
-func (l *lab) close() error { return l.source.close() }
+// launchTarget starts a fresh target in dir.
+func (s *site) launchTarget(ctx context.Context, dir string, d durability) (*database, error) {
+	if err := copyFolder(ctx, s.template, dir); err != nil {
+		return nil, err
+	}
+	db, err := launch(ctx, s.kind, dir, s.opts.targetArgs(s.kind, d))
+	if err != nil {
+		return nil, err
+	}
+	var got durability
+	err = db.QueryRowContext(ctx, "SELECT CONCAT(@@sync_binlog, '/', @@innodb_flush_log_at_trx_commit)").Scan(&got)
+	if err == nil && got != d {
+		err = fmt.Errorf("the target's durability is %s, and should be %s", got, d)
+	}
+	if err != nil {
+		return nil, errors.Join(err, db.close())
+	}
+	return db, nil
+}
+
+func (l *lab) close() error {
+	var errs []error
+	for _, s := range l.sites {
+		errs = append(errs, s.source.close())
+	}
+	return errors.Join(errs...)
+}
 
 // A database is a running server with connections to it.
 type database struct {
@@ -126,8 +197,8 @@ type database struct {
 	*sql.DB
 }
 
-func launch(ctx context.Context, dir string, args []string) (*database, error) {
-	s, err := testenv.Launch(ctx, testenv.MySQL97, dir, args...)
+func launch(ctx context.Context, kind testenv.Kind, dir string, args []string) (*database, error) {
+	s, err := testenv.Launch(ctx, kind, dir, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -158,10 +229,15 @@ func (d *database) exec(ctx context.Context, stmts ...string) error {
 	return nil
 }
 
-// gtids returns the transactions that the server has executed.
+// gtids returns the transactions that the server has executed, or of MariaDB the
+// last one of each domain.
 func (d *database) gtids(ctx context.Context) (string, error) {
 	var set string
-	err := d.QueryRowContext(ctx, "SELECT @@gtid_executed").Scan(&set)
+	query := "SELECT @@gtid_executed"
+	if d.Kind() == testenv.MariaDB {
+		query = "SELECT @@gtid_binlog_pos"
+	}
+	err := d.QueryRowContext(ctx, query).Scan(&set)
 	return strings.ReplaceAll(set, "\n", ""), err
 }
 
@@ -209,28 +285,14 @@ func (d *database) awaitRow(ctx context.Context, query string, failed func() err
 		return err
 	}
 	defer conn.Close()
-	poll := time.NewTicker(4 * time.Millisecond)
-	defer poll.Stop()
-	for i := 1; ; i++ {
+	return poll(ctx, failed, func() (bool, error) {
 		var n int
-		switch err := conn.QueryRowContext(ctx, query).Scan(&n); err {
-		case nil:
-			return nil
-		case sql.ErrNoRows:
-		default:
-			return err
+		err := conn.QueryRowContext(ctx, query).Scan(&n)
+		if errors.Is(err, sql.ErrNoRows) {
+			return false, nil
 		}
-		if i%50 == 0 {
-			if err := failed(); err != nil {
-				return err
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-poll.C:
-		}
-	}
+		return err == nil, err
+	})
 }
 
 // init keeps the driver from logging what it also returns, such as that a

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/dataflowsync/dfs/internal/testenv"
 )
 
 // latencyPart names the measurement of latency.
@@ -20,7 +22,7 @@ const pace = 500
 // latencyWorkload returns the tables for latency: one for each run, so that
 // each can be compared by itself.
 func latencyWorkload(rounds int) *workload {
-	w := &workload{name: latencyPart, schema: latencyPart}
+	w := &workload{name: latencyPart, schema: latencyPart, kind: testenv.MySQL97}
 	for i := range rounds * len(latencyContenders) {
 		w.create = append(w.create, fmt.Sprintf("CREATE TABLE t%d LIKE end_of_log", i),
 			fmt.Sprintf("ALTER TABLE t%d ADD name VARCHAR(60), ADD amount DECIMAL(12,2), ADD at DATETIME(6), ADD KEY (name)", i))
@@ -73,7 +75,7 @@ func (l *lab) latency(ctx context.Context, t *latencyRun, name string, round int
 	if !l.opts.keep {
 		defer os.RemoveAll(dir)
 	}
-	x := &trial{lab: l, dir: dir, backlog: &backlog{workload: &workload{schema: latencyPart}}}
+	x := &trial{lab: l, source: l.source, workers: nativeWorkers, dir: dir, backlog: &backlog{workload: &workload{schema: latencyPart}}}
 	if l.opts.profile != "" {
 		x.profile = filepath.Join(l.opts.profile, fmt.Sprintf("latency-%s-%d.cpu", name, round+1))
 	}
@@ -93,7 +95,7 @@ func (l *lab) latency(ctx context.Context, t *latencyRun, name string, round int
 		err = x.startNative(ctx, func() {})
 	} else {
 		var p *process
-		if p, err = x.startDFS(); err == nil {
+		if p, err = x.startDFS(""); err == nil {
 			failed, cpu = p.gone, p.cpu
 			stop = func() error { return stopDFS(ctx, p) }
 			defer p.kill()

@@ -5,17 +5,22 @@
 //
 //	go run ./internal/bench [flags]
 //
-// It starts a MySQL 9.7 source, writes several backlogs into its binary log and
-// replays each into an empty target, one contender after the other, so that
-// noise of the machine hits all alike. Whatever a contender applied is compared
+// It starts a MySQL 9.7 source, and one of MariaDB, writes several backlogs into its
+// binary log and replays each into an empty target, one contender after the other, so
+// that noise of the machine hits all alike. Whatever a contender applied is compared
 // with the source; a difference fails the run. One part writes 500 transactions a
-// second and measures how long each takes to be visible on the target. The last
-// lets DFS, mydumper with myloader, and mysqldump copy rows that are there already,
-// and DFS once more under those 500. Another carries tables that refer to each other
-// with relmgr and without, and looks keys up in its map.
+// second and measures how long each takes to be visible on the target. Others
+// let DFS, mydumper with myloader, and mysqldump copy rows that are there already,
+// and DFS once more under those 500; carry tables that refer to each other
+// with relmgr and without, and look keys up in its map; and keep the log in an archive.
 //
 // The environment variable SCALE, or the flag, sets the size: 1 is the full
-// one, which takes about an hour, and the default ends within ten minutes.
+// one, which takes hours, and the default, with which each run of DFS lasts about two
+// seconds or more, ends within half an hour on a machine that does nothing else.
+// Goals of the project are printed with what was reached.
+//
+// What -save writes, -from reads, of several runs too, and -md, -svg and -readme make
+// documents of: so no figure there is typed.
 package main
 
 import (
@@ -62,14 +67,20 @@ type options struct {
 	scale   float64
 	rounds  int
 	only    []string // names of backlogs and contenders; empty means all
+	workers []int    // of the replica, to find the best count among
 	latency time.Duration
 	keep    bool
 	json    bool
-	md      string  // file for the report in Markdown
-	profile string  // folder for profiles of DFS
-	dir     string  // parent of the temporary folder
-	maps    float64 // size of relmgr's maps
-	step    int64   // how far their keys are apart, where lookups are measured
+	from    []string // files that save has written, instead of measuring
+	save    string   // file for the report as JSON
+	md      string   // file for the report in Markdown
+	svg     string   // file for the chart
+	readme  string   // file whose marked part gets the short report
+	command string   // how this was called
+	profile string   // folder for profiles of DFS
+	dir     string   // parent of the temporary folder
+	maps    float64  // size of relmgr's maps
+	step    int64    // how far their keys are apart, where lookups are measured
 }
 
 const defaultScale = 0.05
@@ -87,12 +98,17 @@ func parseFlags(args []string) (*options, error) {
 	f.IntVar(&o.rounds, "rounds", 3, "how often each contender replays each backlog")
 	only := f.String("only", "", "comma-separated `names` of parts and contenders to run: "+
 		strings.Join(partNames(), ", ")+"; "+strings.Join(contenderNames(), ", "))
+	workers := f.String("workers", "1,2,4,8,16", "the `counts` of workers among which the replica's best is looked for")
 	f.DurationVar(&o.latency, "latency", 21*time.Second, "how long to measure latency, over all rounds together")
 	f.BoolVar(&o.keep, "keep", false, "leave the servers' folders, and say where they are")
 	f.BoolVar(&o.json, "json", false, "print the results as JSON")
-	f.StringVar(&o.md, "md", "", "also write the report as Markdown to this `file`")
+	from := f.String("from", "", "measure nothing: make one report of these `files`, comma-separated, which -save has written; the last that has a part counts")
+	f.StringVar(&o.save, "save", "", "also write the results as JSON to this `file`")
+	f.StringVar(&o.md, "md", "", "also write the report as a page in Markdown to this `file`")
+	f.StringVar(&o.svg, "svg", "", "also write a chart to this `file`")
+	f.StringVar(&o.readme, "readme", "", "also write the short report between the two marks in this `file`")
 	f.StringVar(&o.profile, "profile", "", "write profiles of DFS's processor time and heap into this `folder`")
-	f.Float64Var(&o.maps, "maps", 1, "`size` of relmgr's maps; 1 is 10 million keys for chains, and 1 and 100 million for lookups")
+	f.Float64Var(&o.maps, "maps", 0.1, "`size` of relmgr's maps; 1 is 10 million keys for chains, and 1 and 100 million for lookups")
 	f.Int64Var(&o.step, "step", 1, "how far `apart` keys are where relmgr's lookups are measured; from 1024 on each takes a row of the map")
 	f.StringVar(&o.dir, "dir", "", "`folder` for the servers' data (default: the system's for temporary files)")
 	if err := f.Parse(args); err != nil {
@@ -111,6 +127,22 @@ func parseFlags(args []string) (*options, error) {
 	if o.step < 1 || o.step > 1_000_000 {
 		errs = append(errs, fmt.Errorf("step is %d; want 1 to 1000000", o.step))
 	}
+	if *from != "" {
+		o.from = strings.Split(*from, ",")
+		f.Visit(func(fl *flag.Flag) {
+			if !slices.Contains([]string{"from", "save", "md", "svg", "readme", "json"}, fl.Name) {
+				errs = append(errs, fmt.Errorf("-from measures nothing, so -%s would do nothing; leave one of them out", fl.Name))
+			}
+		})
+	}
+	for _, s := range strings.Split(*workers, ",") {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 || n > 1024 {
+			errs = append(errs, fmt.Errorf("-workers has %q; want counts from 1 to 1024, comma-separated", s))
+		}
+		o.workers = append(o.workers, n)
+	}
+	o.command = commandLine(f)
 	if o.rounds < 1 {
 		errs = append(errs, fmt.Errorf("rounds is %d; want at least 1", o.rounds))
 	}
@@ -123,32 +155,40 @@ func parseFlags(args []string) (*options, error) {
 			}
 		}
 	}
+	if len(errs) == 0 && len(o.parts()) == 0 {
+		errs = append(errs, fmt.Errorf("-only %s leaves nothing: these contenders have no place in these parts", *only))
+	}
 	return o, errors.Join(errs...)
 }
 
-// wants reports whether -only asks for the name, which is one of all: it does
-// if it names it, or none of all.
-func (o *options) wants(name string, all []string) bool {
-	return slices.Contains(o.only, name) ||
-		!slices.ContainsFunc(o.only, func(s string) bool { return slices.Contains(all, s) })
-}
-
-// archives reports whether a backlog is to be kept in an archive.
-func (o *options) archives(backlog string) bool {
-	return o.wants(archivePart, partNames()) && slices.Contains(archived, backlog)
-}
-
-// partNames returns the names of what is measured.
-func partNames() []string {
-	var names []string
-	for _, w := range workloads() {
-		names = append(names, w.name)
+// commandLine returns the command that measures the same, without what only says
+// where results go.
+func commandLine(f *flag.FlagSet) string {
+	var args []string
+	f.Visit(func(fl *flag.Flag) {
+		if !slices.Contains([]string{"from", "save", "md", "svg", "readme", "json", "dir", "keep", "profile"}, fl.Name) {
+			args = append(args, "-"+fl.Name+" "+fl.Value.String())
+		}
+	})
+	s := "make bench"
+	if len(args) > 0 {
+		s += fmt.Sprintf(" ARGS=%q", strings.Join(args, " "))
 	}
-	return append(names, latencyPart, snapshotPart, verifyPart, relmgrPart, archivePart)
+	if scale := os.Getenv("SCALE"); scale != "" {
+		s = "SCALE=" + scale + " " + s
+	}
+	return s
 }
 
 // run measures, and prints the report.
 func run(ctx context.Context, o *options) error {
+	if o.from != nil {
+		r, err := readReport(o)
+		if err != nil {
+			return err
+		}
+		return r.print(os.Stdout)
+	}
 	r := newReport(o)
 	if err := runInto(ctx, o, r); err != nil {
 		return err
@@ -179,34 +219,32 @@ func runInto(ctx context.Context, o *options, r *report) (err error) {
 		return stopped(ctx, err)
 	}
 	defer func() { err = errors.Join(err, l.close()) }()
-	r.Server = l.version
-
+	r.lab = l
 	for _, w := range workloads() {
-		if !o.wants(w.name, partNames()) && !o.archives(w.name) {
+		if len(o.durabilities(w)) == 0 && !o.archives(w.name) {
 			continue
 		}
 		if err := l.measure(ctx, w, r); err != nil {
 			return stopped(ctx, fmt.Errorf("%s: %w", w.name, err))
 		}
 	}
-	if o.wants(latencyPart, partNames()) {
-		if err := l.measureLatency(ctx, r); err != nil {
-			return stopped(ctx, fmt.Errorf("%s: %w", latencyPart, err))
+	for _, part := range []struct {
+		name       string
+		contenders []string
+		measure    func(ctx context.Context, r *report) error
+	}{
+		{latencyPart, latencyContenders, l.measureLatency}, {verifyPart, []string{"dfs"}, l.measureVerify},
+		{snapshotPart, copierNames(), l.measureSnapshot}, {relmgrPart, []string{"dfs"}, l.measureRelmgr},
+	} {
+		if !o.wantsPart(part.name, part.contenders...) {
+			continue
 		}
-	}
-	if o.wants(verifyPart, partNames()) {
-		if err := l.measureVerify(ctx, r); err != nil {
-			return stopped(ctx, fmt.Errorf("%s: %w", verifyPart, err))
+		err := part.measure(ctx, r)
+		if err == nil {
+			err = r.done(part.name)
 		}
-	}
-	if o.wants(snapshotPart, partNames()) {
-		if err := l.measureSnapshot(ctx, r); err != nil {
-			return stopped(ctx, fmt.Errorf("%s: %w", snapshotPart, err))
-		}
-	}
-	if o.wants(relmgrPart, partNames()) {
-		if err := l.measureRelmgr(ctx, r); err != nil {
-			return stopped(ctx, fmt.Errorf("%s: %w", relmgrPart, err))
+		if err != nil {
+			return stopped(ctx, fmt.Errorf("%s: %w", part.name, err))
 		}
 	}
 	return nil
@@ -231,37 +269,57 @@ func (l *lab) measure(ctx context.Context, w *workload, r *report) error {
 		if err := l.measureArchive(ctx, b, r); err != nil {
 			return fmt.Errorf("%s: %w", archivePart, err)
 		}
+		if err := r.done(archivePart); err != nil {
+			return err
+		}
 	}
-	if !l.opts.wants(w.name, partNames()) {
-		return nil
-	}
-	res := r.backlog(b)
-	rounds := l.opts.rounds
-	if w.once {
-		rounds = 1
-	}
-	for round := range rounds {
-		for _, c := range contenders() {
-			if !l.opts.wants(c.name, contenderNames()) || w.only != nil && !slices.Contains(w.only, c.name) {
-				continue
-			}
-			if c.slow && round > 0 {
-				continue
-			}
-			s, err := l.replay(ctx, c, b, round)
-			if err != nil {
-				return fmt.Errorf("%s: %w", c.name, err)
-			}
-			res.add(c, s)
-			say("%s: %s: %s rows/s in %.2f s", w.name, c.name, count(s.rate(b.rows)), s.Wall.Seconds())
+	for _, d := range l.opts.durabilities(w) {
+		if err := l.compete(ctx, b, d, r); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+// longRound is how long a peer's first round may take before it is the only one: it is
+// then so long that the others would tell little, and take most of the time of all.
+const longRound = 20 * time.Second
+
+// compete lets all contenders replay b into targets of one durability.
+func (l *lab) compete(ctx context.Context, b *backlog, d durability, r *report) error {
+	res := newResult(b, d)
+	for round := range l.opts.rounds {
+		for _, c := range contenders() {
+			// What has one round only, mostly as it is slow, has it at full durability.
+			slow := slices.Contains(b.oneRound, c.name) || round > 0 && res.line(c.name).lasts(longRound) && c.name != "dfs"
+			if !l.opts.runs(res.Name, c.name, b.contenders) || slow && (round > 0 || d == relaxed) {
+				continue
+			}
+			if c.name == "best" && round == 0 {
+				if err := l.findWorkers(ctx, b, d, res); err != nil {
+					return fmt.Errorf("%s: %w", c.name, err)
+				}
+				continue
+			}
+			if c.name == "best" && res.line("best").Workers == nativeWorkers && res.line("native") != nil {
+				res.line("best").Samples = slices.Clone(res.line("native").Samples)
+				continue
+			}
+			s, err := l.replay(ctx, c, b, d, round, c.workers(res))
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+			res.add(c, s)
+			say("%s: %s: %s rows/s in %.2f s", res.Name, c.name, count(s.rate(b.rows)), s.Wall.Seconds())
+		}
+	}
+	r.add(res)
+	return r.done(res.Name)
+}
+
 // replay lets c replay b into an empty target, and compares the outcome with
-// the source.
-func (l *lab) replay(ctx context.Context, c *contender, b *backlog, round int) (s sample, err error) {
+// the source. The replica gets so many workers.
+func (l *lab) replay(ctx context.Context, c *contender, b *backlog, d durability, round, workers int) (s sample, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Hour)
 	defer cancel()
 	dir, err := os.MkdirTemp(l.dir, c.name+"-")
@@ -271,12 +329,12 @@ func (l *lab) replay(ctx context.Context, c *contender, b *backlog, round int) (
 	if !l.opts.keep {
 		defer os.RemoveAll(dir)
 	}
-	x := &trial{lab: l, backlog: b, dir: dir}
+	x := &trial{lab: l, backlog: b, source: b.site.source, dir: dir, workers: workers}
 	if l.opts.profile != "" {
-		x.profile = filepath.Join(l.opts.profile, fmt.Sprintf("%s-%s-%d.cpu", b.name, c.name, round+1))
+		x.profile = filepath.Join(l.opts.profile, fmt.Sprintf("%s-%s-%d.cpu", partName(b.workload, d), c.name, round+1))
 	}
 	if c.applies {
-		if x.target, err = l.launchTarget(ctx, filepath.Join(dir, "target")); err != nil {
+		if x.target, err = b.site.launchTarget(ctx, filepath.Join(dir, "target"), d); err != nil {
 			return s, err
 		}
 		defer x.target.close()
@@ -284,8 +342,8 @@ func (l *lab) replay(ctx context.Context, c *contender, b *backlog, round int) (
 	if s, err = c.replay(ctx, x); err != nil {
 		return s, err
 	}
-	if c.applies {
-		err = x.target.compare(ctx, b.schema, b.tables, b.sums)
+	if c.applies && c.compare != nil {
+		err = c.compare(ctx, x)
 	}
 	return s, err
 }

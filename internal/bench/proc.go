@@ -85,7 +85,7 @@ func (p *process) cpu() time.Duration {
 	case <-p.done:
 		return p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
 	default:
-		return cpuTime(p.cmd.Process.Pid)
+		return childproc.CPUTime(p.cmd.Process.Pid)
 	}
 }
 
@@ -99,23 +99,36 @@ func tail(file string) string {
 	return string(b[max(0, len(b)-2000):])
 }
 
-// tick is the unit of processor times in /proc: USER_HZ, which is 100 on every
-// architecture that Go runs on.
-const tick = 10 * time.Millisecond
+// treeTime is CPUTime of a process and of all that it has started: PostgreSQL has a
+// process for each connection.
+func treeTime(pid int) time.Duration {
+	if pid == 0 {
+		return 0
+	}
+	sum := childproc.CPUTime(pid)
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
+	if err != nil {
+		return sum
+	}
+	for _, f := range strings.Fields(string(b)) {
+		if child, err := strconv.Atoi(f); err == nil {
+			sum += treeTime(child)
+		}
+	}
+	return sum
+}
 
-// cpuTime returns the processor time of a process, to the tick, or zero if
-// there is no such process.
-func cpuTime(pid int) time.Duration {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+// loopback returns how many bytes have gone through the loopback device, over which
+// the servers and their clients talk, or 0 if the system does not tell.
+func loopback() int64 {
+	b, err := os.ReadFile("/proc/net/dev")
 	if err != nil {
 		return 0
 	}
-	// The second field is the program's name in parentheses, which may hold
-	// anything; utime and stime are the 14th and the 15th.
-	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	user, _ := strconv.ParseInt(f[11], 10, 64)
-	system, _ := strconv.ParseInt(f[12], 10, 64)
-	return time.Duration(user+system) * tick
+	_, rest, _ := strings.Cut(string(b), " lo:") // received; the same is sent
+	var n int64
+	fmt.Sscan(rest, &n)
+	return n
 }
 
 // machineTime returns the time that all processors were idle, and the sum of
@@ -128,7 +141,7 @@ func machineTime() (idle, all time.Duration) {
 	line, _, _ := strings.Cut(string(b), "\n")
 	for i, s := range strings.Fields(line)[1:9] { // user nice system idle iowait irq softirq steal
 		n, _ := strconv.ParseInt(s, 10, 64)
-		d := time.Duration(n) * tick
+		d := time.Duration(n) * childproc.Tick
 		if i == 3 || i == 4 {
 			idle += d
 		}
@@ -137,23 +150,11 @@ func machineTime() (idle, all time.Duration) {
 	return idle, all
 }
 
-// peakRSS returns the most memory that a process has had resident at once, in
-// bytes. The kernel's ru_maxrss would count that of the parent, too.
-func peakRSS(pid int) int64 {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := strings.Cut(string(b), "VmHWM:")
-	var kib int64
-	fmt.Sscan(rest, &kib)
-	return kib << 10
-}
-
 // A meter tells where processor time went between two moments.
 type meter struct {
 	begun        time.Time
 	idle, all    time.Duration
+	net          int64
 	source, dest time.Duration
 	sourcePID    int
 	targetPID    int // 0 if there is no target
@@ -162,7 +163,8 @@ type meter struct {
 func startMeter(source, target int) *meter {
 	m := &meter{sourcePID: source, targetPID: target}
 	m.idle, m.all = machineTime()
-	m.source, m.dest = cpuTime(source), cpuTime(target)
+	m.source, m.dest = childproc.CPUTime(source), treeTime(target)
+	m.net = loopback()
 	m.begun = time.Now()
 	return m
 }
@@ -172,9 +174,10 @@ func (m *meter) stop() sample {
 	s := sample{Wall: time.Since(m.begun)}
 	idle, all := machineTime()
 	s.Idle, s.Machine = idle-m.idle, all-m.all
-	s.Source = cpuTime(m.sourcePID) - m.source
+	s.Source = childproc.CPUTime(m.sourcePID) - m.source
+	s.Net = loopback() - m.net
 	if m.targetPID > 0 {
-		s.Target = cpuTime(m.targetPID) - m.dest
+		s.Target = treeTime(m.targetPID) - m.dest
 	}
 	return s
 }
@@ -188,6 +191,8 @@ type sample struct {
 	Idle    time.Duration `json:"idle"`    // of all processors
 	Machine time.Duration `json:"machine"` // idle and busy
 	RSS     int64         `json:"rss"`     // the contender's most resident bytes; 0 if not a process of its own
+	Net     int64         `json:"net"`     // bytes through the loopback device: all connections, also of others
+	Queue   int64         `json:"queue"`   // bytes of DFS's queue at the end
 }
 
 // rate returns rows per second.

@@ -17,6 +17,8 @@ import (
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/cdc"
+	"github.com/dataflowsync/dfs/internal/childproc"
+	"github.com/dataflowsync/dfs/internal/testenv"
 	"github.com/dataflowsync/dfs/relmgr"
 	"github.com/dataflowsync/dfs/sink"
 )
@@ -51,7 +53,7 @@ func (l *lab) chains() []*chain {
 	keys := max(int64(float64(mapKeys)*l.opts.maps)/int64(len(chainTables)), 3000)
 	make := func(name, title string, write func(ctx context.Context, g *generator, c *chain) (txs, rows int, err error)) *chain {
 		c := &chain{keys: keys, base: min(int64(scaled(100_000, l.opts.scale)), keys/2)}
-		c.workload = &workload{name: name, title: title, schema: strings.ReplaceAll(name, "-", "_"), create: chainCreate, tables: chainTables}
+		c.workload = &workload{name: name, title: title, kind: testenv.MySQL97, schema: strings.ReplaceAll(name, "-", "_"), create: chainCreate, tables: chainTables}
 		c.write = func(ctx context.Context, g *generator) (int, int, error) { return write(ctx, g, c) }
 		return c
 	}
@@ -255,7 +257,7 @@ func (l *lab) measureChain(ctx context.Context, c *chain, r *report) error {
 	if err != nil {
 		return err
 	}
-	res := r.backlog(b)
+	res := newResult(b, strict)
 	for round := range l.opts.rounds {
 		for _, new := range []bool{false, true} {
 			s, err := l.carryChain(ctx, c, b, new, ids, want, round)
@@ -270,6 +272,7 @@ func (l *lab) measureChain(ctx context.Context, c *chain, r *report) error {
 			say("%s: %s: %s rows/s in %.2f s", c.name, k.name, count(s.rate(b.rows)), s.Wall.Seconds())
 		}
 	}
+	r.add(res)
 	return nil
 }
 
@@ -290,7 +293,7 @@ func (l *lab) carryChain(ctx context.Context, c *chain, b *backlog, new bool, id
 	if !l.opts.keep {
 		defer os.RemoveAll(dir)
 	}
-	x := &trial{lab: l, backlog: b, dir: dir}
+	x := &trial{lab: l, source: l.source, workers: nativeWorkers, backlog: b, dir: dir}
 	if l.opts.profile != "" {
 		x.profile = filepath.Join(l.opts.profile, fmt.Sprintf("%s-%s-%d.cpu", c.name, name, round+1))
 	}
@@ -456,7 +459,7 @@ func (j *job) lookup(ctx context.Context) error {
 	if got.Rate, err = carry(lookupFor); err != nil {
 		return err
 	}
-	got.RSS = peakRSS(os.Getpid())
+	got.RSS = childproc.PeakRSS(os.Getpid())
 	return errors.Join(json.NewEncoder(os.Stdout).Encode(got), m.Close())
 }
 
@@ -496,7 +499,7 @@ func (j *job) newIDs(ctx context.Context, src *cdc.Source) (stages []dfs.Stage, 
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := relmgr.Open(j.IDs, &relmgr.Options{Source: "bench", Tables: tables, ForeignKeys: relmgr.Declared(keys), Allocator: blocks})
+	m, err := relmgr.Open(j.IDs, &relmgr.Options{Source: "bench", Tables: tables, ForeignKeys: keys, Allocator: blocks})
 	if err != nil {
 		return nil, nil, errors.Join(err, blocks.Close())
 	}

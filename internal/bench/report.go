@@ -8,22 +8,24 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/dataflowsync/dfs/internal/testenv"
 )
 
 // A report holds all that was measured.
 type report struct {
-	Date      time.Time        `json:"date"`
 	Machine   string           `json:"machine"`
 	Cores     int              `json:"cores"`
 	Kernel    string           `json:"kernel"`
 	Go        string           `json:"go"`
-	Server    string           `json:"server"`
-	Scale     float64          `json:"scale"`
-	Rounds    int              `json:"rounds"`
+	Server    string           `json:"server"` // of MySQL
+	MariaDB   string           `json:"mariadb,omitempty"`
+	Runs      []*runInfo       `json:"runs"`
 	Backlogs  []*result        `json:"backlogs"`
 	Latencies []*latencyResult `json:"latencies"`
 	Copy      *copyResult      `json:"copy,omitempty"` // under load
@@ -32,16 +34,19 @@ type report struct {
 	Maps      *mapsResult      `json:"maps,omitempty"` // of relmgr
 
 	opts *options
+	lab  *lab // where it is measured
 }
 
 // A result is what the contenders did with one backlog.
 type result struct {
-	Name  string  `json:"name"`
-	Title string  `json:"title"`
-	Txs   int     `json:"transactions"`
-	Rows  int     `json:"rows"`
-	Bytes int64   `json:"bytes"`
-	Lines []*line `json:"contenders"`
+	Name       string     `json:"name"`
+	Title      string     `json:"title"`
+	Server     string     `json:"server"`
+	Durability durability `json:"durability"` // of the targets
+	Txs        int        `json:"transactions"`
+	Rows       int        `json:"rows"`
+	Bytes      int64      `json:"bytes"` // of the log
+	Lines      []*line    `json:"contenders"`
 }
 
 // A line is what one contender did in all rounds.
@@ -49,6 +54,8 @@ type line struct {
 	Name    string   `json:"name"`
 	Title   string   `json:"title"`
 	Samples []sample `json:"samples"`
+	Workers int      `json:"workers,omitempty"` // of the replica, if it is with its best count
+	Tried   []tried  `json:"tried,omitempty"`   // on the way to that
 }
 
 // A latencyResult is what one contender's transactions took, in all rounds.
@@ -63,9 +70,28 @@ type latencyResult struct {
 	Last         sample  `json:"last"` // where processor time went in the last round
 }
 
+// A runInfo says how and under which conditions the command was run.
+type runInfo struct {
+	Date    time.Time `json:"date"`
+	Version string    `json:"version"` // of DFS; empty if git does not tell
+	Command string    `json:"command"`
+	Scale   float64   `json:"scale"`
+	Rounds  int       `json:"rounds"`
+	Load    string    `json:"load"`  // of the machine at the start, over 1, 5 and 15 minutes
+	Parts   []string  `json:"parts"` // that are complete
+}
+
+func (i *runInfo) String() string {
+	s := fmt.Sprintf("%s: %s, SCALE=%g, %d rounds, in turn, load before it %s", i.Date.UTC().Format("2006-01-02 15:04"), i.Command, i.Scale, i.Rounds, i.Load)
+	if i.Version != "" {
+		s += ", DFS at " + i.Version
+	}
+	return s
+}
+
 func newReport(o *options) *report {
-	r := &report{Date: time.Now(), Cores: runtime.NumCPU(), Go: runtime.Version(),
-		Scale: o.scale, Rounds: o.rounds, opts: o, Machine: "unknown processor"}
+	run := &runInfo{Date: time.Now(), Command: o.command, Scale: o.scale, Rounds: o.rounds}
+	r := &report{Cores: runtime.NumCPU(), Go: runtime.Version(), Runs: []*runInfo{run}, opts: o, Machine: "unknown processor"}
 	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		if _, rest, ok := strings.Cut(string(b), "model name\t: "); ok {
 			r.Machine, _, _ = strings.Cut(rest, "\n")
@@ -74,14 +100,39 @@ func newReport(o *options) *report {
 	if b, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		r.Kernel = strings.TrimSpace(string(b))
 	}
+	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
+		f := strings.Fields(string(b))
+		run.Load = strings.Join(f[:min(3, len(f))], " ")
+	}
+	if out, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output(); err == nil {
+		run.Version = strings.TrimSpace(string(out))
+	}
 	return r
 }
 
-func (r *report) backlog(b *backlog) *result {
-	res := &result{Name: b.name, Title: b.title, Txs: b.txs, Rows: b.rows, Bytes: b.bytes}
-	r.Backlogs = append(r.Backlogs, res)
-	return res
+// done notes that a part is complete, and saves what there is, if it is to be saved.
+func (r *report) done(part string) error {
+	run := r.Runs[0]
+	if !slices.Contains(run.Parts, part) {
+		run.Parts = append(run.Parts, part)
+	}
+	for _, s := range r.lab.sites {
+		if s.kind == testenv.MariaDB {
+			r.MariaDB = s.version
+		} else {
+			r.Server = s.version
+		}
+	}
+	return r.saveTo(r.opts.save)
 }
+
+// newResult begins the result of a backlog; r.add puts it into the report once it is
+// complete, so that what -save writes meanwhile has no halves.
+func newResult(b *backlog, d durability) *result {
+	return &result{Name: partName(b.workload, d), Title: b.title, Server: b.site.version, Durability: d, Txs: b.txs, Rows: b.rows, Bytes: b.bytes}
+}
+
+func (r *report) add(res *result) { r.Backlogs = append(r.Backlogs, res) }
 
 // line returns what the named contender did, or nil.
 func (res *result) line(name string) *line {
@@ -134,8 +185,11 @@ func (s spread) median() float64 {
 }
 
 // text returns the median, with the least and the greatest if there are more.
-func (s spread) text(format func(float64) string) string {
-	t := format(s.median())
+func (s spread) text(format func(float64) string) string { return s.with("", format) }
+
+// with is text with a unit behind the median.
+func (s spread) with(unit string, format func(float64) string) string {
+	t := format(s.median()) + unit
 	if len(s) > 1 {
 		t += " (" + format(slices.Min(s)) + "–" + format(slices.Max(s)) + ")"
 	}
@@ -156,166 +210,118 @@ func (l *line) rates(rows int) spread {
 }
 
 // ratios returns how many times as fast as other l was in each round. Rounds
-// alternate, so what disturbs one of them disturbs both.
+// alternate, so what disturbs one of them disturbs both. Of one that has fewer rounds
+// the last counts for those that it does not have.
 func (l *line) ratios(other *line) spread {
 	var s spread
-	for i := range min(len(l.Samples), len(other.Samples)) {
-		s = append(s, other.Samples[i].Wall.Seconds()/l.Samples[i].Wall.Seconds())
+	for i := range l.Samples {
+		s = append(s, other.Samples[min(i, len(other.Samples)-1)].Wall.Seconds()/l.Samples[i].Wall.Seconds())
 	}
 	return s
 }
 
-// A goal is a figure that is to be reached.
-type goal struct {
-	What string `json:"what"`
-	Want string `json:"want"`
-	Got  string `json:"got"`
-	OK   bool   `json:"ok"`
-	Why  string `json:"why,omitempty"` // where the time went, if it was not reached
+// lasts reports whether the first round took longer than d.
+func (l *line) lasts(d time.Duration) bool {
+	return l != nil && len(l.Samples) > 0 && l.Samples[0].Wall > d
 }
 
-// goals compares what was measured with what is to be reached.
-func (r *report) goals() []goal {
-	var goals []goal
-	// last is where the time went in the last round; nil if that explains nothing
-	add := func(what, want, got string, ok bool, last *sample) {
-		g := goal{What: what, Want: want, Got: got, OK: ok}
-		if !ok && last != nil {
-			g.Why = last.shares()
+// base returns the line that the others of a result are compared with, and what to
+// call that; nil if there is none.
+func (res *result) base() (l *line, head string) {
+	switch {
+	case res.Name == snapshotPart:
+		return res.line("mydumper"), "x mydumper"
+	case res.line(relmgrPart) != nil:
+		return res.line("dfs"), "x without"
+	case res.line("postgres") != nil || res.line("sqlite") != nil || res.line("transformed") != nil:
+		return res.line("dfs"), "x plain"
+	case res.line("gomysql") != nil:
+		return res.line("gomysql"), "x go-mysql"
+	}
+	return res.line("native"), fmt.Sprintf("x %d workers", nativeWorkers)
+}
+
+// applied reports whether a contender brought the rows to a server or a file.
+func (l *line) applied() bool { return l.Name != "capture" && l.Name != "gomysql" }
+
+// what says what the result is of.
+func (res *result) what() string {
+	if res.Name == snapshotPart {
+		return fmt.Sprintf("%s rows, %s MB; durability %s", count(float64(res.Rows)), count(float64(res.Bytes>>20)), res.Durability)
+	}
+	return fmt.Sprintf("%s transactions, %s rows, %s MB of log; durability %s; %s", count(float64(res.Txs)),
+		count(float64(res.Rows)), count(float64(res.Bytes>>20)), res.Durability, res.Server)
+}
+
+// table returns the result as a table, without columns that nobody has a figure for.
+func (res *result) table() table {
+	base, head := res.base()
+	t := table{title: fmt.Sprintf("%s: %s", res.Name, res.Title), note: res.what(),
+		head: []string{"", "rows/s", head, "x its best", "CPU s", "µs/row", "CPU s target", "CPU s source", "µs/row, all", "idle %", "peak MiB", "queue MB", "net MB"}}
+	best := res.line("best")
+	for _, l := range res.Lines {
+		ratio := func(to *line) string {
+			switch {
+			case to == nil || to.applied() != l.applied():
+				return ""
+			case to == l:
+				return "1"
+			}
+			return l.ratios(to).text(figure)
 		}
-		goals = append(goals, g)
-	}
-	atLeast := func(what string, want float64, got spread, unit string, l *line) {
-		format := func(v float64) string { return figure(v) + unit }
-		add(what, "≥ "+format(want), got.text(figure)+unit, got.median() >= want, &l.Samples[len(l.Samples)-1])
-	}
-	for _, res := range r.Backlogs {
-		dfs, native := res.line("dfs"), res.line("native")
-		dumper, dump := res.line("mydumper"), res.line("mysqldump")
-		capture, peer := res.line("capture"), res.line("gomysql")
-		switch res.Name {
-		case "single":
-			if capture != nil {
-				atLeast("capture to durable queue, single-row transactions", 300_000, capture.rates(res.Rows), " rows/s", capture)
+		// positive formats the median of a figure, unless it is 0.
+		positive := func(format func(float64) string, f func(sample) float64) string {
+			if v := l.of(f).median(); v > 0 {
+				return format(v)
 			}
-			if capture != nil && peer != nil {
-				atLeast("capture to durable queue against go-mysql's decode", 2, capture.ratios(peer), "x", capture)
-			}
-			if dfs != nil && native != nil {
-				atLeast("end to end against the native replica, single-row transactions", 8, dfs.ratios(native), "x", dfs)
-			}
-		case "batch":
-			if dfs != nil && native != nil {
-				atLeast("end to end against the native replica, transactions of 100 rows", 1, dfs.ratios(native), "x", dfs)
-			}
-		case snapshotPart:
-			if dfs == nil {
-				break
-			}
-			if dumper != nil {
-				atLeast("copy against mydumper and myloader", 1, dfs.ratios(dumper), "x", dfs)
-			}
-			if dump != nil {
-				atLeast("copy against mysqldump | mysql", 3, dfs.ratios(dump), "x", dfs)
-			}
-			rss := dfs.of(func(s sample) float64 { return float64(s.RSS) / (1 << 20) })
-			add("memory of the copy", "≤ 200 MiB", rss.text(figure)+" MiB", slices.Max(rss) <= 200, nil)
-		case "chain", "chain-100":
-			ids := res.line(relmgrPart)
-			if dfs == nil || ids == nil {
-				break
-			}
-			atLeast(res.Name+", with relmgr against without", 0.6, ids.ratios(dfs), "x", ids)
-			rss := ids.of(func(s sample) float64 { return float64(s.RSS) / (1 << 20) })
-			add("memory with relmgr, "+res.Name, "≤ 200 MiB", rss.text(figure)+" MiB", slices.Max(rss) <= 200, nil)
-		case "drain", "large":
-			if dfs == nil {
-				break
-			}
-			limit, what := 150.0, fmt.Sprintf("memory while draining %s MB of log", count(float64(res.Bytes>>20)))
-			if res.Name == "large" {
-				limit, what = 256, fmt.Sprintf("memory for a transaction of %s rows", count(float64(res.Rows-1)))
-			}
-			rss := dfs.of(func(s sample) float64 { return float64(s.RSS) / (1 << 20) })
-			add(what, "≤ "+figure(limit)+" MiB", rss.text(figure)+" MiB", slices.Max(rss) <= limit, nil)
+			return ""
+		}
+		two := func(v float64) string { return fmt.Sprintf("%.2f", v) }
+		mb := func(of func(sample) int64) func(sample) float64 {
+			return func(s sample) float64 { return float64(of(s)) / 1e6 }
+		}
+		row := []string{l.Title, l.rates(res.Rows).text(count), ratio(base), ratio(best),
+			positive(two, func(s sample) float64 { return s.Self.Seconds() }),
+			positive(figure, func(s sample) float64 { return s.Self.Seconds() * 1e6 / float64(res.Rows) }),
+			positive(two, func(s sample) float64 { return s.Target.Seconds() }),
+			positive(two, func(s sample) float64 { return s.Source.Seconds() }),
+			positive(figure, func(s sample) float64 { return (s.Self + s.Target + s.Source).Seconds() * 1e6 / float64(res.Rows) }),
+			"", "",
+			positive(figure, mb(func(s sample) int64 { return s.Queue })),
+			positive(figure, mb(func(s sample) int64 { return s.Net })),
+		}
+		if l.Samples[0].Machine > 0 {
+			row[9] = count(l.of(func(s sample) float64 { return 100 * s.Idle.Seconds() / s.Machine.Seconds() }).median())
+		}
+		if l.Samples[0].RSS > 0 {
+			row[10] = figure(slices.Max(l.of(func(s sample) float64 { return float64(s.RSS) / (1 << 20) })))
+		}
+		t.rows = append(t.rows, row)
+		if len(l.Tried) > 0 {
+			t.after = append(t.after, "counts of workers tried, rows/s: "+l.tried())
 		}
 	}
-	for _, l := range r.Latencies {
-		if l.Name != "dfs" {
-			continue
+	return t.prune()
+}
+
+// tried says what the search for the best count of workers found.
+func (l *line) tried() string {
+	var parts []string
+	for _, t := range slices.SortedFunc(slices.Values(l.Tried), func(a, b tried) int { return a.Workers - b.Workers }) {
+		rate := "less" // than the best so far, when it was given up
+		if t.Rate > 0 {
+			rate = count(t.Rate)
 		}
-		for _, q := range []struct {
-			name  string
-			took  spread
-			limit float64 // ms
-		}{{"p50", l.P50, 10}, {"p99", l.P99, 50}} {
-			add(fmt.Sprintf("commit to visible at %d transactions/s, %s", pace, q.name),
-				"≤ "+figure(q.limit)+" ms", q.took.text(figure)+" ms", q.took.median() <= q.limit, &l.Last)
-		}
-		add("pace of the source while latency was measured", fmt.Sprintf("≥ %.0f/s", 0.95*pace),
-			fmt.Sprintf("%.0f/s", l.Rate), l.Rate >= 0.95*pace, &l.Last)
+		parts = append(parts, fmt.Sprintf("%d: %s", t.Workers, rate))
 	}
-	for _, a := range r.Archive {
-		add("archive of "+a.Name, "≥ 200,000 rows/s", count(a.Rate.median())+" rows/s", a.Rate.median() >= 200_000, nil)
-		add("archive of "+a.Name+", of the log's bytes", "< 25 %", fmt.Sprintf("%.1f %%", a.share()), a.share() < 25, nil)
-	}
-	if v := r.Verify; v != nil {
-		add("verification of one table", "≤ 4 x CHECKSUM TABLE", fmt.Sprintf("%.2f x", v.Ratio.median()), v.Ratio.median() <= 4, nil)
-	}
-	if m := r.Maps; m != nil {
-		open := m.Many.Open
-		add("opening a map of "+count(float64(m.Many.Keys))+" keys", "≤ 1,000 ms", open.text(figure)+" ms", slices.Max(open) <= 1000, nil)
-		add("lookups against a map of "+count(float64(m.Few.Keys))+" keys", "≥ 0.8x", m.ratios().text(figure)+"x", m.ratios().median() >= 0.8, nil)
-	}
-	if c := r.Copy; c != nil {
-		p99 := quantile(c.Lag, 0.99).Seconds()
-		add("lag of the stream while rows are copied, p99", "≤ 2 s", figure(p99)+" s", p99 <= 2, nil)
-		add("pace of the source meanwhile", fmt.Sprintf("≥ %.0f/s", 0.95*pace), fmt.Sprintf("%.0f/s", c.Writes), c.Writes >= 0.95*pace, nil)
-	}
-	return goals
+	return strings.Join(parts, "; ")
 }
 
 // tables returns the report as tables, each with a heading.
 func (r *report) tables() []table {
 	var tables []table
 	for _, res := range r.Backlogs {
-		t := table{
-			title: fmt.Sprintf("%s: %s", res.Name, res.Title),
-			note: fmt.Sprintf("%s transactions, %s rows, %s MB of log", count(float64(res.Txs)),
-				count(float64(res.Rows)), count(float64(res.Bytes>>20))),
-			head: []string{"", "rows/s", "x native", "CPU s", "CPU s target", "idle %", "peak MiB"},
-		}
-		base := res.line("native")
-		if res.Name == snapshotPart {
-			base = res.line("mydumper")
-			t.note = fmt.Sprintf("%s rows, %s MB", count(float64(res.Rows)), count(float64(res.Bytes>>20)))
-			t.head[2] = "x mydumper"
-		} else if res.line(relmgrPart) != nil {
-			base = res.line("dfs")
-			t.head[2] = "x without"
-		}
-		for _, l := range res.Lines {
-			row := []string{l.Title, l.rates(res.Rows).text(count), "", "", "", "", ""}
-			if base != nil && l.Samples[0].Target > 0 {
-				if row[2] = "1"; l != base {
-					row[2] = l.ratios(base).text(figure)
-				}
-			}
-			if own := l.of(func(s sample) float64 { return s.Self.Seconds() }); own.median() > 0 {
-				row[3] = fmt.Sprintf("%.2f", own.median())
-			}
-			if l.Samples[0].Target > 0 {
-				row[4] = fmt.Sprintf("%.2f", l.of(func(s sample) float64 { return s.Target.Seconds() }).median())
-			}
-			if l.Samples[0].Machine > 0 {
-				row[5] = count(l.of(func(s sample) float64 { return 100 * s.Idle.Seconds() / s.Machine.Seconds() }).median())
-			}
-			if l.Samples[0].RSS > 0 {
-				row[6] = figure(slices.Max(l.of(func(s sample) float64 { return float64(s.RSS) / (1 << 20) })))
-			}
-			t.rows = append(t.rows, row)
-		}
-		tables = append(tables, t)
+		tables = append(tables, res.table())
 	}
 	if len(r.Latencies) > 0 {
 		t := table{
@@ -339,74 +345,54 @@ func (r *report) tables() []table {
 	if r.Maps != nil {
 		tables = append(tables, r.Maps.table())
 	}
-	if goals := r.goals(); len(goals) > 0 {
-		t := table{title: "goals", note: "median of the rounds", head: []string{"", "wanted", "reached", ""}}
-		if r.Scale < 1 {
-			t.note += "; they are meant for SCALE=1"
-		}
-		for _, g := range goals {
-			verdict := "ok"
-			if !g.OK {
-				verdict = "short"
-			}
-			t.rows = append(t.rows, []string{g.What, g.Want, g.Got, verdict})
-			if g.Why != "" {
-				t.after = append(t.after, g.What+": "+g.Why)
-			}
-		}
-		tables = append(tables, t)
-	}
 	return tables
 }
 
 // about says under which conditions the figures came about.
 func (r *report) about() []string {
-	return []string{
-		fmt.Sprintf("%s: %d cores (%s), Linux %s, %s, MySQL %s; SCALE=%g, %d rounds, in turn; all processes on these cores",
-			r.Date.Format("2006-01-02"), r.Cores, r.Machine, r.Kernel, r.Go, r.Server, r.Scale, r.Rounds),
-		"figures are the median, with the least and the greatest round; the target has sync_binlog=1, innodb_flush_log_at_trx_commit=1, " +
-			"a binary log, and 512 MB of buffer pool; after each replay its rows equal the source's",
+	servers := "MySQL " + r.Server
+	if r.MariaDB != "" {
+		servers += ", MariaDB " + r.MariaDB
 	}
+	lines := []string{fmt.Sprintf("%d cores (%s), Linux %s, %s, %s; all processes on these cores", r.Cores, r.Machine, r.Kernel, r.Go, servers)}
+	for _, run := range r.Runs {
+		lines = append(lines, run.String())
+	}
+	return append(lines,
+		"figures are the median, with the least and the greatest round; the targets have a binary log and 512 MB of buffer pool; durability is the target's "+
+			"sync_binlog/innodb_flush_log_at_trx_commit; after each replay its rows equal the source's")
 }
 
-// print writes the report to w, and as Markdown to the file that was asked for.
+// print writes the report to w, and the files that were asked for.
 func (r *report) print(w io.Writer) error {
-	if r.opts.md != "" {
-		if err := os.WriteFile(r.opts.md, r.markdown(), 0o644); err != nil {
-			return err
-		}
+	if err := r.writeFiles(); err != nil {
+		return err
 	}
 	if r.opts.json {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(struct {
-			*report
-			Goals []goal `json:"goals"`
-		}{r, r.goals()})
+		return r.encode(w)
 	}
 	_, err := w.Write(r.text())
 	return err
 }
 
+// encode writes the report as JSON, which decodeReport reads.
+func (r *report) encode(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(struct {
+		*report
+		Goals []goal `json:"goals"`
+	}{r, r.goals()})
+}
+
 func (r *report) text() []byte {
 	var b bytes.Buffer
-	for _, t := range r.tables() {
+	for _, t := range append(r.tables(), r.goalTables()...) {
 		t.text(&b)
 		b.WriteByte('\n')
 	}
 	for _, s := range r.about() {
 		fmt.Fprintln(&b, s)
-	}
-	return b.Bytes()
-}
-
-func (r *report) markdown() []byte {
-	var b bytes.Buffer
-	for _, t := range r.tables() {
-		t.markdown(&b)
-	}
-	for _, s := range r.about() {
-		fmt.Fprintf(&b, "%s.\n", s)
 	}
 	return b.Bytes()
 }

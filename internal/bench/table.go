@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -21,7 +22,10 @@ type table struct {
 
 // text writes the table for a terminal.
 func (t *table) text(w io.Writer) {
-	fmt.Fprintf(w, "%s\n(%s)\n", t.title, t.note)
+	fmt.Fprintf(w, "%s\n", t.title)
+	if t.note != "" {
+		fmt.Fprintf(w, "(%s)\n", t.note)
+	}
 	width := make([]int, len(t.head))
 	all := append([][]string{t.head}, t.rows...)
 	for _, row := range all {
@@ -47,9 +51,38 @@ func (t *table) text(w io.Writer) {
 	}
 }
 
+// prune leaves out the columns that have nothing but their heading.
+func (t table) prune() table {
+	keep := make([]bool, len(t.head))
+	for i := range keep {
+		keep[i] = i == 0 || slices.ContainsFunc(t.rows, func(row []string) bool { return row[i] != "" })
+	}
+	kept := func(row []string) []string {
+		var out []string
+		for i, s := range row {
+			if keep[i] {
+				out = append(out, s)
+			}
+		}
+		return out
+	}
+	t.head = kept(t.head)
+	rows := t.rows
+	t.rows = nil
+	for _, row := range rows {
+		t.rows = append(t.rows, kept(row))
+	}
+	return t
+}
+
 // markdown writes the table as Markdown.
 func (t *table) markdown(w io.Writer) {
-	fmt.Fprintf(w, "**%s** (%s)\n\n", t.title, t.note)
+	if t.title != "" {
+		fmt.Fprintf(w, "### %s\n\n", t.title)
+	}
+	if t.note != "" {
+		fmt.Fprintf(w, "%s%s.\n\n", strings.ToUpper(t.note[:1]), t.note[1:])
+	}
 	rule := "|---|" + strings.Repeat("---:|", len(t.head)-1)
 	for i, row := range append([][]string{t.head}, t.rows...) {
 		cells := make([]string, len(row))

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -10,18 +11,23 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/dataflowsync/dfs/internal/testenv"
 )
 
 // A workload is what is written to the source while no one reads along.
 type workload struct {
-	name   string
-	title  string
-	schema string
-	create []string                     // tables
-	fill   func(scale float64) []string // rows that are there before the log begins
-	tables []string                     // their names
-	only   []string                     // contenders; nil means all
-	once   bool                         // one round is enough
+	name       string
+	title      string
+	kind       testenv.Kind // of both servers
+	schema     string
+	create     []string                     // tables
+	fill       func(scale float64) []string // rows that are there before the log begins
+	tables     []string                     // their names
+	contenders []string                     // who replays it, in this order
+	relaxed    bool                         // also with relaxed durability, as the part NAME-relaxed
+	named      bool                         // runs only if it is asked for by its name
+	oneRound   []string                     // those of them who do so only once
 
 	// write executes the transactions and returns their number, and that of
 	// the rows that they changed.
@@ -54,9 +60,10 @@ const (
 )
 
 func workloads() []*workload {
+	rivals := []string{"dfs", "native", "best"}
 	mix := &workload{
 		name: "mix", title: "sysbench-like mix over 8 tables, 4 rows a transaction", schema: "mix",
-		fill: mixFill, write: writeMix,
+		fill: mixFill, write: writeMix, contenders: rivals,
 	}
 	for i := range mixTables {
 		t := fmt.Sprintf("sbtest%d", i+1)
@@ -65,24 +72,43 @@ func workloads() []*workload {
 			id INT NOT NULL PRIMARY KEY, k INT NOT NULL,
 			c CHAR(120) NOT NULL, pad CHAR(60) NOT NULL, KEY (k))`)
 	}
-	return []*workload{
-		{
-			name: "single", title: "single-row transactions: 8 inserts to 4 updates to 1 delete", schema: "single",
-			create: []string{orders}, tables: []string{"orders"}, write: writeSingle,
-		}, {
-			name: "batch", title: "transactions of 100 rows: 4 inserts to 1 update", schema: "batch",
-			create: []string{orders}, tables: []string{"orders"}, write: writeBatch,
-		},
+	// ofOrders fills in what those have in common that change the table orders.
+	ofOrders := func(w *workload) *workload {
+		w.schema, w.create, w.tables = cmp.Or(w.schema, strings.ReplaceAll(w.name, "-", "_")), []string{orders}, []string{"orders"}
+		return w
+	}
+	const singles = "single-row transactions: 8 inserts to 4 updates to 1 delete"
+	list := []*workload{
+		ofOrders(&workload{name: "single", title: singles, write: writeSingle(2_000_000), relaxed: true,
+			contenders: append(slices.Clip(rivals), "mysqlbinlog", "canal"), oneRound: []string{"mysqlbinlog", "canal"}}),
+		ofOrders(&workload{name: "fifty", title: "transactions of 50 rows: 4 inserts to 1 update", write: writeRows(50, 160_000), contenders: rivals, relaxed: true}),
+		ofOrders(&workload{name: "batch", title: "transactions of 100 rows: 4 inserts to 1 update", write: writeRows(100, 60_000), contenders: rivals, named: true}),
+		ofOrders(&workload{name: "thousand", title: "transactions of 1,000 rows: 4 inserts to 1 update", write: writeRows(1000, 10_000), contenders: rivals}),
+		ofOrders(&workload{name: "hot", title: "hot rows: single-row updates of the same 100 rows", fill: hotFill, write: writeHot, contenders: rivals}),
 		mix,
+		{
+			name: "wide", title: "wide rows, of 4 KB with JSON and blobs, 10 a transaction: 4 inserts to 1 update", schema: "wide",
+			create: []string{wideTable}, tables: []string{"docs"}, write: writeWide, contenders: rivals,
+		},
+		ofOrders(&workload{name: "sinks", title: "where to, and reshaped on the way: " + singles, write: writeSingle(2_400_000),
+			contenders: []string{"dfs", "transformed", "postgres", "sqlite"}}),
+		ofOrders(&workload{name: "long", schema: "long_log", title: "a long backlog of " + singles, write: writeSingle(8_000_000), contenders: []string{"capture", "gomysql", "dfs"}, oneRound: []string{"dfs"}}),
 		{
 			name: "drain", title: "memory: a backlog of many megabytes, 100 rows of 1 KB a transaction", schema: "drain",
 			create: []string{"CREATE TABLE docs (id BIGINT NOT NULL PRIMARY KEY, body TEXT NOT NULL)"},
-			tables: []string{"docs"}, write: writeDrain, only: []string{"dfs", "native"}, once: true,
-		}, {
-			name: "large", title: "memory: one transaction of very many rows", schema: "large",
-			create: []string{orders}, tables: []string{"orders"}, write: writeLarge, only: []string{"dfs", "native"}, once: true,
+			tables: []string{"docs"}, write: writeDrain, contenders: []string{"dfs", "native"}, oneRound: []string{"dfs", "native"},
 		},
+		ofOrders(&workload{name: "large", title: "memory: one transaction of very many rows", write: writeLarge, contenders: []string{"dfs", "native"}, oneRound: []string{"dfs", "native"}}),
+		ofOrders(&workload{name: "mariadb", title: "MariaDB to MariaDB, " + singles, kind: testenv.MariaDB, write: writeSingle(1_200_000), contenders: rivals}),
+		ofOrders(&workload{name: "mariadb-fifty", title: "MariaDB to MariaDB, transactions of 50 rows: 4 inserts to 1 update", kind: testenv.MariaDB,
+			write: writeRows(50, 120_000), contenders: rivals}),
 	}
+	for _, w := range list {
+		if w.kind == "" {
+			w.kind = testenv.MySQL97
+		}
+	}
+	return list
 }
 
 // scaled returns n at the scale, and at least 1.
@@ -145,7 +171,7 @@ func (w *writer) run(f func(w *writer, n int) error, n int) error {
 		return err
 	}
 	// Without gap locks, rows of different writers never wait for each other.
-	if err := w.exec("USE " + w.g.schema + "; SET transaction_isolation = 'READ-COMMITTED'"); err != nil {
+	if err := w.exec("USE " + w.g.schema + "; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"); err != nil {
 		return err
 	}
 	if err := f(w, n); err != nil {
@@ -193,48 +219,123 @@ func order(r *rand.Rand, id int) string {
 		text(r, 40+r.IntN(80)), r.Float64(), at.Format("2006-01-02 15:04:05.000000"), at.Format("2006-01-02 15:04:05.000"))
 }
 
-func writeSingle(ctx context.Context, g *generator) (txs, rows int, err error) {
-	n := scaled(400_000, g.scale)
-	return g.parallel(ctx, func(w *writer, i int) error {
-		var live []int // own rows, which no other writer changes
-		for id, k := i, 1; id < n && w.err == nil; id, k = id+writers, k+1 {
-			w.add(1, "INSERT INTO orders VALUES %s", order(w.rand, id))
-			live = append(live, id)
-			if k%2 == 0 {
-				set := "status = 1 + status % 4"
-				if k%4 == 0 {
-					set = "customer = customer + 1"
+// writeSingle writes transactions of one row, with so many inserts at full scale.
+func writeSingle(inserts int) func(ctx context.Context, g *generator) (txs, rows int, err error) {
+	return func(ctx context.Context, g *generator) (txs, rows int, err error) {
+		n := scaled(inserts, g.scale)
+		return g.parallel(ctx, func(w *writer, i int) error {
+			var live []int // own rows, which no other writer changes
+			for id, k := i, 1; id < n && w.err == nil; id, k = id+writers, k+1 {
+				w.add(1, "INSERT INTO orders VALUES %s", order(w.rand, id))
+				live = append(live, id)
+				if k%2 == 0 {
+					set := "status = 1 + status % 4"
+					if k%4 == 0 {
+						set = "customer = customer + 1"
+					}
+					w.add(1, "UPDATE orders SET amount = amount + 1, updated = updated + INTERVAL 1 MINUTE, %s WHERE id = %d",
+						set, live[w.rand.IntN(len(live))])
 				}
-				w.add(1, "UPDATE orders SET amount = amount + 1, updated = updated + INTERVAL 1 MINUTE, %s WHERE id = %d",
-					set, live[w.rand.IntN(len(live))])
+				if k%8 == 0 {
+					at := w.rand.IntN(len(live))
+					w.add(1, "DELETE FROM orders WHERE id = %d", live[at])
+					live[at] = live[len(live)-1]
+					live = live[:len(live)-1]
+				}
 			}
-			if k%8 == 0 {
-				at := w.rand.IntN(len(live))
-				w.add(1, "DELETE FROM orders WHERE id = %d", live[at])
-				live[at] = live[len(live)-1]
-				live = live[:len(live)-1]
+			return nil
+		})
+	}
+}
+
+// writeRows writes transactions of so many rows, n at full scale.
+func writeRows(size, n int) func(ctx context.Context, g *generator) (txs, rows int, err error) {
+	return func(ctx context.Context, g *generator) (txs, rows int, err error) {
+		n := scaled(n, g.scale)
+		return g.parallel(ctx, func(w *writer, i int) error {
+			var first []int // ids of the first rows of own inserts
+			for k := i; k < n && w.err == nil; k += writers {
+				if k/writers%5 == 4 {
+					id := first[w.rand.IntN(len(first))]
+					w.add(size, "UPDATE orders SET amount = amount + 1, status = 'paid' WHERE id BETWEEN %d AND %d", id, id+size-1)
+					continue
+				}
+				values := make([]string, size)
+				for j := range values {
+					values[j] = order(w.rand, k*size+j)
+				}
+				w.add(size, "INSERT INTO orders VALUES %s", strings.Join(values, ","))
+				first = append(first, k*size)
 			}
+			return nil
+		})
+	}
+}
+
+// hotRows is how many rows are changed again and again.
+const hotRows = 100
+
+func hotFill(float64) []string {
+	r := rand.New(rand.NewPCG(3, 2))
+	values := make([]string, hotRows)
+	for id := range values {
+		values[id] = order(r, id)
+	}
+	return []string{"INSERT INTO orders VALUES " + strings.Join(values, ",")}
+}
+
+func writeHot(ctx context.Context, g *generator) (txs, rows int, err error) {
+	n := scaled(4_000_000, g.scale)
+	return g.parallel(ctx, func(w *writer, i int) error {
+		for k := i; k < n && w.err == nil; k += writers {
+			// Rows of its own, so that no writer has to wait for another.
+			id := i + writers*w.rand.IntN(hotRows/writers)
+			w.add(1, "UPDATE orders SET amount = amount + 1, score = %g, updated = updated + INTERVAL 1 SECOND WHERE id = %d", w.rand.Float64(), id)
 		}
 		return nil
 	})
 }
 
-func writeBatch(ctx context.Context, g *generator) (txs, rows int, err error) {
-	const size = 100
-	n := scaled(5000, g.scale)
+// wideTable has rows of about four kilobytes, half of which no codec makes smaller.
+const wideTable = `CREATE TABLE docs (
+	id BIGINT NOT NULL PRIMARY KEY,
+	doc JSON NOT NULL,
+	body MEDIUMTEXT NOT NULL,
+	picture MEDIUMBLOB NOT NULL,
+	digest BINARY(32) NOT NULL,
+	changed DATETIME(6) NOT NULL)`
+
+// wideRow returns the values of a new row of wideTable.
+func wideRow(r *rand.Rand, id int) string {
+	tags := make([]string, 4+r.IntN(8))
+	for i := range tags {
+		tags[i] = fmt.Sprintf(`{"tag":"%s","weight":%g,"seen":[%d,%d,null,true]}`, text(r, 6+r.IntN(8)), r.Float64(), r.IntN(1000), r.IntN(1000))
+	}
+	doc := fmt.Sprintf(`{"customer":{"id":%d,"name":"%s"},"total":%d.25,"tags":[%s]}`, r.IntN(100_000), text(r, 20), r.IntN(1000), strings.Join(tags, ","))
+	picture := make([]byte, 1500+r.IntN(1000))
+	for i := range picture {
+		picture[i] = byte(r.Uint32())
+	}
+	return fmt.Sprintf("(%d,'%s','%s',x'%x',x'%x','2026-01-01 12:00:00.%06d')", id, doc, text(r, 1000+r.IntN(1000)), picture, picture[:32], r.IntN(1_000_000))
+}
+
+func writeWide(ctx context.Context, g *generator) (txs, rows int, err error) {
+	const size = 10
+	n := scaled(80_000, g.scale)
 	return g.parallel(ctx, func(w *writer, i int) error {
-		var first []int // ids of the first rows of own inserts
+		var first []int
 		for k := i; k < n && w.err == nil; k += writers {
 			if k/writers%5 == 4 {
 				id := first[w.rand.IntN(len(first))]
-				w.add(size, "UPDATE orders SET amount = amount + 1, status = 'paid' WHERE id BETWEEN %d AND %d", id, id+size-1)
+				w.add(size, `UPDATE docs SET doc = JSON_SET(doc, '$.total', id + %d, '$.customer.name', '%s'), changed = changed + INTERVAL 1 HOUR WHERE id BETWEEN %d AND %d`,
+					w.rand.IntN(1000), text(w.rand, 20), id, id+size-1)
 				continue
 			}
 			values := make([]string, size)
 			for j := range values {
-				values[j] = order(w.rand, k*size+j)
+				values[j] = wideRow(w.rand, k*size+j)
 			}
-			w.add(size, "INSERT INTO orders VALUES %s", strings.Join(values, ","))
+			w.add(size, "INSERT INTO docs VALUES %s", strings.Join(values, ","))
 			first = append(first, k*size)
 		}
 		return nil
@@ -272,7 +373,7 @@ func digits(r *rand.Rand, n int) string {
 }
 
 func writeMix(ctx context.Context, g *generator) (txs, rows int, err error) {
-	n := scaled(100_000, g.scale)
+	n := scaled(600_000, g.scale)
 	return g.parallel(ctx, func(w *writer, i int) error {
 		// Rows of its own, so that no writer has to wait for another.
 		id := func() int { return 1 + i + writers*w.rand.IntN(mixRows/writers) }
@@ -317,91 +418,4 @@ func writeLarge(ctx context.Context, g *generator) (txs, rows int, err error) {
 			SELECT i, i %% 50000, 1 + i %% 4, i / 7, CONCAT('name ', i), CONCAT(i, '@example.com'),
 				REPEAT(CONCAT('note ', i, ' '), 1 + i %% 9), i / 3e0, '2026-01-01' + INTERVAL i SECOND, '2026-01-01 12:00:00.5'
 			FROM n`, n))
-}
-
-// A backlog is a workload that the source's log holds, at its end.
-type backlog struct {
-	*workload
-	rows, txs int
-	bytes     int64
-	file      string // of the log, where it begins
-	pos       uint32
-	from      string // what the source had executed before, as a set of GTIDs
-	last      string // GTID of the last transaction
-	sums      map[string]string
-}
-
-// generate writes w into the source's log.
-func (l *lab) generate(ctx context.Context, w *workload) (*backlog, error) {
-	begun := time.Now()
-	own := *w
-	own.tables = append(slices.Clip(w.tables), "end_of_log")
-	b := &backlog{workload: &own}
-	// A file of its own, so that no contender has to search for the beginning.
-	if err := l.source.exec(ctx, "FLUSH BINARY LOGS"); err != nil {
-		return nil, err
-	}
-	var err error
-	if b.from, err = l.source.gtids(ctx); err != nil {
-		return nil, err
-	}
-	if b.file, b.pos, err = l.logEnd(ctx); err != nil {
-		return nil, err
-	}
-	g := &generator{source: l.source, schema: w.schema, scale: l.opts.scale}
-	if b.txs, b.rows, err = w.write(ctx, g); err != nil {
-		return nil, fmt.Errorf("write to the source: %w", err)
-	}
-	if err := l.source.exec(ctx, "INSERT INTO "+w.schema+".end_of_log VALUES (1)"); err != nil {
-		return nil, err
-	}
-	b.txs, b.rows = b.txs+1, b.rows+1
-	if b.bytes, err = l.logSize(ctx, b.file, b.pos); err != nil {
-		return nil, err
-	}
-	to, err := l.source.gtids(ctx)
-	if err != nil {
-		return nil, err
-	}
-	b.last = lastGTID(to)
-	if b.sums, err = l.source.checksums(ctx, w.schema, b.tables); err != nil {
-		return nil, err
-	}
-	say("%s: backlog of %s transactions, %s rows, %d MB, written in %.0f s",
-		w.name, count(float64(b.txs)), count(float64(b.rows)), b.bytes>>20, time.Since(begun).Seconds())
-	return b, nil
-}
-
-// lastGTID returns the last of a set "uuid:1-9" of one server without tags.
-func lastGTID(set string) string {
-	uuid, numbers, _ := strings.Cut(set, ":")
-	return uuid + ":" + numbers[strings.LastIndexAny(numbers, "-:")+1:]
-}
-
-// logEnd returns where the source's log ends.
-func (l *lab) logEnd(ctx context.Context) (file string, pos uint32, err error) {
-	var rest [3]any
-	err = l.source.QueryRowContext(ctx, "SHOW BINARY LOG STATUS").Scan(&file, &pos, &rest[0], &rest[1], &rest[2])
-	return file, pos, err
-}
-
-// logSize returns the bytes of the source's log from the given place on.
-func (l *lab) logSize(ctx context.Context, file string, pos uint32) (int64, error) {
-	rows, err := l.source.QueryContext(ctx, "SHOW BINARY LOGS")
-	if err != nil {
-		return 0, err
-	}
-	defer rows.Close()
-	size := -int64(pos)
-	for rows.Next() {
-		var name, encrypted string
-		var n int64
-		if err := rows.Scan(&name, &n, &encrypted); err != nil {
-			return 0, err
-		}
-		if name >= file {
-			size += n
-		}
-	}
-	return size, rows.Err()
 }

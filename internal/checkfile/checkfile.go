@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/failpoint"
+	"github.com/dataflowsync/dfs/internal/files"
 )
 
 // A Record is what a file holds.
@@ -43,6 +45,7 @@ type Record struct {
 // A File is a checkpoint in the file at a path, with files beside it whose names
 // begin with that. It is not safe for concurrent use.
 type File struct {
+	files files.FS
 	path  string
 	owner string
 	lock  *os.File
@@ -52,12 +55,16 @@ type File struct {
 
 // Open returns the checkpoint at path. It reads and makes nothing but the file with
 // .lock added to the name.
-func Open(path string) (*File, error) {
+func Open(path string) (*File, error) { return OpenIn(files.System{}, path) }
+
+// OpenIn is Open for a file of another system of files; who holds its lock is a matter
+// of the operating system's nevertheless.
+func OpenIn(in files.FS, path string) (*File, error) {
 	lock, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint %s: %w", path, err)
 	}
-	return &File{path: path, owner: rand.Text(), lock: lock}, nil
+	return &File{files: in, path: path, owner: rand.Text(), lock: lock}, nil
 }
 
 // Close frees the file. It does not give up ownership, which is taken.
@@ -77,6 +84,11 @@ func (f *File) Take() (r Record, at dfs.Checkpoint, unlock func(), err error) {
 	}()
 	if f.last, f.state, err = Read(f.path); err != nil {
 		return r, at, nil, err
+	}
+	// A process may have died between giving the file its name and making that durable, and
+	// what the caller is told counts as durable.
+	if err = f.files.SyncDir(filepath.Dir(f.path)); err != nil {
+		return r, at, nil, Judge(fmt.Errorf("checkpoint %s: make it durable: %w", f.path, err))
 	}
 	if err = f.lock.Truncate(0); err == nil {
 		_, err = f.lock.WriteAt([]byte(f.owner), 0)
@@ -119,7 +131,7 @@ func (f *File) Save(r Record, at dfs.Checkpoint) error {
 	r.StateSeq, r.StateSum = f.last.StateSeq, f.last.StateSum
 	if at.State != "" {
 		r.StateSeq, r.StateSum = at.Seq, crc32.ChecksumIEEE([]byte(at.State))
-		if err := write(f.statePath(r.StateSeq), []byte(at.State)); err != nil {
+		if err := f.write(f.statePath(r.StateSeq), []byte(at.State)); err != nil {
 			return Judge(fmt.Errorf("checkpoint %s: keep the source's state: %w", f.path, err))
 		}
 	}
@@ -128,11 +140,11 @@ func (f *File) Save(r Record, at dfs.Checkpoint) error {
 		return err
 	}
 	b = fmt.Appendf(b, "\n%08x\n", crc32.ChecksumIEEE(b))
-	if err := write(f.path, b); err != nil {
+	if err := f.write(f.path, b); err != nil {
 		return Judge(fmt.Errorf("checkpoint %s: %w", f.path, err))
 	}
 	if old := f.last.StateSeq; old != 0 && old != r.StateSeq {
-		os.Remove(f.statePath(old))
+		f.files.Remove(f.statePath(old))
 	}
 	if at.State != "" {
 		f.state = at.State
@@ -175,41 +187,30 @@ func Read(path string) (r Record, state string, err error) {
 }
 
 // write replaces a file, so that after a crash either all or nothing of b is there.
-func write(path string, b []byte) error {
+func (f *File) write(path string, b []byte) error {
 	temp := path + ".new"
-	w, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	w, err := f.files.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = w.Write(b)
+	_, err = w.WriteAt(b, 0)
 	if err == nil {
 		err = w.Sync()
 	}
 	if err = errors.Join(err, w.Close()); err == nil {
-		err = os.Rename(temp, path)
+		failpoint.Hit("checkfile.rename")
+		err = f.files.Rename(temp, path)
+		failpoint.Hit("checkfile.renamed")
 	}
 	if err == nil {
-		err = SyncDir(filepath.Dir(path))
+		err = f.files.SyncDir(filepath.Dir(path))
 	}
 	return err
 }
 
-// SyncDir makes the names in a folder durable, where the system can do that.
-func SyncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, fs.ErrPermission) {
-		err = nil // Windows, and file systems that have no such thing
-	}
-	return errors.Join(err, d.Close())
-}
-
 // Judge marks a full disk as an error that may pass.
 func Judge(err error) error {
-	if errors.Is(err, syscall.ENOSPC) {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return dfs.Transient(fmt.Errorf("the disk is full: %w", err))
 	}
 	return err

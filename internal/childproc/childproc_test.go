@@ -40,7 +40,7 @@ func TestAChildEndsWithItsParent(t *testing.T) {
 	require.NoError(t, syscall.Kill(pid, 0))
 	require.NoError(t, parent.Process.Kill())
 	parent.Wait()
-	require.Eventually(t, func() bool { return syscall.Kill(pid, 0) == syscall.ESRCH || zombie(pid) }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return syscall.Kill(pid, 0) == syscall.ESRCH || zombie(pid) }, time.Minute, time.Millisecond)
 }
 
 // zombie reports whether the process has ended and waits to be collected.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dataflowsync/dfs/sink"
@@ -14,7 +15,13 @@ import (
 type Archive struct {
 	Folder string `yaml:",scalar"` // if it stands alone; Load moves it to Dir
 
-	Dir     string `yaml:"dir"`
+	Dir string `yaml:"dir"`
+	// Store is a bucket that gets the sealed segments, and AccessKey and SecretKey are
+	// its credentials. Where an archive is read it can do without a folder.
+	Store     string `yaml:"store"` // s3://bucket/prefix?region=...
+	AccessKey Secret `yaml:"access_key"`
+	SecretKey Secret `yaml:"secret_key"`
+
 	Key     Secret `yaml:"key"`      // encrypts it; 64 hexadecimal digits
 	KeyFile string `yaml:"key_file"` // which holds that
 
@@ -26,7 +33,16 @@ type Archive struct {
 }
 
 // On reports whether there is an archive.
-func (a *Archive) On() bool { return a.Dir != "" }
+func (a *Archive) On() bool { return a.Dir != "" || a.Store != "" }
+
+// Address says where it is.
+func (a *Archive) Address() string {
+	if a.Dir == "" {
+		store, _, _ := strings.Cut(a.Store, "?")
+		return store
+	}
+	return a.Dir
+}
 
 // Options returns what the file says as the options of an archive. The error is about
 // the key, and holds nothing of it.
@@ -58,10 +74,25 @@ func (a *Archive) check(d *decoder, path, dir string, writing bool) {
 		a.Dir, a.Folder = a.Folder, ""
 	}
 	line := d.lines[path]
-	if a.Dir == "" && !d.faulty(line) {
-		d.fault(line, "%s names no folder; write dir: and the folder", path)
+	if a.Dir == "" && (writing || a.Store == "") && !d.faulty(line) {
+		why := ""
+		if a.Store != "" {
+			why = ", for the segment that is being written"
+		}
+		d.fault(line, "%s names no folder; write dir: and the folder%s", path, why)
 	}
-	a.Dir, a.KeyFile = resolve(dir, a.Dir), resolve(dir, a.KeyFile)
+	if a.Store != "" && !strings.HasPrefix(a.Store, "s3://") {
+		d.fault(d.lines[path+".store"], "%s.store is no bucket; write s3://bucket/prefix?region=..., and endpoint=https://... if it is not one of AWS", path)
+	}
+	if (a.AccessKey == "") != (a.SecretKey == "") {
+		d.fault(line, "%s has one of access_key and secret_key; write both, or none for those of the environment (AWS_ACCESS_KEY_ID)", path)
+	}
+	if a.Store == "" && a.AccessKey != "" {
+		d.fault(line, "%s has an access_key and no store; name the bucket", path)
+	}
+	if a.KeyFile = resolve(dir, a.KeyFile); a.Dir != "" {
+		a.Dir = resolve(dir, a.Dir)
+	}
 	if a.Key != "" && a.KeyFile != "" {
 		d.fault(d.lines[path+".key"], "%s has both key and key_file; use one of them", path)
 	}
@@ -103,8 +134,8 @@ func (d *decoder) only(path string, keys []string, why string) {
 func (c *Config) checkArchives(d *decoder, dir string) (source, target bool) {
 	if source = d.lines["source.archive"] > 0; source {
 		c.Source.Archive.check(d, "source.archive", dir, false)
-		c.Source.info = &serverInfo{address: c.Source.Archive.Dir}
-		d.only("source", slices.Concat(serverKeys, []string{"files", "follow", "start", "server_id", "heartbeat", "read_timeout", "snapshot", "schema_file", "trust_column_names"}),
+		c.Source.info = &serverInfo{address: c.Source.Archive.Address()}
+		d.only("source", slices.Concat(serverKeys, []string{"files", "follow", "start", "server_id", "heartbeat", "read_timeout", "compress", "semi_sync", "snapshot", "schema_file", "trust_column_names", "accept_errant"}),
 			"use one of them")
 		if d.lines["queue"] > 0 {
 			d.fault(d.lines["queue"], "a restore from an archive needs no queue; leave it out")
@@ -115,10 +146,10 @@ func (c *Config) checkArchives(d *decoder, dir string) (source, target bool) {
 	}
 	if target = d.lines["target.archive"] > 0; target {
 		c.Target.Archive.check(d, "target.archive", dir, true)
-		c.Target.info = &serverInfo{address: c.Target.Archive.Dir}
-		d.only("target", slices.Concat(serverKeys, []string{"checkpoint_schema", "routes", "conflicts", "ddl", "ddl_done", "max_rows", "max_bytes", "sql_only", "create_tables", "existing", "loaders"}),
+		c.Target.info = &serverInfo{address: c.Target.Archive.Address()}
+		d.only("target", slices.Concat(serverKeys, []string{"checkpoint_schema", "routes", "conflicts", "ddl", "ddl_done", "max_rows", "max_bytes", "sql_only", "create_tables", "existing", "loaders", "writers"}),
 			"an archive keeps all as the source has it, and the other is for the target of a restore")
-		for _, key := range []string{"units", "relmgr"} {
+		for _, key := range []string{"units", "only_units", "relmgr"} {
 			if n := d.lines[key]; n > 0 {
 				d.fault(n, "%s: an archive keeps rows as the source has them; reshape them when they are restored", key)
 			}
@@ -126,6 +157,12 @@ func (c *Config) checkArchives(d *decoder, dir string) (source, target bool) {
 		if n := d.lines["target"]; c.Source.Snapshot.Mode == "" && !c.Source.Snapshot.On() && !source && !d.faulty(n) {
 			d.fault(n, "an archive begins with a copy of the rows that are there: write source.snapshot: true, or false if a log alone is wanted, from which no table can be restored as a whole")
 		}
+	}
+	if n := d.lines["source.tables"]; target && c.Reader != "" && len(c.own) > 0 && !d.faulty(n) {
+		d.fault(n, "tables: an archive keeps all tables of the source; leave it out, and name tables when they are restored")
+	}
+	if n := d.lines["target.checkpoint"]; target && n > 0 && !d.faulty(n) {
+		d.fault(n, "checkpoint: an archive keeps its own; leave it out")
 	}
 	if source && target {
 		d.fault(d.lines["target.archive"], "source and target are both archives; to copy one, copy its folder")

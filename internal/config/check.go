@@ -50,7 +50,10 @@ func (c *Config) check(d *decoder) {
 		d.fault(line, "dead_letters.path is missing; name the file, or leave dead_letters out")
 	}
 	d.negative("dead_letters.max_bytes", c.Letters.MaxBytes < 0)
-	if c.Letters.Path = resolve(dir, c.Letters.Path); c.Letters.Path != "" && c.Reader != "" {
+	switch c.Letters.Path = resolve(dir, c.Letters.Path); {
+	case toArchive:
+		c.Letters = Letters{} // it refuses no transaction
+	case c.Letters.Path != "" && c.Reader != "":
 		c.Letters.Path += "." + c.Reader // each target has its own
 	}
 	d.negative("queue.max_bytes", c.Queue.MaxBytes < 0)

@@ -7,7 +7,9 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -42,6 +44,7 @@ type Config struct {
 	// the Config is one of Lines.
 	Reader string
 
+	own   []string  // tables, of one of Lines that does not get all
 	fan   []*Config // one for each of Targets
 	file  string
 	lines map[string]int // of each value, by its path: "source.tables[1]"
@@ -87,11 +90,14 @@ type Source struct {
 	ReadTimeout time.Duration `yaml:"read_timeout"`
 	MaxPart     Size          `yaml:"max_part"`
 	Buffer      Size          `yaml:"buffer"`
+	Compress    string        `yaml:"compress"`  // zlib or zstd
+	SemiSync    bool          `yaml:"semi_sync"` // commits wait for the queue
 
 	Snapshot Snapshot `yaml:"snapshot"` // of the rows that are there already
 
 	SchemaFile       string `yaml:"schema_file"` // CREATE TABLE statements, as mysqldump --no-data --databases writes them
 	TrustColumnNames bool   `yaml:"trust_column_names"`
+	AcceptErrant     bool   `yaml:"accept_errant"`
 }
 
 // Snapshot says how rows are copied that are there before the log: by a mode
@@ -155,6 +161,7 @@ type Target struct {
 	CreateTables bool   `yaml:"create_tables"`
 	Existing     string `yaml:"existing"` // "error", "append" or "replace"; default: error
 	Loaders      int    `yaml:"loaders"`  // connections; negative: none
+	Writers      int    `yaml:"writers"`  // connections that take turns; negative: one for all
 
 	File  string `yaml:"file"` // of SQLite, instead of a server
 	Unfit Unfit  `yaml:"unfit"`
@@ -245,6 +252,9 @@ func Load(file string) (*Config, error) { return LoadWith(file, nil) }
 func LoadWith(file string, funcs *Funcs) (*Config, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("read configuration: %w; the command config prints an example to begin with, and -c names another file", err)
+		}
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
 	return ParseWith(file, b, os.LookupEnv, funcs)

@@ -310,6 +310,8 @@ func FuzzParse(f *testing.F) {
 	f.Add(minimal)
 	f.Add("a: &a [*a]\nsource: *a\n")
 	f.Add("source: {<<: {dsn: x}}\n? [a]\n: b\n")
+	f.Add(minimal + "queue: {path: q, max_bytes: ${PW}}\nunits:\n  - {from: shop.a, where: \"a > 1\", set: {b: upper(c)}, into: \"x.*\"}\n")
+	f.Add("source: {host: ${HOST}, port: ${PW}, tables: &t [\"shop.*\", *t], snapshot: {tables: *t}}\ntargets:\n  a: {dsn: \"${PW}\"}\n  b: {archive: {dir: x}}\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		_, err := parse(text)
 		if err == nil {
@@ -318,6 +320,10 @@ func FuzzParse(f *testing.F) {
 		for _, fault := range err.(*Error).Faults {
 			if fault.Line > strings.Count(text, "\n")+strings.Count(text, "\r")+2 || fault.Text == "" {
 				t.Fatalf("%+v", fault)
+			}
+			// Invariant I9: what the environment has stays out of errors.
+			if strings.Contains(fault.Text, env["PW"]) {
+				t.Fatalf("a secret is in %q", fault.Text)
 			}
 		}
 	})

@@ -77,8 +77,6 @@ func (c *Config) checkFan(d *decoder) {
 	for i, t := range c.Targets {
 		path := fmt.Sprintf("targets[%d]", i)
 		switch at := d.line(path); {
-		case d.lines[path+".archive"] > 0:
-			d.fault(d.lines[path+".archive"], "%s is an archive, which cannot be one of several targets of this program; write a file of its own for it, with the same source", path)
 		case t.Name == "" && !d.faulty(at):
 			d.fault(at, "%s has no name; give it one, under which it reads the queue", path)
 		case slices.ContainsFunc(c.Targets[:i], func(o Line) bool { return o.Name == t.Name }):
@@ -96,7 +94,7 @@ func (c *Config) checkFan(d *decoder) {
 		l.Targets, l.Reader, l.Target = nil, t.Name, t.Target
 		l.RelMgr, l.Units, l.OnlyUnits = t.RelMgr, t.Units, t.OnlyUnits
 		if len(t.Tables) > 0 {
-			l.Source.Tables = t.Tables
+			l.Source.Tables, l.own = t.Tables, t.Tables
 		}
 		sub := &decoder{file: d.file, lookup: d.lookup, lines: d.alone(i), texts: asOnly(d.texts, i), faults: d.faults}
 		l.lines = sub.lines
@@ -104,6 +102,11 @@ func (c *Config) checkFan(d *decoder) {
 		d.faults = uniqueFaults(sub.faults)
 		if i == 0 {
 			first = &l
+		}
+		if k := slices.IndexFunc(c.fan, func(o *Config) bool {
+			return l.Target.Archive.Dir != "" && o.Target.Archive.Dir == l.Target.Archive.Dir
+		}); k >= 0 {
+			d.fault(d.line(fmt.Sprintf("targets[%d].archive", i)), "targets[%d] and targets[%d] are archives in one folder; give each its own", k, i)
 		}
 		c.fan = append(c.fan, &l)
 	}

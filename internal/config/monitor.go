@@ -93,10 +93,11 @@ func (m *Monitor) check(d *decoder, dir string) {
 // Secrets returns what must never be shown, of all parts.
 func (c *Config) Secrets() []string {
 	list := []string{string(c.HashKey)}
+	list = append(list, string(c.Source.Archive.Key), string(c.Source.Archive.SecretKey))
 	dsns := []string{c.SourceDSN()}
 	for _, l := range c.Lines() {
 		dsns = append(dsns, l.TargetDSN())
-		list = append(list, string(l.Target.Stream.Secret))
+		list = append(list, string(l.Target.Stream.Secret), string(l.Target.Archive.Key), string(l.Target.Archive.SecretKey))
 		if u, err := url.Parse(l.Target.Stream.place); err == nil && u.User != nil {
 			password, _ := u.User.Password()
 			list = append(list, password)

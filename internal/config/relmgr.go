@@ -59,9 +59,9 @@ func (c *Config) IDs() *relmgr.Options {
 		return nil
 	}
 	r := &c.RelMgr
-	o := &relmgr.Options{Source: r.Source, Default: relmgr.Ids(r.Default), Unknown: r.Unknown, Adopt: r.Adopt, CacheBytes: int(r.Cache), DDLDone: c.Target.DDLDone}
+	o := &relmgr.Options{Source: r.Source, Default: relmgr.IDs(r.Default), Unknown: r.Unknown, Adopt: r.Adopt, CacheBytes: int(r.Cache), DDLDone: c.Target.DDLDone}
 	for _, p := range r.Policies {
-		o.Policies = append(o.Policies, relmgr.Policy{Table: p.Table, Column: p.Column, Ids: relmgr.Ids(p.IDs), Func: c.funcs.IDs[p.Func], Type: p.Type, Target: p.Target, First: uint64(p.First)})
+		o.Policies = append(o.Policies, relmgr.Policy{Table: p.Table, Column: p.Column, IDs: relmgr.IDs(p.IDs), Func: c.funcs.IDs[p.Func], Type: p.Type, Target: p.Target, First: uint64(p.First)})
 	}
 	for _, f := range r.References {
 		o.References = append(o.References, relmgr.Reference{Table: f.Table, Columns: f.Columns, Parent: f.Parent, ParentColumns: f.ParentColumns,

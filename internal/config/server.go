@@ -41,7 +41,7 @@ func (s *Server) Address() string { return s.info.address }
 // String returns what Server.String does, or the files, or the archive.
 func (s *Source) String() string {
 	if s.Archive.On() {
-		return "archive " + s.Archive.Dir
+		return "archive " + s.Archive.Address()
 	}
 	if len(s.Files) > 0 {
 		return "files of " + s.Address()

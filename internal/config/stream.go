@@ -159,7 +159,7 @@ func (c *Config) checkStream(d *decoder, dir string) bool {
 		d.fault(d.lines[path+".keep"], "%s.keep needs max_bytes or max_age: without them there is one file", path)
 	}
 	for _, key := range []string{"dsn", "host", "port", "socket", "user", "password", "tls", "file", "archive", "routes", "conflicts", "ddl", "ddl_done",
-		"create_tables", "existing", "loaders", "max_rows", "max_bytes", "sql_only", "checkpoint_schema", "unfit"} {
+		"create_tables", "existing", "loaders", "writers", "max_rows", "max_bytes", "sql_only", "checkpoint_schema", "unfit"} {
 		if n := d.lines["target."+key]; n > 0 {
 			d.fault(n, "target has both stream and %s, which is for a database; leave one out", key)
 		}

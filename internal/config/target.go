@@ -18,6 +18,7 @@ const (
 	PostgresTarget TargetKind = "postgres"
 	SQLiteTarget   TargetKind = "sqlite"
 	StreamTarget   TargetKind = "a stream of messages"
+	ArchiveTarget  TargetKind = "an archive"
 )
 
 // Unfit says what becomes of values that the target cannot hold.
@@ -31,6 +32,8 @@ type Unfit struct {
 // Kind returns what the target is.
 func (t *Target) Kind() TargetKind {
 	switch {
+	case t.Archive.On():
+		return ArchiveTarget
 	case t.Stream.On():
 		return StreamTarget
 	case t.File != "":
@@ -57,7 +60,7 @@ func isAddress(word string) bool {
 func (t *Target) String() string {
 	switch {
 	case t.Archive.On():
-		return "archive " + t.Archive.Dir
+		return "archive " + t.Archive.Address()
 	case t.Stream.On():
 		return t.Stream.Address()
 	case t.File != "":
@@ -96,7 +99,7 @@ func (t *Target) check(d *decoder, path, dir string) {
 	}
 	kind := t.Kind()
 	if kind != MySQLTarget {
-		for _, key := range []string{"host", "port", "socket", "user", "password", "tls", "sql_only", "loaders"} {
+		for _, key := range []string{"host", "port", "socket", "user", "password", "tls", "sql_only", "loaders", "writers"} {
 			if line := d.lines[path+"."+key]; line > 0 {
 				d.fault(line, "%s.%s is for a MySQL or MariaDB target; leave it out for %s", path, key, kind)
 			}

@@ -103,8 +103,11 @@ func (p *definer) alterClause(a *alteration, t *dfs.Table) bool {
 		if !change {
 			old = def.Name
 		}
+		if ifExists && def.primary {
+			return false // MariaDB leaves a primary key alone that is there already
+		}
 		if t.Column(old) < 0 {
-			return ifExists && !def.primary
+			return ifExists
 		}
 		a.defs, a.changed = append(a.defs, def), append(a.changed, old)
 		return true
@@ -320,7 +323,7 @@ func (p *definer) orderBy() bool {
 // names, under its new name, or at the end.
 func (a *alteration) apply(old tableEntry, d *dialect) (e tableEntry, ok bool) {
 	e = old
-	if a.convert && slices.ContainsFunc(a.defs, columnDef.text) {
+	if a.convert && slices.ContainsFunc(a.defs, columnDef.converts) {
 		return e, false // the servers differ in what is converted
 	}
 	if a.options.set {
@@ -332,8 +335,8 @@ func (a *alteration) apply(old tableEntry, d *dialect) (e tableEntry, ok bool) {
 	names := make(map[string]string) // of old columns, by the old ones in lower case
 	finish := func(i int) (dfs.Column, bool) { return a.defs[i].finish(d, e.collation) }
 	for _, col := range old.table.Columns {
-		lower := strings.ToLower(col.Name)
-		same := func(name string) bool { return strings.EqualFold(name, col.Name) }
+		was, lower := col.Name, strings.ToLower(col.Name)
+		same := func(name string) bool { return strings.EqualFold(name, was) } // not as it is renamed to
 		if slices.ContainsFunc(a.dropped, same) {
 			continue
 		}

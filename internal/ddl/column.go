@@ -19,8 +19,14 @@ type columnDef struct {
 	null    bool // NULL
 	notNull bool // NOT NULL, or what means it
 	primary bool // PRIMARY KEY
-	first   bool
-	after   string
+	unique  bool // UNIQUE
+	numbers bool // AUTO_INCREMENT, or what means it
+
+	value     string // the text behind DEFAULT
+	generated bool
+	acts      string // what REFERENCES does to rows: ON DELETE CASCADE
+	first     bool
+	after     string
 }
 
 // A definer reads definitions of columns. It stops at what it does not know.
@@ -228,7 +234,7 @@ func (p *definer) attribute(c *columnDef) (more, ok bool) {
 			p.advance()
 		}
 	case "AUTO_INCREMENT":
-		c.notNull = true
+		c.notNull, c.numbers = true, true
 	case "BINARY":
 		c.binary = true
 	case "BYTE":
@@ -248,12 +254,24 @@ func (p *definer) attribute(c *columnDef) (more, ok bool) {
 		}
 		c.collationName = p.word()
 	case "DEFAULT":
-		return true, p.defaultValue()
+		from := p.tok.at
+		ok = p.defaultValue()
+		c.value = p.lex.s[from:max(from, p.last)]
+		return true, ok
 	case "ON": // also of what a foreign key does
-		return true, (p.skip("UPDATE") || p.skip("DELETE")) && p.defaultValue()
+		from := p.last
+		if !p.skip("UPDATE") && !p.skip("DELETE") {
+			return true, false
+		}
+		if p.tok.is("CASCADE") || p.tok.is("SET") {
+			c.acts = strings.TrimSpace("ON" + p.lex.s[from:p.tok.end])
+		}
+		return true, p.defaultValue()
 	case "GENERATED":
+		c.generated = true
 		return true, p.skip("ALWAYS") && p.skip("AS") && p.parenthesized()
 	case "AS":
+		c.generated = true
 		return true, p.parenthesized()
 	case "COMMENT", "ENGINE_ATTRIBUTE", "SECONDARY_ENGINE_ATTRIBUTE":
 		p.skipPunct('=')
@@ -266,7 +284,7 @@ func (p *definer) attribute(c *columnDef) (more, ok bool) {
 		p.skipPunct('=')
 		p.advance()
 	case "SERIAL":
-		c.notNull = true
+		c.notNull, c.numbers, c.unique = true, true, true
 		return true, p.skip("DEFAULT", "VALUE")
 	case "PRIMARY":
 		p.skip("KEY")
@@ -275,6 +293,7 @@ func (p *definer) attribute(c *columnDef) (more, ok bool) {
 		c.primary = true
 	case "UNIQUE":
 		p.skip("KEY")
+		c.unique = true
 	case "CONSTRAINT":
 		if !p.tok.is("CHECK") && !p.tok.is("REFERENCES") && !p.tok.is("PRIMARY") && !p.tok.is("UNIQUE") {
 			p.advance()

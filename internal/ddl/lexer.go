@@ -42,7 +42,7 @@ type lexer struct {
 	pos  int
 	open bool // in a /*! comment that is code; the first */ ends it, also if others began in it
 	dot  bool // the last token was a dot, so that digits begin a name
-	torn bool // a quote has no end, which no server takes: the mode is not the right one
+	torn bool // a quote has no end, or a name ends within a character, which no server takes: the mode is not the right one
 
 	// versions are the places of what opens and closes comments that are code, and
 	// of those that are none though another server may run them. They are kept if
@@ -209,13 +209,18 @@ func wordByte(c byte) bool {
 
 // word reads the rest of a word that begins at the given place.
 func (l *lexer) word(at int) token {
+	single := false // the last character is one byte
 	for l.pos < len(l.s) && wordByte(l.s[l.pos]) {
-		if l.mode.wide(l.s[l.pos:]) {
+		if single = !l.mode.wide(l.s[l.pos:]); !single {
 			l.pos++
 		}
 		l.pos++
 	}
 	l.pos = min(l.pos, len(l.s))
+	// Half of a character would take the quote behind it for its other half.
+	if last := l.s[l.pos-1]; single && last >= 0x80 && l.mode.wide(string([]byte{last, '`'})) {
+		l.torn = true
+	}
 	return token{tokWord, l.s[at:l.pos], at, l.pos}
 }
 

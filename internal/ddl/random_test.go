@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dataflowsync/dfs/internal/testenv"
+	"github.com/dataflowsync/dfs/internal/testseed"
 )
 
 // A maker makes random statements about the tables r and s. Many of them fail on
@@ -45,6 +45,11 @@ func (m *maker) typ() string {
 	if charset == "" {
 		charset = m.some(" COLLATE " + pick(m, "latin1_bin", "utf8mb4_unicode_ci", "utf8_bin", "binary"))
 	}
+	own := ""
+	if m.old {
+		// In ucs2 MySQL 5.6 gives two columns that have the same list wrong members: '' for 'x'.
+		own = fmt.Sprint(m.IntN(1e9))
+	}
 	return pick(m,
 		pick(m, "TINYINT", "SMALLINT", "MEDIUMINT", "INT", "BIGINT", "INTEGER", "INT(5)")+m.some(" UNSIGNED")+m.some(" ZEROFILL"),
 		"BOOL", fmt.Sprintf("DECIMAL(%d,%d)", n%60+5, n%6), "NUMERIC", "FLOAT", fmt.Sprintf("FLOAT(%d)", n%53+1), "DOUBLE UNSIGNED", "REAL",
@@ -52,7 +57,7 @@ func (m *maker) typ() string {
 		fmt.Sprintf("CHAR(%d)", n%256)+charset, fmt.Sprintf("VARCHAR(%d)", n)+charset, pick(m, "TINYTEXT", "MEDIUMTEXT", "LONGTEXT", "TEXT")+charset,
 		fmt.Sprintf("TEXT(%d)", n*m.IntN(1000))+charset, fmt.Sprintf("BLOB(%d)", n*m.IntN(1000)), "NVARCHAR(7)", "CHAR(3) BINARY",
 		fmt.Sprintf("VARBINARY(%d)", n), fmt.Sprintf("BINARY(%d)", n%256), "LONG", "LONG VARBINARY", "VARCHAR(9) BYTE", "VARCHAR(4) ASCII",
-		"ENUM('x','y''z')"+charset, "SET('x','y')"+charset, "POINT", "GEOMETRYCOLLECTION", m.modern())
+		"ENUM('x','y''z"+own+"')"+charset, "SET('x','y"+own+"')"+charset, "POINT", "GEOMETRYCOLLECTION", m.modern())
 }
 
 // modern returns a type that not all servers have.
@@ -138,21 +143,14 @@ func (m *maker) statement() string {
 }
 
 // TestRandomStatements compares the catalog with the server after random
-// statements. DFS_DDL_FOR says for how long on each server, and DFS_DDL_SEED with
-// which seed; the defaults are 200 statements that succeed, and another seed each
-// time.
+// statements. DFS_DDL_FOR says for how long on each server, and DFS_SEED with
+// which seed; the default is 200 statements that succeed.
 func TestRandomStatements(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	if v := os.Getenv("DFS_DDL_SEED"); v != "" {
-		var err error
-		seed, err = strconv.ParseUint(v, 10, 64)
-		require.NoError(t, err)
-	}
+	seed := testseed.New(t)
 	long, err := time.ParseDuration("0" + os.Getenv("DFS_DDL_FOR"))
 	require.NoError(t, err)
 	for _, kind := range testenv.Kinds() {
 		t.Run(string(kind), func(t *testing.T) {
-			t.Logf("seed %d", seed)
 			m := &maker{rand.New(rand.NewPCG(seed, 0)), kind == testenv.MariaDB, kind == testenv.MySQL56}
 			o := newOracle(t, kind)
 			end := time.Now().Add(long)

@@ -198,15 +198,3 @@ func (s *Statement) Pairs() iter.Seq[Table] {
 		}
 	}
 }
-
-// Words returns the words of a text that are not in quotes: keywords, and names.
-func Words(text string, m Mode) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		l := lexer{s: text, mode: &m}
-		for t := l.next(); t.kind != tokEnd; t = l.next() {
-			if t.kind == tokWord && !yield(t.text) {
-				return
-			}
-		}
-	}
-}

@@ -168,8 +168,13 @@ func (c *columnDef) finish(d *dialect, table string) (dfs.Column, bool) {
 	return col, true
 }
 
-// text reports whether the column may be one of text.
-func (c columnDef) text() bool {
+// converts reports whether the column may come out of CONVERT TO CHARACTER SET as
+// another than it is written: text does, and what is made of JSON, of which MySQL 9.7
+// makes a LONGBLOB for LONG VARBINARY.
+func (c columnDef) converts() bool {
+	if strings.HasSuffix(strings.ToLower(c.base), "blob") {
+		return true
+	}
 	switch typesByName[strings.ToUpper(c.base)].kind {
 	case charKind, textKind, memberKind:
 		return true

@@ -67,11 +67,11 @@ func TestInterruptLeavesNothingRunning(t *testing.T) {
 			require.NoError(t, err)
 			return string(b)
 		}
-		require.Eventually(t, func() bool { return strings.Contains(text(), "rows/s") }, time.Minute, 10*time.Millisecond, "%s", text())
+		require.Eventually(t, func() bool { return strings.Contains(text(), "rows/s") }, 3*time.Minute, 10*time.Millisecond, "%s", text())
 		require.NotEmpty(t, running(t, temp))
 		require.NoError(t, cmd.Process.Signal(sig))
 		cmd.Wait()
-		require.Eventually(t, func() bool { return len(running(t, temp)) == 0 }, 10*time.Second, 10*time.Millisecond, "%v", running(t, temp))
+		require.Eventually(t, func() bool { return len(running(t, temp)) == 0 }, time.Minute, 10*time.Millisecond, "%v", running(t, temp))
 		if sig == syscall.SIGINT {
 			require.Equal(t, 130, cmd.ProcessState.ExitCode(), text())
 			require.Contains(t, text(), "interrupted; nothing is left running")

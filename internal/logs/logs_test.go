@@ -14,6 +14,7 @@ import (
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/cdc"
 	"github.com/dataflowsync/dfs/internal/testenv"
+	"github.com/dataflowsync/dfs/internal/testseed"
 	"github.com/dataflowsync/dfs/sink"
 )
 
@@ -48,8 +49,7 @@ func newPair(t *testing.T, from, to testenv.Kind, o sink.MySQLOptions, tables ..
 		p.from.Exec(t, "SET sql_mode=''", "CREATE TABLE "+p.src+"."+def)
 		p.to.Exec(t, "SET sql_mode=''", "CREATE TABLE "+p.dst+"."+def)
 	}
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := testseed.New(t)
 	p.rnd = rand.New(rand.NewPCG(seed, 0))
 	var err error
 	p.cdc, err = cdc.Open(t.Context(), p.from.DSN(""), &cdc.Options{Tables: []string{p.src + ".*"}, MaxPart: 8 << 10})
@@ -97,7 +97,7 @@ func (p *pair) finish() {
 // carry applies batches until the row n of the table done has come.
 func (p *pair) carry(n string) error {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(p.t.Context(), 3*time.Minute)
 	defer cancel()
 	batch := make([]*dfs.Transaction, 200)
 	for {

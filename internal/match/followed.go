@@ -49,3 +49,10 @@ func (l List) FollowsAll(schema string) bool {
 }
 
 func isSystem(schema string) bool { return slices.Contains(systemSchemas, strings.ToLower(schema)) }
+
+// FollowsSome reports whether there may be tables of the schema that are followed.
+func (l List) FollowsSome(schema string) bool {
+	some := func(p Pattern) bool { return !(Wild(p.Schema) && isSystem(schema)) && Glob(p.Schema, schema) }
+	none := func(p Pattern) bool { return p.Table == "*" && Glob(p.Schema, schema) }
+	return (len(l.in) == 0 && !isSystem(schema) || slices.ContainsFunc(l.in, some)) && !slices.ContainsFunc(l.out, none)
+}

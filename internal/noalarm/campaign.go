@@ -31,10 +31,13 @@ type campaign struct {
 	writers, rate  int
 	seed           uint64
 	duration       time.Duration
-	plantEvery     int // rounds
+	plantEvery     int         // rounds
+	enough         func() bool // if set, it goes on beyond duration until this is so, for five minutes at most
 
 	from, to *sql.DB
 	src, dst *testenv.Server
+	pg       *testenv.Postgres // the target, if it is PostgreSQL
+	file     string            // of SQLite
 
 	written  atomic.Int64
 	rounds   int
@@ -76,6 +79,16 @@ var faults = []string{
 	"INSERT INTO b.hot VALUES (5000,1,'',1)",
 }
 
+// byHand takes them back, where the target is one that verify does not mend.
+var byHand = []string{
+	"UPDATE b.hot SET n=1500 WHERE id=1500",
+	"INSERT INTO b.hot VALUES (1600,0,'x',1600)",
+	"DELETE FROM b.hot WHERE id=5000",
+}
+
+// sqliteFile is the kind of a target that is a file.
+const sqliteFile testenv.Kind = "sqlite"
+
 // run returns what went wrong with the verification, and an error if the campaign
 // itself did not come about.
 func (c *campaign) run(ctx context.Context) ([]string, error) {
@@ -88,18 +101,36 @@ func (c *campaign) run(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	defer c.src.Kill()
-	if c.dst, err = testenv.Launch(ctx, c.target, filepath.Join(dir, "target")); err != nil {
-		return nil, err
+	switch c.target {
+	case testenv.PostgreSQL:
+		if c.pg, err = testenv.LaunchPostgres(ctx, filepath.Join(dir, "target")); err != nil {
+			return nil, err
+		}
+		defer c.pg.Kill()
+	case sqliteFile:
+		c.file = filepath.Join(dir, "target.db")
+	default:
+		if c.dst, err = testenv.Launch(ctx, c.target, filepath.Join(dir, "target")); err != nil {
+			return nil, err
+		}
+		defer c.dst.Kill()
 	}
-	defer c.dst.Kill()
 	if c.from, err = sql.Open("mysql", c.src.DSN("")); err != nil {
 		return nil, err
 	}
 	defer c.from.Close()
-	if c.to, err = sql.Open("mysql", c.dst.DSN("")); err != nil {
+	switch {
+	case c.dst != nil:
+		c.to, err = sql.Open("mysql", c.dst.DSN(""))
+	case c.file != "":
+		c.to, err = sql.Open("sqlite", "file:"+c.file+"?_pragma=busy_timeout(60000)")
+	}
+	if err != nil {
 		return nil, err
 	}
-	defer c.to.Close()
+	if c.to != nil {
+		defer c.to.Close()
+	}
 	if err := c.create(ctx); err != nil {
 		return nil, err
 	}
@@ -118,20 +149,76 @@ func (c *campaign) run(ctx context.Context) ([]string, error) {
 }
 
 func (c *campaign) create(ctx context.Context) error {
-	for _, side := range []struct {
-		db     *sql.DB
-		schema string
-	}{{c.from, "a"}, {c.to, "b"}} {
-		if _, err := side.db.ExecContext(ctx, "CREATE DATABASE "+side.schema); err != nil {
+	if _, err := c.from.ExecContext(ctx, "CREATE DATABASE a"); err != nil {
+		return err
+	}
+	if c.file == "" {
+		word := "DATABASE"
+		if c.pg != nil {
+			word = "SCHEMA"
+		}
+		if err := c.change(ctx, "CREATE "+word+" b"); err != nil {
 			return err
 		}
-		for _, t := range tables {
-			if _, err := side.db.ExecContext(ctx, "CREATE TABLE "+side.schema+"."+t); err != nil {
-				return err
-			}
+	}
+	for _, t := range tables {
+		if _, err := c.from.ExecContext(ctx, "CREATE TABLE a."+t); err != nil {
+			return err
+		}
+		if c.dst == nil {
+			t = strings.NewReplacer(" AUTO_INCREMENT", "", " CHARACTER SET utf8mb4", "", " COLLATE utf8mb4_general_ci", "").Replace(t)
+		}
+		if err := c.change(ctx, "CREATE TABLE b."+t); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// change runs a statement on the target, whose schema is b if it has any.
+func (c *campaign) change(ctx context.Context, stmt string) error {
+	if c.pg != nil {
+		return c.pg.Run(ctx, stmt)
+	}
+	if c.file != "" {
+		stmt = strings.ReplaceAll(stmt, " b.", " ")
+	}
+	_, err := c.to.ExecContext(ctx, stmt)
+	return err
+}
+
+// openSink opens the target to write to it.
+func (c *campaign) openSink(ctx context.Context) (interface {
+	dfs.Sink
+	Close() error
+}, error) {
+	routes := []sink.Route{{From: "a.*", To: "b.*"}}
+	switch {
+	case c.pg != nil:
+		return sink.OpenPostgres(ctx, c.pg.DSN(), &sink.PostgresOptions{Routes: routes})
+	case c.file != "":
+		return sink.OpenSQLite(ctx, c.file, &sink.SQLiteOptions{Routes: routes})
+	}
+	return sink.OpenMySQL(ctx, c.dst.DSN(""), &sink.MySQLOptions{Routes: routes})
+}
+
+// aim tells a verifier what its target is.
+func (c *campaign) aim(ctx context.Context, v *verify.Verifier) (done func() error, err error) {
+	var r *sink.RowReader
+	switch {
+	case c.pg != nil:
+		r, err = sink.ReadPostgres(ctx, c.pg.DSN(), nil)
+	case c.file != "":
+		r, err = sink.ReadSQLite(ctx, c.file, nil)
+	default:
+		v.Target = c.dst.DSN("")
+		return func() error { return nil }, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	v.TargetRows = r
+	return r.Close, nil
 }
 
 // pipeline starts what carries the changes, and returns what ends it.
@@ -140,7 +227,7 @@ func (c *campaign) pipeline(ctx context.Context) (func() error, error) {
 	if err != nil {
 		return nil, err
 	}
-	dst, err := sink.OpenMySQL(ctx, c.dst.DSN(""), &sink.MySQLOptions{Routes: []sink.Route{{From: "a.*", To: "b.*"}}})
+	dst, err := c.openSink(ctx)
 	if err != nil {
 		src.Close()
 		return nil, err
@@ -230,24 +317,30 @@ func (c *campaign) write(ctx context.Context, w int) error {
 
 // verify does one round after the other until the time is over.
 func (c *campaign) verify(ctx context.Context) error {
-	v := &verify.Verifier{Source: c.src.DSN(""), Target: c.dst.DSN(""), Tables: []string{"a.*"},
-		Routes: []verify.Route{{From: "a.*", To: "b.*"}}, LockTime: 5 * time.Second}
+	v := &verify.Verifier{Source: c.src.DSN(""), Tables: []string{"a.*"}, Routes: []verify.Route{{From: "a.*", To: "b.*"}}, LockTime: 5 * time.Second}
+	done, err := c.aim(ctx, v)
+	if err != nil {
+		return err
+	}
+	defer done()
 	c.began = time.Now()
 	for {
-		if time.Since(c.began) > c.duration || ctx.Err() != nil {
+		took := time.Since(c.began)
+		over := took > c.duration && (c.enough == nil || c.enough() || took > c.duration+5*time.Minute)
+		if over || ctx.Err() != nil {
 			return nil
 		}
 		want, plant := 0, c.rounds%c.plantEvery == c.plantEvery-1
 		if plant {
 			for _, f := range faults {
-				if _, err := c.to.ExecContext(ctx, f); err != nil {
+				if err := c.change(ctx, f); err != nil {
 					return err
 				}
 			}
 			want = len(faults)
 			c.planted += want
 		}
-		v.Repair = plant
+		v.Repair = plant && c.dst != nil
 		r, err := v.Run(ctx)
 		if err != nil {
 			if ctx.Err() != nil {
@@ -265,6 +358,14 @@ func (c *campaign) verify(ctx context.Context) error {
 			mended += t.Repaired
 			for _, why := range t.Untold {
 				c.fail("round %d: nothing could be told of %s: %s", c.rounds, t.Source, why)
+			}
+		}
+		if plant && c.dst == nil {
+			for _, stmt := range byHand {
+				if err := c.change(ctx, stmt); err != nil {
+					return err
+				}
+				mended++
 			}
 		}
 		if found != want || mended != want {

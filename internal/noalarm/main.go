@@ -29,7 +29,7 @@ import (
 func main() {
 	duration := flag.Duration("duration", time.Minute, "how long to go on")
 	source := flag.String("source", string(testenv.MySQL97), "the kind of the source")
-	target := flag.String("target", string(testenv.MySQL97), "the kind of the target")
+	target := flag.String("target", string(testenv.MySQL97), "the kind of the target, also postgresql-15 or sqlite")
 	writers := flag.Int("writers", 4, "how many connections write")
 	rate := flag.Int("rate", 500, "how many transactions they write in a second, at most")
 	seed := flag.Uint64("seed", 1, "of the workload")

@@ -20,6 +20,7 @@ import (
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/cdc"
 	"github.com/dataflowsync/dfs/internal/testenv"
+	"github.com/dataflowsync/dfs/internal/testseed"
 	"github.com/dataflowsync/dfs/sink"
 )
 
@@ -180,9 +181,8 @@ func hash(t *testing.T, db *sql.DB, schema string) string {
 func random(t *testing.T) *rand.Rand {
 	n := *seed
 	if n == 0 {
-		n = uint64(time.Now().UnixNano())
+		n = testseed.New(t)
 	}
-	t.Logf("-seed %d", n)
 	return rand.New(rand.NewPCG(n, 0))
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/dataflowsync/dfs"
 )
@@ -92,6 +93,18 @@ type Rows struct {
 // columns of r are read. A value that does not fit its column gives an error
 // that names the column and wraps ErrValue; b is then of no use.
 func (t *Table) Append(b []byte, r *Rows, n int, row func(i int) (before, after dfs.Row)) ([]byte, error) {
+	b, taken, err := t.AppendSome(b, r, n, math.MaxInt, row)
+	if err == nil && taken < n {
+		before, after := row(taken)
+		_, err = t.appendRow(nil, r, before, after)
+	}
+	return b, err
+}
+
+// AppendSome is Append of as many of the n changes as take no more than limit bytes
+// with all of b, but of one at least, and of those before the first of which a value
+// does not fit. It returns how many these are, and that value's error only if there are none.
+func (t *Table) AppendSome(b []byte, r *Rows, n, limit int, row func(i int) (before, after dfs.Row)) (_ []byte, taken int, _ error) {
 	start := len(b)
 	b = append(begin(b, tableMapEvent), t.tableMap...)
 	end(b, start)
@@ -110,22 +123,33 @@ func (t *Table) Append(b []byte, r *Rows, n int, row func(i int) (before, after 
 	if r.Op != dfs.Delete {
 		b = t.appendPresent(b, r.After)
 	}
-	for i := range n {
-		before, after := row(i)
+	for ; taken < n; taken++ {
+		at := len(b)
+		before, after := row(taken)
 		var err error
-		if r.Op != dfs.Insert {
-			if b, err = t.appendImage(b, r, r.Before, before); err != nil {
-				return b, err
-			}
+		if b, err = t.appendRow(b, r, before, after); err != nil && taken == 0 {
+			return b, 0, err
 		}
-		if r.Op != dfs.Delete {
-			if b, err = t.appendImage(b, r, r.After, after); err != nil {
-				return b, err
-			}
+		if err != nil || len(b) > limit && taken > 0 {
+			b = b[:at]
+			break
 		}
 	}
 	end(b, start)
-	return b, nil
+	return b, taken, nil
+}
+
+// appendRow appends the images of one change.
+func (t *Table) appendRow(b []byte, r *Rows, before, after dfs.Row) (_ []byte, err error) {
+	if r.Op != dfs.Insert {
+		if b, err = t.appendImage(b, r, r.Before, before); err != nil {
+			return b, err
+		}
+	}
+	if r.Op != dfs.Delete {
+		b, err = t.appendImage(b, r, r.After, after)
+	}
+	return b, err
 }
 
 func (t *Table) appendPresent(b []byte, image []int) []byte {
@@ -151,9 +175,24 @@ func (t *Table) appendImage(b []byte, r *Rows, image []int, row dfs.Row) ([]byte
 			continue
 		}
 		var ok bool
+		if c.kind == typeJSON {
+			var err error
+			if b, err = t.appendJSON(b, v); err != nil {
+				return b, fmt.Errorf("%w: the document for column %s: %w", ErrValue, c.name, err)
+			}
+			continue
+		}
 		if b, ok = c.append(b, v, r.Raw); !ok {
 			return b, fmt.Errorf("%w: column %s cannot hold the %s %.40q", ErrValue, c.name, v.Kind(), v.String())
 		}
 	}
 	return b, nil
+}
+
+// appendJSON appends the length of a document, in 4 bytes, and its binary form.
+func (t *Table) appendJSON(b []byte, v dfs.Value) ([]byte, error) {
+	at := len(b)
+	b, err := t.json.Append(append(b, 0, 0, 0, 0), v)
+	binary.LittleEndian.PutUint32(b[at:], uint32(len(b)-at-4))
+	return b, err
 }

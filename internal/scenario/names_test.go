@@ -40,7 +40,7 @@ func TestColumnsKeepTheirNamesAcrossRestarts(t *testing.T) {
 			// run carries rows until the target has n.
 			run := func(n int) {
 				t.Helper()
-				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 				defer cancel()
 				in, err := cdc.Open(ctx, src.DSN(""), &cdc.Options{Tables: []string{from + ".*"}, Logger: quiet})
 				require.NoError(t, err)
@@ -70,7 +70,7 @@ func TestColumnsKeepTheirNamesAcrossRestarts(t *testing.T) {
 						var seq int
 						err := dst.DB(t).QueryRow("SELECT seq FROM dfs.dfs_checkpoint WHERE name = ?", to).Scan(&seq)
 						return err == nil && seq > 0
-					}, 30*time.Second, 20*time.Millisecond)
+					}, time.Minute, 20*time.Millisecond)
 				}
 				cancel()
 				require.NoError(t, <-done)

@@ -28,16 +28,10 @@ import (
 )
 
 // patience is how long a target may take to have all of a scenario.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
-// A lab is the servers of all pairs: one of each kind as a source, and another
-// as a target, so that schemas have the same name on both sides.
-type lab struct {
-	t       *testing.T // at whose end the servers stop
-	servers map[string]*side
-}
-
-// A side is one server.
+// A side is one server of a pair, which has two, so that schemas have the same name on
+// both sides.
 type side struct {
 	*testenv.Server
 	name  string // in scripts
@@ -45,23 +39,16 @@ type side struct {
 	marks int
 }
 
-// side returns the server of a kind and role.
-func (l *lab) side(kind testenv.Kind, role string) *side {
-	t := l.t
-	key := role + " " + string(kind)
-	if l.servers[key] == nil {
-		s := &side{Server: testenv.Shared(t, kind), name: kindNames[kind]}
-		if role == "target" {
-			s.Server = testenv.Start(t, kind)
-		}
-		db, err := sql.Open("mysql", s.DSN("")+"?multiStatements=false")
-		require.NoError(t, err)
-		s.db = db
-		s.Exec(t, "DROP DATABASE IF EXISTS scenario_marks", "CREATE DATABASE scenario_marks",
-			"CREATE TABLE scenario_marks.marks (id varchar(100) PRIMARY KEY)")
-		l.servers[key] = s
-	}
-	return l.servers[key]
+// newSide starts a server.
+func newSide(t *testing.T, kind testenv.Kind) *side {
+	s := &side{Server: testenv.Start(t, kind), name: kindNames[kind]}
+	db, err := sql.Open("mysql", s.DSN("")+"?multiStatements=false")
+	require.NoError(t, err)
+	t.Cleanup(func() { db.Close() })
+	s.db = db
+	s.Exec(t, "DROP DATABASE IF EXISTS scenario_marks", "CREATE DATABASE scenario_marks",
+		"CREATE TABLE scenario_marks.marks (id varchar(100) PRIMARY KEY)")
+	return s
 }
 
 // A run is one scenario on one pair.

@@ -98,7 +98,7 @@ func compose(ctx context.Context, way string, c *config.Config) error {
 	case doubling:
 		p.Stages = []dfs.Stage{dfs.StageFunc(b.double)}
 	case tearing:
-		b.every = 3 // it shows for the blink of an eye
+		b.every, p.MaxBatch = 3, 2 // it shows for the blink of an eye
 		p.Stages = []dfs.Stage{dfs.StageFunc(b.tear)}
 	case garbling:
 		p.Stages = []dfs.Stage{dfs.StageFunc(b.garble)}
@@ -112,6 +112,7 @@ func compose(ctx context.Context, way string, c *config.Config) error {
 			return err
 		}
 		defer db.Close()
+		p.MaxBatch = 10
 		p.Sink = &repeater{MySQL: dst, db: db, table: c.Target.Schema + ".dfs_checkpoint", name: c.Name}
 	}
 	return p.Run(ctx)
@@ -227,6 +228,19 @@ func (r *repeater) Apply(ctx context.Context, batch []*dfs.Transaction) error {
 		return dfs.Transient(errors.New("the checkpoint is lost"))
 	}
 	r.at = last.Checkpoint
+	return nil
+}
+
+func (r *repeater) ApplyEach(ctx context.Context, next func() []*dfs.Transaction, done func(seq uint64) error) error {
+	for batch := next(); len(batch) > 0; batch = next() {
+		last := batch[len(batch)-1].Seq
+		if err := r.Apply(ctx, batch); err != nil {
+			return err
+		}
+		if err := done(last); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

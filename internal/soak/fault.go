@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -24,14 +25,21 @@ type fault struct {
 	do     func(s *soak, ctx context.Context) error
 }
 
-var faults = []fault{
+var allFaults = slices.Concat(endings, processFaults, netFaults, troubles)
+
+// endings end the process of DFS that is at work. With all others it lives on.
+var endings = []fault{
 	{"kill", 12, "kill -9 of DFS, and a new start", func(s *soak, ctx context.Context) error { return s.kill(ctx, false) }},
 	{"stop", 3, "SIGTERM to DFS, and a new start", (*soak).restart},
-	{"freeze", 2, "DFS halted for a moment", (*soak).freeze},
 	{"queue", 2, "kill -9 of DFS, its queue file deleted", func(s *soak, ctx context.Context) error { return s.kill(ctx, true) }},
-	{"second", 2, "a second DFS on the same queue file", (*soak).second},
 	{"takeover", 2, "a second DFS takes over from one that runs", func(s *soak, ctx context.Context) error { return s.takeover(ctx, false) }},
 	{"zombie", 2, "a second DFS takes over from one that is halted and goes on later", func(s *soak, ctx context.Context) error { return s.takeover(ctx, true) }},
+}
+
+// processFaults are of processes.
+var processFaults = []fault{
+	{"freeze", 2, "DFS halted for a moment", (*soak).freeze},
+	{"second", 2, "a second DFS on the same queue file", (*soak).second},
 	{"source-kill", 1, "kill -9 of the source", func(s *soak, ctx context.Context) error { return s.server(ctx, s.source, true) }},
 	{"source-stop", 1, "the source stopped and started", func(s *soak, ctx context.Context) error { return s.server(ctx, s.source, false) }},
 	{"target-kill", 1, "kill -9 of the target", func(s *soak, ctx context.Context) error { return s.server(ctx, s.target, true) }},

@@ -14,6 +14,7 @@ const (
 	byEquality = "equality" // all rows of both sides
 	byPosition = "position" // the checkpoint against the source's log
 	byProcess  = "process"  // DFS stopped, would not stop, or stood still
+	byTrend    = "trend"    // what the process takes grows
 )
 
 // A violation is a promise that was seen broken.
@@ -52,11 +53,4 @@ func (f *findings) all() ([]violation, int) {
 		n += c
 	}
 	return append([]violation{}, f.first...), n
-}
-
-// of returns how many violations the instrument has found.
-func (f *findings) of(instrument string) int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.count[instrument]
 }

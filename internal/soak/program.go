@@ -32,6 +32,7 @@ type settings struct {
 	schema         string
 	start          string // GTIDs after which the source's log begins
 	queue          string // path
+	monitor        string // where the monitor listens
 }
 
 // write writes the configuration file. Go's quoted strings are YAML's, too, for
@@ -48,7 +49,10 @@ queue:
 target:
   dsn: %s
   checkpoint_schema: %s
-`, quoted(s.source), quoted(s.schema+".*"), quoted("gtid:"+s.start), quoted(s.queue), quoted(s.target), quoted(s.schema+"_dfs"))
+monitor:
+  listen: %s
+  exit_on_error: true
+`, quoted(s.source), quoted(s.schema+".*"), quoted("gtid:"+s.start), quoted(s.queue), quoted(s.target), quoted(s.schema+"_dfs"), quoted(s.monitor))
 	return os.WriteFile(file, []byte(text), 0o600)
 }
 
@@ -56,6 +60,7 @@ target:
 type instance struct {
 	process *os.Process
 	log     string
+	monitor string
 	began   time.Time
 	done    chan struct{}
 	state   *os.ProcessState // valid once done is closed

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dataflowsync/dfs/internal/faults"
 	"github.com/dataflowsync/dfs/internal/testenv"
 	"github.com/go-sql-driver/mysql"
 )
@@ -26,8 +27,12 @@ import (
 // DFS does wrong is in found.
 type soak struct {
 	source, target *testenv.Server
+	standby        *testenv.Server // a replica of the source, which may take its place; may be nil
+	front          *faults.Proxy   // before the source, for all others; nil without a standby
+	near, far      *faults.Proxy   // before the source, and before the target, for DFS
 	schema         string
 	patience       time.Duration
+	brief          bool
 	dir            string // for queues, configuration files and logs
 	seed           uint64
 	rnd            *rand.Rand
@@ -42,6 +47,7 @@ type soak struct {
 	tally    tally
 	ledger   bool // it is kept
 
+	takes    resources
 	dfs      *instance // the one that should be at work
 	launched int
 	queues   int
@@ -50,12 +56,16 @@ type soak struct {
 
 // options are how a soak is set up; the zero value of each is its default.
 type options struct {
-	schema  string        // default: "soak"
-	seed    uint64        // for all that happens by chance but the moment
-	writers int           // default: 4
-	rate    int           // rows per second; default: 3000; negative: no limit
-	ledger  bool          // kept from the start
+	schema  string // default: "soak"
+	seed    uint64 // for all that happens by chance but the moment
+	writers int    // default: 4
+	rate    int    // rows per second; default: 3000; negative: no limit
+	ledger  bool   // kept from the start
+	standby *testenv.Server
 	pause   time.Duration // between large transactions; default: 10 s; negative: there are none
+
+	// brief makes what lasts for a while last an eighth of that.
+	brief bool
 
 	// patience is how long DFS may take to do what it should, on a machine
 	// that is busy with all else. Default: 90 s.
@@ -66,7 +76,7 @@ type options struct {
 // DFS. The caller closes the soak.
 func newSoak(ctx context.Context, source, target *testenv.Server, dir string, command func(config string) *exec.Cmd, log io.Writer, o options) (_ *soak, err error) {
 	s := &soak{source: source, target: target, schema: o.schema, dir: dir, command: command, log: log,
-		seed: o.seed, rnd: rand.New(rand.NewPCG(o.seed, 0)), found: &findings{}, began: time.Now()}
+		seed: o.seed, rnd: rand.New(rand.NewPCG(o.seed, 0)), found: &findings{}, began: time.Now(), takes: resources{every: 2 * time.Second}}
 	if s.schema == "" {
 		s.schema = "soak"
 	}
@@ -79,23 +89,43 @@ func newSoak(ctx context.Context, source, target *testenv.Server, dir string, co
 	if o.pause == 0 {
 		o.pause = 10 * time.Second
 	}
+	s.brief = o.brief
 	if s.patience = o.patience; s.patience == 0 {
 		s.patience = 90 * time.Second
 	}
-	s.src, s.dst = open(source), open(target)
+	s.src, s.dst, s.standby = open(source), open(target), o.standby
 	defer func() {
 		if err != nil {
 			s.close()
 		}
 	}()
-	if err := create(ctx, s.schema, s.src, s.dst); err != nil {
+	if s.standby != nil {
+		if s.front, err = faults.Listen(source.Addr(), nil); err != nil {
+			return nil, err
+		}
+		if err := errors.Join(s.src.Close(), follow(ctx, s.standby, source)); err != nil {
+			return nil, err
+		}
+		s.src = openAt(s.front.Addr())
+	}
+	if s.near, err = faults.Listen(source.Addr(), &faults.Options{Seed: o.seed}); err == nil {
+		s.far, err = faults.Listen(target.Addr(), &faults.Options{Seed: o.seed})
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = create(ctx, s.schema, s.src, s.dst)
+	if err == nil {
+		err = s.createAccount(ctx)
+	}
+	if err != nil {
 		return nil, err
 	}
 	start, err := executed(ctx, source.Kind(), s.src)
 	if err != nil {
 		return nil, err
 	}
-	s.settings = settings{source: source.DSN(""), target: target.DSN(""), schema: s.schema, start: start, queue: s.nextQueue()}
+	s.settings = settings{source: through(s.near), target: through(s.far), schema: s.schema, start: start, queue: s.nextQueue()}
 	s.work = newWorkload(s.src, s.schema, o.seed, o.writers, max(o.rate, 0), o.pause)
 	s.reader = &reader{src: s.src, dst: s.dst, schema: s.schema, found: s.found, work: s.work}
 
@@ -114,6 +144,33 @@ func newSoak(ctx context.Context, source, target *testenv.Server, dir string, co
 	return s, nil
 }
 
+// createAccount creates DFS's account on both servers, unless another soak of these
+// servers has done so.
+func (s *soak) createAccount(ctx context.Context) error {
+	for _, side := range []struct {
+		db     *sql.DB
+		kind   testenv.Kind
+		target bool
+	}{{s.src, s.source.Kind(), false}, {s.dst, s.target.Kind(), true}} {
+		var n int
+		if err := side.db.QueryRowContext(ctx, "SELECT COUNT(*) FROM mysql.user WHERE user = '"+account+"'").Scan(&n); err != nil {
+			return fmt.Errorf("create the account: %w", err)
+		}
+		if n > 0 {
+			continue
+		}
+		for _, stmt := range grants(side.kind, side.target) {
+			if _, err := side.db.ExecContext(ctx, stmt); err != nil {
+				return fmt.Errorf("create the account: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// through returns the data source name of a server behind a proxy.
+func through(p *faults.Proxy) string { return account + ":" + passcode + "@tcp(" + p.Addr() + ")/" }
+
 // keep begins or ends the ledger. Everything is at rest.
 func (s *soak) keep(ctx context.Context, on bool) error {
 	if err := s.halt(ctx); err != nil {
@@ -127,8 +184,10 @@ func (s *soak) keep(ctx context.Context, on bool) error {
 }
 
 // open returns a pool of connections that speak as the comparison needs it.
-func open(server *testenv.Server) *sql.DB {
-	cfg, err := mysql.ParseDSN(server.DSN("") + "?multiStatements=true&charset=utf8mb4&time_zone=%27%2B00%3A00%27&timeout=5s")
+func open(server *testenv.Server) *sql.DB { return openAt(server.Addr()) }
+
+func openAt(addr string) *sql.DB {
+	cfg, err := mysql.ParseDSN("root@tcp(" + addr + ")/?multiStatements=true&charset=utf8mb4&time_zone=%27%2B00%3A00%27&timeout=5s")
 	if err != nil {
 		panic(err) // nothing in it comes from outside
 	}
@@ -151,10 +210,17 @@ func (s *soak) close() error {
 	if s.reader != nil {
 		s.reader.halt()
 	}
+	s.takes.halt()
 	if s.dfs != nil {
 		errs = append(errs, s.dfs.kill())
 	}
-	return errors.Join(append(errs, s.src.Close(), s.dst.Close())...)
+	errs = append(errs, s.src.Close(), s.dst.Close())
+	for _, p := range []*faults.Proxy{s.near, s.far, s.front} {
+		if p != nil {
+			errs = append(errs, p.Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // say tells what happens.
@@ -176,13 +242,23 @@ func (s *soak) launch(queue string) (*instance, error) {
 	base := filepath.Join(s.dir, fmt.Sprintf("%s-%04d", s.schema, s.launched))
 	set := s.settings
 	set.queue = queue
+	var err error
+	if set.monitor, err = testenv.FreeAddr(); err != nil {
+		return nil, err
+	}
 	if err := set.write(base + ".yaml"); err != nil {
 		return nil, err
 	}
-	// Only the latest logs are of interest.
-	os.Remove(filepath.Join(s.dir, fmt.Sprintf("%s-%04d.log", s.schema, s.launched-20)))
-	os.Remove(filepath.Join(s.dir, fmt.Sprintf("%s-%04d.yaml", s.schema, s.launched-20)))
-	return launch(s.command(base+".yaml"), base+".log")
+	// Only the latest logs are of interest, and that of the one at work, however long it lives.
+	if old := filepath.Join(s.dir, fmt.Sprintf("%s-%04d", s.schema, s.launched-20)); s.dfs == nil || s.dfs.log != old+".log" {
+		os.Remove(old + ".log")
+		os.Remove(old + ".yaml")
+	}
+	p, err := launch(s.command(base+".yaml"), base+".log")
+	if err == nil {
+		p.monitor = set.monitor
+	}
+	return p, err
 }
 
 // nextQueue returns the path of a queue file that does not exist.
@@ -193,7 +269,9 @@ func (s *soak) nextQueue() string {
 
 // start starts the program under test.
 func (s *soak) start(ctx context.Context) (err error) {
-	s.dfs, err = s.launch(s.settings.queue)
+	if s.dfs, err = s.launch(s.settings.queue); err == nil {
+		s.takes.watch(s.dfs)
+	}
 	return err
 }
 
@@ -307,8 +385,13 @@ func (s *soak) settle(ctx context.Context) error {
 	}
 	s.tally.compared += rows
 	s.tally.settled++
-	if err := checkPosition(ctx, s.source.Kind(), s.schema, s.src, s.dst, min(s.patience, 10*time.Second), s.found); err != nil {
+	if err := checkPosition(ctx, s.source.Kind(), s.schema, s.src, s.dst, s.patience, s.found); err != nil {
 		return err
+	}
+	if said, err := os.ReadFile(s.dfs.log); err != nil {
+		return err
+	} else if strings.Contains(string(said), passcode) {
+		s.found.add(byProcess, "DFS has told its password: see %s", s.dfs.log)
 	}
 	s.say("%d rows of both sides compared", rows)
 	return s.purge(ctx)
@@ -317,7 +400,11 @@ func (s *soak) settle(ctx context.Context) error {
 // purge drops the logs of both servers that nobody needs any more: DFS has it
 // all, and nothing is under way.
 func (s *soak) purge(ctx context.Context) error {
-	for _, db := range []*sql.DB{s.src, s.dst} {
+	dbs := []*sql.DB{s.dst, s.src}
+	if s.standby != nil {
+		dbs = dbs[:1] // which reads the source's
+	}
+	for _, db := range dbs {
 		file, err := currentLog(ctx, db)
 		if err == nil {
 			_, err = db.ExecContext(ctx, "PURGE BINARY LOGS TO '"+file+"'")

@@ -9,11 +9,13 @@ import (
 
 // A tally counts what a soak has done. It is written by one goroutine.
 type tally struct {
-	faults   map[string]int
-	waits    map[string][]time.Duration // until DFS applied again, by what had happened
-	compared int                        // rows
-	settled  int                        // times that all rows were compared
-	ledgers  int                        // times that the ledger was checked
+	faults      map[string]int
+	waits       map[string][]time.Duration // until DFS applied again, by what had happened
+	compared    int                        // rows
+	settled     int                        // times that all rows were compared
+	ledgers     int                        // times that the ledger was checked
+	lostCommits int
+	deadlocks   int // in which the target gave up a transaction of DFS
 }
 
 func (t *tally) fault(name string) {

@@ -25,7 +25,7 @@ func Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	if network == "unix" {
 		d.Control = nil // it is an error there
 	}
-	return d.DialContext(ctx, network, addr)
+	return watched(d.DialContext(ctx, network, addr))
 }
 
 // Use makes the driver connect by Dial, if cfg is for TCP.

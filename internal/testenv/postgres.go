@@ -342,6 +342,12 @@ func (s *Postgres) Query(tb testing.TB, sql string) [][]string {
 	return rows
 }
 
+// Run runs statements.
+func (s *Postgres) Run(ctx context.Context, stmts string) error {
+	_, err := s.query(ctx, stmts)
+	return err
+}
+
 // Count returns the one value of a query in a database, or its error as text.
 func (s *Postgres) Count(_ testing.TB, database, sql string) string {
 	rows, err := s.queryIn(context.Background(), database, sql)

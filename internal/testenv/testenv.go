@@ -168,6 +168,17 @@ func prepare(ctx context.Context, kind Kind, dir string) (string, error) {
 	return dir, os.Rename(half, dir)
 }
 
+// FreeAddr returns a loopback address on which no one listens, for a program that is
+// told where to listen and may be ended and started again. Its port is none that the
+// kernel would give away meanwhile.
+func FreeAddr() (string, error) {
+	port, err := freePort()
+	if err != nil {
+		return "", fmt.Errorf("testenv: %w", err)
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), nil
+}
+
 // freePort returns a loopback port on which no one listens. It lies below the
 // range from which kernels take ports for outgoing connections: one of those
 // could occupy the port while its server is down, and a client that dials the

@@ -6,11 +6,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 	"time"
 	"unsafe"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/unzeroed"
 )
 
 // Bits of the byte that each transaction begins with.
@@ -117,15 +119,8 @@ func (e *Encoder) Add(tx *dfs.Transaction) error {
 // prev, and what stands between. Positions and identifiers of transactions that
 // follow each other mostly differ in a few digits.
 func appendString(b []byte, prev, s string) []byte {
-	n := min(len(prev), len(s))
-	head := 0
-	for head+16 <= n && prev[head:head+16] == s[head:head+16] {
-		head += 16
-	}
-	for head < n && prev[head] == s[head] {
-		head++
-	}
-	n -= head
+	head := sharedHead(prev, s)
+	n := min(len(prev), len(s)) - head
 	tail := 0
 	for tail < n && prev[len(prev)-1-tail] == s[len(s)-1-tail] {
 		tail++
@@ -137,11 +132,40 @@ func appendString(b []byte, prev, s string) []byte {
 	return append(b, middle...)
 }
 
+// sharedHead returns how many of their first bytes two strings share.
+func sharedHead(a, b string) int {
+	n := min(len(a), len(b))
+	head := 0
+	// Most differ in their last bytes only.
+	const last = 32
+	if n > 2*last && a[:n-last] == b[:n-last] {
+		head = n - last
+	}
+	for ; head+8 <= n; head += 8 {
+		if differ := word(a, head) ^ word(b, head); differ != 0 {
+			return head + bits.TrailingZeros64(differ)/8
+		}
+	}
+	for head < n && a[head] == b[head] {
+		head++
+	}
+	return head
+}
+
+// word returns 8 bytes of s, of which the first is the lowest.
+func word(s string, at int) uint64 { return binary.LittleEndian.Uint64([]byte(s[at : at+8])) }
+
 // ErrCoding says that bytes are no run of transactions.
 var ErrCoding = errors.New("its checksum is right, but it cannot be decoded")
 
 // Read returns a Cursor over raw, whose transactions have the numbers first to last.
-func Read(raw []byte, first, last uint64) *Cursor { return &Cursor{b: raw, seq: first, last: last} }
+func Read(raw []byte, first, last uint64) *Cursor {
+	return &Cursor{b: raw, seq: first, last: last, text: slab{apart: len(raw) > mostAliased}}
+}
+
+// mostAliased is the most bytes of a run of which Pos and ID may be a piece. Those of the
+// last transaction are kept for as long as none follows, and would keep a very large row.
+const mostAliased = 1 << 20
 
 // A Cursor reads the transactions of a run. Each Encoded and some strings alias
 // the run, which must not be written again.
@@ -260,7 +284,10 @@ const slabBytes = 16 << 10
 
 // A slab holds many short strings in few allocations. What it has handed out is
 // never written again.
-type slab struct{ b []byte }
+type slab struct {
+	b     []byte
+	apart bool // nothing that it hands out is a piece of what it was given
+}
 
 // join returns head, middle and tail as one string.
 func (s *slab) join(head string, middle []byte, tail string) string {
@@ -268,11 +295,11 @@ func (s *slab) join(head string, middle []byte, tail string) string {
 	switch {
 	case n == len(head):
 		return head
-	case n == len(middle):
+	case n == len(middle) && !s.apart:
 		return unsafe.String(unsafe.SliceData(middle), n)
 	}
 	if cap(s.b)-len(s.b) < n {
-		s.b = make([]byte, 0, max(n, slabBytes))
+		s.b = unzeroed.Bytes(max(n, slabBytes))[:0]
 	}
 	at := len(s.b)
 	s.b = append(append(append(s.b, head...), middle...), tail...)

@@ -2,8 +2,10 @@ package txrun
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/stretchr/testify/require"
 
@@ -94,4 +96,19 @@ func FuzzCursor(f *testing.F) {
 			require.LessOrEqual(t, len(tx.Encoded), len(raw))
 		}
 	})
+}
+
+// What is told of the last transaction does not keep the very large row in memory that it had.
+func TestNamesAreNoPiecesOfALargeRun(t *testing.T) {
+	var e Encoder
+	require.NoError(t, e.Add(&dfs.Transaction{Checkpoint: dfs.Checkpoint{Seq: 1, Pos: "place"}, ID: "name", Encoded: make([]byte, 2<<20)}))
+	run := weak.Make(&e.Raw[0])
+	var tx dfs.Transaction
+	require.NoError(t, Read(e.Raw, 1, 1).Next(&tx))
+	require.Equal(t, dfs.Position("place"), tx.Pos)
+	require.Equal(t, "name", tx.ID)
+	e, tx.Encoded = Encoder{}, nil
+	runtime.GC()
+	require.Nil(t, run.Value())
+	runtime.KeepAlive(tx)
 }

@@ -25,9 +25,10 @@ import (
 // An otherTarget is PostgreSQL or SQLite, as this test needs it.
 type otherTarget struct {
 	name  string
-	sink  func(schema string) otherSink
+	sink  func(schema string, ddl sink.Policy) otherSink
 	query func(schema, q string) [][]string // NULL as "NULL"
-	col   func(class string) string         // an expression over c
+	rows  func(schema string) *sink.RowReader
+	col   func(class string) string // an expression over c
 }
 
 type otherSink interface {
@@ -44,11 +45,17 @@ func otherTargets(t *testing.T) []otherTarget {
 	t.Cleanup(func() { db.Close() })
 	return []otherTarget{{
 		name: "postgres",
-		sink: func(schema string) otherSink {
-			p, err := sink.OpenPostgres(t.Context(), pg.DSN(), &sink.PostgresOptions{Name: schema, Schema: schema + "_dfs",
+		sink: func(schema string, ddl sink.Policy) otherSink {
+			p, err := sink.OpenPostgres(t.Context(), pg.DSN(), &sink.PostgresOptions{Name: schema, Schema: schema + "_dfs", DDL: ddl,
 				Unfit: sink.Unfit{ZeroDates: sink.UnfitInfinity, NULs: sink.UnfitReplace}})
 			require.NoError(t, err)
 			return p
+		},
+		rows: func(schema string) *sink.RowReader {
+			r, err := sink.ReadPostgres(t.Context(), pg.DSN(), &sink.PostgresOptions{Name: schema, Schema: schema + "_dfs",
+				Unfit: sink.Unfit{ZeroDates: sink.UnfitInfinity, NULs: sink.UnfitReplace}})
+			require.NoError(t, err)
+			return r
 		},
 		query: func(schema, q string) [][]string {
 			return pg.Query(t, "SET TimeZone='GMT'; SET search_path="+schema+"; "+q)
@@ -66,10 +73,15 @@ func otherTargets(t *testing.T) []otherTarget {
 		},
 	}, {
 		name: "sqlite",
-		sink: func(schema string) otherSink {
-			s, err := sink.OpenSQLite(t.Context(), path, &sink.SQLiteOptions{Name: schema})
+		sink: func(schema string, ddl sink.Policy) otherSink {
+			s, err := sink.OpenSQLite(t.Context(), path, &sink.SQLiteOptions{Name: schema, DDL: ddl})
 			require.NoError(t, err)
 			return s
+		},
+		rows: func(schema string) *sink.RowReader {
+			r, err := sink.ReadSQLite(t.Context(), path, &sink.SQLiteOptions{Name: schema})
+			require.NoError(t, err)
+			return r
 		},
 		query: func(_, q string) (out [][]string) {
 			rows, err := db.Query(q)
@@ -254,18 +266,20 @@ func TestEachTypeArrivesOnOtherDatabases(t *testing.T) {
 				// In a file all tables are in one place.
 				prefix := strings.NewReplacer("-", "_", ".", "_").Replace(string(kind)) + "_"
 				exec("CREATE TABLE zz_" + prefix + "end (id int PRIMARY KEY)")
+				var tables []string
 				for i, c := range list {
-					exec(fmt.Sprintf("SET sql_mode='%s'", c.mode))
-					exec(fmt.Sprintf("CREATE TABLE %sr%d (id int PRIMARY KEY, c %s, n int)", prefix, i, c.typ))
-					exec(fmt.Sprintf("CREATE TABLE %sn%d (id int, c %s, n int)", prefix, i, c.typ))
+					tables = append(tables, fmt.Sprintf("CREATE TABLE %sr%d (id int PRIMARY KEY, c %s, n int)", prefix, i, c.typ))
+					tables = append(tables, fmt.Sprintf("CREATE TABLE %sn%d (id int, c %s, n int)", prefix, i, c.typ))
 					if !c.noKey && c.prefix == "" {
-						exec(fmt.Sprintf("CREATE TABLE %sk%d (id int, c %s, n int, PRIMARY KEY (c))", prefix, i, strings.TrimSuffix(strings.TrimSuffix(c.typ, " NULL"), " NOT")+" NOT NULL"))
+						tables = append(tables, fmt.Sprintf("CREATE TABLE %sk%d (id int, c %s, n int, PRIMARY KEY (c))", prefix, i, strings.TrimSuffix(strings.TrimSuffix(c.typ, " NULL"), " NOT")+" NOT NULL"))
 					}
 				}
+				create(t, src, []string{"USE " + schema, "SET NAMES utf8mb4", "SET time_zone='+00:00'", "SET sql_mode='" + odd + "'"}, tables)
+				require.False(t, t.Failed())
 				s, err := cdc.Open(t.Context(), src.DSN(""), &cdc.Options{Tables: []string{schema + ".*"}})
 				require.NoError(t, err)
 				defer s.Close()
-				k := target.sink(schema)
+				k := target.sink(schema, "")
 				defer k.Close()
 				defs, err := s.Definitions(t.Context())
 				require.NoError(t, err)
@@ -283,33 +297,33 @@ func TestEachTypeArrivesOnOtherDatabases(t *testing.T) {
 				go func() { done <- line.Run(ctx) }()
 				require.Eventually(t, func() bool { return line.Stats().Apply.At.Seq > 0 || len(done) > 0 }, time.Minute, time.Millisecond)
 				for i, c := range list {
-					exec(fmt.Sprintf("SET sql_mode='%s'", c.mode))
+					var s script
+					s.add("SET sql_mode='%s'", c.mode)
 					for j, v := range c.values {
-						exec(fmt.Sprintf("INSERT INTO %sr%d VALUES (%d,%s,0)", prefix, i, j, v))
-						exec(fmt.Sprintf("INSERT INTO %sn%d VALUES (%d,%s,0)", prefix, i, j, v))
+						s.add("INSERT INTO %sr%d VALUES (%d,%s,0)", prefix, i, j, v)
+						s.add("INSERT INTO %sn%d VALUES (%d,%s,0)", prefix, i, j, v)
 						if !c.noKey && c.prefix == "" {
-							exec(fmt.Sprintf("INSERT IGNORE INTO %sk%d VALUES (%d,%s,0)", prefix, i, j, v))
+							s.add("INSERT IGNORE INTO %sk%d VALUES (%d,%s,0)", prefix, i, j, v)
 						}
 					}
 					if !strings.Contains(c.typ, "NOT NULL") {
-						exec(fmt.Sprintf("INSERT INTO %sr%d VALUES (1000,NULL,0)", prefix, i))
-						exec(fmt.Sprintf("INSERT INTO %sn%d VALUES (1000,NULL,0)", prefix, i))
+						s.add("INSERT INTO %sr%d VALUES (1000,NULL,0)", prefix, i)
+						s.add("INSERT INTO %sn%d VALUES (1000,NULL,0)", prefix, i)
 					}
 					// New values, by a group and one by one; then what is found by old ones.
-					exec(fmt.Sprintf("INSERT INTO %[1]sr%[2]d SELECT id+2000, c, 1 FROM %[1]sn%[2]d", prefix, i))
-					exec(fmt.Sprintf("UPDATE %[1]sr%[2]d SET c=%[3]s, n=2 WHERE id>=3000 OR id=2000", prefix, i, c.values[len(c.values)-1]))
-					exec(fmt.Sprintf("UPDATE %sn%d SET n=n+1, id=id+5000", prefix, i))
-					exec(fmt.Sprintf("DELETE FROM %sn%d WHERE id=5001", prefix, i))
+					s.add("INSERT INTO %[1]sr%[2]d SELECT id+2000, c, 1 FROM %[1]sn%[2]d", prefix, i)
+					s.add("UPDATE %[1]sr%[2]d SET c=%[3]s, n=2 WHERE id>=3000 OR id=2000", prefix, i, c.values[len(c.values)-1])
+					s.add("UPDATE %sn%d SET n=n+1, id=id+5000", prefix, i)
+					s.add("DELETE FROM %sn%d WHERE id=5001", prefix, i)
 					if !c.noKey && c.prefix == "" && c.typ != "bool" {
-						exec(fmt.Sprintf("UPDATE %sk%d SET n=n+1", prefix, i))
-						exec(fmt.Sprintf("DELETE FROM %sk%d WHERE id=1", prefix, i))
+						s.add("UPDATE %sk%d SET n=n+1", prefix, i)
+						s.add("DELETE FROM %sk%d WHERE id=1", prefix, i)
 					}
+					exec(strings.Join(s, ";\n"))
 				}
 				exec("INSERT INTO zz_" + prefix + "end VALUES (1)")
 				end := "zz_" + prefix + "end"
 				require.Eventually(t, func() bool { return len(done) > 0 || len(target.query(schema, "SELECT 1 FROM "+end)) == 1 }, 2*time.Minute, 20*time.Millisecond)
-				stop()
-				require.NoError(t, <-done)
 				compared := 0
 				for i, c := range list {
 					class := classOf(c.typ)
@@ -347,6 +361,9 @@ func TestEachTypeArrivesOnOtherDatabases(t *testing.T) {
 				}
 				t.Logf("%d values compared", compared)
 				require.Greater(t, compared, 1000)
+				verifyOther(t, src, target, schema, prefix, list)
+				stop()
+				require.NoError(t, <-done)
 			})
 		}
 	}

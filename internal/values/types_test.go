@@ -235,68 +235,70 @@ func TestEachTypeArrivesAsItWas(t *testing.T) {
 // typeTables creates three tables for each column: a<i> with a key besides it,
 // n<i> without any, and k<i> of which it is the key.
 func (b *bench) typeTables(list []typed) {
+	var stmts [2][]string
 	for i, c := range list {
 		for side, typ := range []string{c.typ, c.to} {
 			if typ == "" {
 				typ = c.typ
 			}
-			db := b.from
-			if side == 1 {
-				db = b.to
-			}
-			b.exec(db, "SET sql_mode=''")
-			b.exec(db, fmt.Sprintf("CREATE TABLE a%d (id int PRIMARY KEY, c %s, n int) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci", i, typ))
-			b.exec(db, fmt.Sprintf("CREATE TABLE n%d (c %s, n int) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci", i, typ))
+			add := func(q string) { stmts[side] = append(stmts[side], q) }
+			add(fmt.Sprintf("CREATE TABLE a%d (id int PRIMARY KEY, c %s, n int) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci", i, typ))
+			add(fmt.Sprintf("CREATE TABLE n%d (c %s, n int) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci", i, typ))
 			if !c.noKey {
 				typ = strings.TrimSuffix(strings.TrimSuffix(typ, " NOT NULL"), " NULL")
 				if strings.HasPrefix(typ, "timestamp") {
 					typ += " DEFAULT '2000-01-01 00:00:00'" // else some servers let each UPDATE set it
 				}
-				b.exec(db, fmt.Sprintf("CREATE TABLE k%d (c %s NOT NULL, n int, PRIMARY KEY (c%s)) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci", i, typ, c.prefix))
+				add(fmt.Sprintf("CREATE TABLE k%d (c %s NOT NULL, n int, PRIMARY KEY (c%s)) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci", i, typ, c.prefix))
 			}
 		}
 	}
+	b.both("SET sql_mode=''")
+	b.createBoth([]string{"SET sql_mode=''"}, stmts[0], stmts[1])
 }
 
 func (b *bench) typeRows(i int, c *typed) {
-	b.exec(b.from, "SET sql_mode='"+c.mode+"'")
+	var s script
+	s.add("SET sql_mode='%s'", c.mode)
 	values := c.values
 	if !strings.HasSuffix(c.typ, "NOT NULL") {
 		values = append([]string{"NULL"}, values...)
 	}
 	v := func(j int) string { return values[j%len(values)] }
 	for j := range values {
-		b.exec(b.from, fmt.Sprintf("INSERT INTO a%d VALUES (%d,%s,%d)", i, j, v(j), j))
-		b.exec(b.from, fmt.Sprintf("INSERT INTO n%d VALUES (%s,%d)", i, v(j), j))
+		s.add("INSERT INTO a%d VALUES (%d,%s,%d)", i, j, v(j), j)
+		s.add("INSERT INTO n%d VALUES (%s,%d)", i, v(j), j)
 	}
 	// Enough rows for the row-event lane.
 	n := max(20, len(values))
-	b.exec(b.from, fmt.Sprintf("INSERT INTO a%d VALUES %s", i, repeat(n, func(j int) string { return fmt.Sprintf("(%d,%s,%d)", 1000+j, v(j), j) })))
-	b.exec(b.from, fmt.Sprintf("INSERT INTO n%d VALUES %s", i, repeat(n, func(j int) string { return fmt.Sprintf("(%s,%d)", v(j), 100+j) })))
-	b.exec(b.from, fmt.Sprintf("UPDATE a%d SET n=n+1", i))
-	b.exec(b.from, fmt.Sprintf("UPDATE n%d SET n=n+1 WHERE n%%2=0", i))
-	b.exec(b.from, fmt.Sprintf("UPDATE a%d x JOIN a%d y ON y.id=x.id+1 SET x.c=y.c WHERE x.id>=1000", i, i))
+	s.add("INSERT INTO a%d VALUES %s", i, repeat(n, func(j int) string { return fmt.Sprintf("(%d,%s,%d)", 1000+j, v(j), j) }))
+	s.add("INSERT INTO n%d VALUES %s", i, repeat(n, func(j int) string { return fmt.Sprintf("(%s,%d)", v(j), 100+j) }))
+	s.add("UPDATE a%d SET n=n+1", i)
+	s.add("UPDATE n%d SET n=n+1 WHERE n%%2=0", i)
+	s.add("UPDATE a%d x JOIN a%d y ON y.id=x.id+1 SET x.c=y.c WHERE x.id>=1000", i, i)
 	for j := range values {
-		b.exec(b.from, fmt.Sprintf("UPDATE a%d SET c=%s WHERE id=%d", i, v(j+1), j))
-		b.exec(b.from, fmt.Sprintf("UPDATE n%d SET c=%s WHERE n=%d", i, v(j+1), 110+j))
+		s.add("UPDATE a%d SET c=%s WHERE id=%d", i, v(j+1), j)
+		s.add("UPDATE n%d SET c=%s WHERE n=%d", i, v(j+1), 110+j)
 	}
-	b.exec(b.from, fmt.Sprintf("DELETE FROM a%d WHERE id%%5=0", i))
-	b.exec(b.from, fmt.Sprintf("DELETE FROM n%d WHERE n%%5=0", i))
+	s.add("DELETE FROM a%d WHERE id%%5=0", i)
+	s.add("DELETE FROM n%d WHERE n%%5=0", i)
 	if c.noKey {
+		b.runScript(b.from, s)
 		return
 	}
 	for j, x := range c.values {
-		b.exec(b.from, fmt.Sprintf("INSERT IGNORE INTO k%d VALUES (%s,%d)", i, x, j))
+		s.add("INSERT IGNORE INTO k%d VALUES (%s,%d)", i, x, j)
 	}
-	b.exec(b.from, fmt.Sprintf("UPDATE k%d SET n=n+10", i))
+	s.add("UPDATE k%d SET n=n+10", i)
 	for j, x := range c.values {
-		b.exec(b.from, fmt.Sprintf("UPDATE k%d SET n=n+100 WHERE n=%d", i, 10+j))
+		s.add("UPDATE k%d SET n=n+100 WHERE n=%d", i, 10+j)
 		if j%2 == 0 {
-			b.exec(b.from, fmt.Sprintf("DELETE FROM k%d WHERE n=%d", i, 110+j))
-			b.exec(b.from, fmt.Sprintf("UPDATE IGNORE k%d SET c=%s ORDER BY n LIMIT 1", i, x))
+			s.add("DELETE FROM k%d WHERE n=%d", i, 110+j)
+			s.add("UPDATE IGNORE k%d SET c=%s ORDER BY n LIMIT 1", i, x)
 		}
 	}
-	b.exec(b.from, fmt.Sprintf("DELETE FROM k%d WHERE n%%3=0", i))
+	s.add("DELETE FROM k%d WHERE n%%3=0", i)
+	b.runScript(b.from, s)
 }
 
 func (b *bench) typeSame(i int, c *typed) {

@@ -76,6 +76,8 @@ type bench struct {
 	to     *sql.Conn
 	schema string
 
+	events uint64 // rows that went as row events
+
 	mu      sync.Mutex
 	refused []string
 }
@@ -94,11 +96,36 @@ func newBench(t *testing.T, p pair, src, dst *testenv.Server) *bench {
 	return b
 }
 
+// conn opens a connection that takes several statements at once.
 func conn(t *testing.T, s *testenv.Server) *sql.Conn {
-	c, err := s.DB(t).Conn(t.Context())
+	db, err := sql.Open("mysql", s.DSN("")+"?multiStatements=true")
+	require.NoError(t, err)
+	t.Cleanup(func() { db.Close() })
+	c, err := db.Conn(t.Context())
 	require.NoError(t, err)
 	t.Cleanup(func() { c.Close() })
 	return c
+}
+
+// A script is statements that go to a server at once: each is a transaction, and none
+// waits for a round trip of its own.
+type script []string
+
+func (s *script) add(format string, args ...any) { *s = append(*s, fmt.Sprintf(format, args...)) }
+
+// runScript executes the statements.
+func (b *bench) runScript(c *sql.Conn, s script) {
+	b.t.Helper()
+	_, err := c.ExecContext(b.t.Context(), strings.Join(s, ";\n"))
+	if err == nil {
+		return
+	}
+	for _, q := range s { // which of them it is
+		if _, err := c.ExecContext(b.t.Context(), q); err != nil {
+			b.t.Logf("%.300s: %v", q, err)
+		}
+	}
+	b.t.Fatal(err)
 }
 
 func (b *bench) exec(c *sql.Conn, q string) {
@@ -106,6 +133,57 @@ func (b *bench) exec(c *sql.Conn, q string) {
 	_, err := c.ExecContext(b.t.Context(), q)
 	if err != nil {
 		b.t.Fatalf("%.300s: %v", q, err)
+	}
+}
+
+// create executes statements that do not depend on each other, by several connections:
+// a server that makes a table waits for its disk most of the time. Those of a schema
+// begin with what sets a session. If one fails, so does the test, and goes on.
+func create(t *testing.T, s *testenv.Server, session, stmts []string) {
+	t.Helper()
+	db := s.DB(t)
+	var wg sync.WaitGroup
+	const width = 8
+	for i := range width {
+		wg.Go(func() {
+			c, err := db.Conn(t.Context())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			run := func(q string) bool {
+				if _, err := c.ExecContext(t.Context(), q); err != nil {
+					t.Errorf("%.300s: %v", q, err)
+					return false
+				}
+				return true
+			}
+			for _, q := range session {
+				if !run(q) {
+					return
+				}
+			}
+			for k := i; k < len(stmts); k += width {
+				if !run(stmts[k]) {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// createBoth is create for source and target at the same time.
+func (b *bench) createBoth(session, from, to []string) {
+	b.t.Helper()
+	session = append([]string{"USE " + b.schema, "SET NAMES utf8mb4"}, session...)
+	var wg sync.WaitGroup
+	wg.Go(func() { create(b.t, b.src, session, from) })
+	create(b.t, b.dst, session, to)
+	wg.Wait()
+	if b.t.Failed() {
+		b.t.FailNow()
 	}
 }
 
@@ -166,6 +244,7 @@ func (b *bench) run(sqlOnly bool, work func()) {
 	}
 	cancel()
 	require.NoError(b.t, <-ended)
+	b.events = dst.Stats().EventRows
 }
 
 // verified expects package verify to find both sides equal, which it does by

@@ -18,6 +18,7 @@ document.getElementById("theme").addEventListener("click", () => {
   try { localStorage.setItem("dfs-theme", root.dataset.theme); } catch { /* then it is for this page only */ }
   if (state) view?.update(state);
 });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (state) view?.update(state); });
 document.getElementById("logout").addEventListener("click", async () => {
   await api("logout", {}).catch(() => {});
   location.reload();

@@ -51,8 +51,8 @@ export function spark(canvas, points, seconds) {
 }
 
 /** chart makes a figure whose header tells the value under the pointer, or else
- * the latest. */
-export function chart(header, canvas, write) {
+ * the latest. Levels, if given, are the round numbers above 1. */
+export function chart(header, canvas, write, levels = []) {
   let points = [], seconds = 900, at = null, left = 56;
   const value = header.querySelector("b");
 
@@ -61,7 +61,7 @@ export function chart(header, canvas, write) {
     if (w === 0) return;
     const bottom = 20, right = 4, high = h - bottom, now = Date.now() / 1000;
     const end = Math.max(now, points.length ? points[points.length - 1][0] : 0);
-    const top = level(Math.max(0, ...points.map((p) => p[1])));
+    const largest = Math.max(0, ...points.map((p) => p[1])), top = largest > 1 ? levels.find((l) => l >= largest) ?? level(largest) : level(largest);
     g.font = "11px " + getComputedStyle(document.body).fontFamily;
     left = Math.max(56, ...[0, 0.5, 1].map((part) => Math.ceil(g.measureText(write(top * part)).width) + 12));
     const x = (t) => w - right - ((end - t) / seconds) * (w - left - right);

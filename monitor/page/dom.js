@@ -56,9 +56,10 @@ export function span(s) {
   if (s < 1) return Math.round(s * 1000) + " ms";
   if (s < 60) return Math.round(s * 10) / 10 + " s";
   s = Math.round(s);
-  if (s < 3600) return Math.floor(s / 60) + " min " + (s % 60) + " s";
-  if (s < 86400) return Math.floor(s / 3600) + " h " + Math.floor((s % 3600) / 60) + " min";
-  return Math.floor(s / 86400) + " d " + Math.floor((s % 86400) / 3600) + " h";
+  const two = (of, unit, part, name) => Math.floor(s / of) + unit + (Math.floor((s % of) / part) ? " " + Math.floor((s % of) / part) + name : "");
+  if (s < 3600) return two(60, " min", 1, " s");
+  if (s < 86400) return two(3600, " h", 60, " min");
+  return two(86400, " d", 3600, " h");
 }
 
 export function bytes(n) {

@@ -19,7 +19,7 @@ export function lettersView(path, _name, session) {
   const act = !session.read_only;
   let list = [], open = null, shown = "", key = null;
   const body = el("tbody"), note = el("p", { class: "empty" }), detail = el("div");
-  const table = el("table", {}, el("thead", {}, el("tr", {}, ...["Letter", "Transaction", "What", "Why"].map((t) => el("th", { text: t })))), body);
+  const table = el("table", { class: "stack" }, el("thead", {}, el("tr", {}, ...["Letter", "Transaction", "What", "Why"].map((t) => el("th", { text: t })))), body);
   const buttons = {
     retry: el("button", { type: "button", class: "main", text: "Retry all", click: () => order({ action: "retry", all: true }) }),
     skip: el("button", { type: "button", text: "Skip all…", click: () => askSkip({ all: true }, "all letters that wait") }),

@@ -2,7 +2,7 @@
 // as after a laptop has slept.
 import { api } from "./dom.js";
 
-const silence = 6000; // ms; a state comes each second
+const silence = 10000; // ms; a state comes each second, or each four where many look
 
 /** connect calls on.state, on.log, on.link(up, since) and on.refused, and returns
  * what ends it. */

@@ -1,9 +1,11 @@
 // The live log. Lines are kept for all views; a view shows those that match.
-import { el, say, clock } from "./dom.js";
+import { el, say, attr, clock } from "./dom.js";
 
 const keep = 2000; // lines in memory
-const show = 600;  // lines in the document
-const step = 25;   // lines that are drawn in one frame, so that none takes long
+const tail = 80;   // lines in the document while the newest are followed
+const more = 60;   // lines that are added where somebody scrolls to
+const most = 300;  // lines in the document
+const tooFast = " lines came too fast to be shown";
 const order = { debug: 0, info: 1, warn: 2, error: 3 };
 
 let lines = [], listeners = new Set();
@@ -18,7 +20,7 @@ export function take(frame, fresh) {
     if (same && same.time === add[0].time) add = add.filter((l) => l.n > last);
     else if (add[0].n <= last) add = [{ gap: "the program was started anew" }, ...add];
   }
-  if (frame.missed > 0) add = [{ gap: frame.missed.toLocaleString("en") + " lines came too fast to be shown" }, ...add];
+  if (frame.missed > 0) add = [{ gap: frame.missed.toLocaleString("en") + tooFast, missed: frame.missed }, ...add];
   lines = lines.concat(add);
   let over = lines.length - keep;
   if (over > 0) { // errors stay longer than noise, within the same bound
@@ -34,7 +36,9 @@ function row(l) {
   return el("div", { "data-level": l.level }, el("time", { datetime: l.time, text: clock(l.time) }), el("b", { text: l.level }), text);
 }
 
-/** logView shows the lines of one pipeline, or of all for null. */
+/** logView shows the lines of one pipeline, or of all for null. The document has those
+ * that can be seen, and some before and after; so drawing takes as long however many
+ * come. */
 export function logView(pipeline) {
   const box = el("div", { class: "log", role: "log", "aria-live": "off", "aria-label": "Log", tabindex: "0" });
   const filter = el("input", { type: "search", placeholder: "Filter by text", "aria-label": "Filter the log by text", input: again });
@@ -42,16 +46,20 @@ export function logView(pipeline) {
     ...["debug", "info", "warn", "error"].map((v) => el("option", { value: v, text: v === "error" ? "errors" : v + " and up", selected: v === "info" })));
   const pause = el("button", { type: "button", "aria-pressed": "false", text: "Pause", click: () => {
     held = !held;
-    if (held) {
-      cancelAnimationFrame(frame);
-      frame = 0;
-      waiting = [];
-    } else again();
+    if (!held) again();
     mark();
   } });
-  const state = el("span", { class: "dim small" });
+  const newest = el("button", { type: "button", text: "To the newest", hidden: true, click: () => {
+    if (held) pause.click();
+    else { follow = true; draw(); }
+    box.focus({ preventScroll: true });
+  } });
+  const state = el("span", { class: "dim small", role: "status" });
   const empty = el("p", { class: "empty" });
-  let held = false, unseen = 0, follow = true, waiting = [], frame = 0;
+  // shown are the lines that match; the one at index i has the number base + i, and those
+  // from first up to next are in the document.
+  let shown = [], base = 0, first = 0, next = 0;
+  let held = false, unseen = 0, missed = 0, follow = true, frame = 0;
 
   function match(l) {
     if (l.gap) return true;
@@ -62,53 +70,83 @@ export function logView(pipeline) {
     return !want || l.text.toLowerCase().includes(want) || l.attrs.some((a) => (a[0] + "=" + a[1]).toLowerCase().includes(want));
   }
   function mark() {
-    pause.setAttribute("aria-pressed", String(held));
+    attr(pause, "aria-pressed", String(held));
     say(pause, held ? "Go on" : "Pause");
-    say(state, held ? (unseen ? unseen.toLocaleString("en") + " new" : "paused") : "");
-    const none = box.childElementCount === 0;
-    if (none) {
+    newest.hidden = follow && !held;
+    say(state, unseen ? unseen.toLocaleString("en") + " new" : held ? "paused" : missed ? missed.toLocaleString("en") + tooFast : "");
+    if (shown.length === 0) {
       say(empty, filter.value || level.value !== "debug" ? "No line matches. Clear the filter, or choose a lower level." : "Nothing has been logged yet.");
-      box.append(empty);
-    }
+      if (box.firstChild !== empty) box.replaceChildren(empty);
+    } else empty.remove();
   }
   function again() {
-    unseen = 0;
+    shown = lines.filter(match);
+    base = first = next = 0;
     follow = true;
     box.replaceChildren();
-    waiting = lines.filter(match).slice(-show);
     draw();
-    mark();
   }
   function come(add) {
     const some = add.filter(match);
-    if (held) {
-      unseen += some.length;
-      return mark();
-    }
+    missed = add[0]?.missed ?? 0; // the place of which is out of sight by the lines behind it
     if (some.length === 0) return;
-    waiting.push(...some);
-    // Whoever reads far above keeps what is there, within bounds.
-    if (waiting.length > show) waiting = waiting.slice(-show);
+    if (held || !follow) unseen += some.length;
+    if (held) return mark();
+    shown = shown.concat(some);
+    const over = shown.length - keep;
+    if (over > 0) {
+      shown = shown.slice(over);
+      base += over;
+    }
     frame ||= requestAnimationFrame(draw);
   }
-  // draw draws some of the lines that wait, and asks for another frame if there are more.
+  const rows = (from, to) => shown.slice(from - base, to - base).map(row);
+  // draw shows the newest lines, if they are followed.
   function draw() {
     cancelAnimationFrame(frame);
     frame = 0;
-    const some = waiting.splice(0, step);
-    if (some.length === 0) return;
-    empty.remove();
-    box.append(...some.map(row));
-    const most = follow ? show : 3 * show;
-    while (box.childElementCount > most) box.firstElementChild.remove();
+    if (follow) {
+      const end = base + shown.length, start = Math.max(base, end - tail);
+      unseen = 0;
+      if (next <= start || first > start) box.replaceChildren(...rows(start, end));
+      else {
+        for (; first < start; first++) box.firstElementChild.remove();
+        box.append(...rows(next, end));
+      }
+      first = start;
+      next = end;
+    }
+    mark();
     if (follow) box.scrollTop = 1e9;
-    if (waiting.length) frame = requestAnimationFrame(draw);
   }
   // Where the reader is, is known from the events: asking the box would make the
   // browser lay it out each time.
-  box.addEventListener("scroll", () => { follow = box.scrollHeight - box.scrollTop - box.clientHeight < 40; }, { passive: true });
+  box.addEventListener("scroll", () => {
+    const below = box.scrollHeight - box.scrollTop - box.clientHeight, end = base + shown.length;
+    const was = follow;
+    // While they are followed, more may have come than are drawn yet.
+    follow = !held && below < 40 && (was || next === end);
+    if (follow) unseen = 0;
+    if (was !== follow) mark();
+    if (was && follow) return;
+    if (box.scrollTop < 400 && first > base) { // also if some of those in the document are not kept any more
+      const from = Math.max(base, first - more), high = box.scrollHeight;
+      box.prepend(...rows(from, first));
+      first = from;
+      box.scrollTop += box.scrollHeight - high; // the lines that are read stay where they are
+      for (; next - first > most; next--) box.lastElementChild.remove();
+    } else if (below < 400 && next < end) {
+      if (next < base) return again(); // what comes next is not kept any more
+      const to = Math.min(end, next + more);
+      box.append(...rows(next, to));
+      next = to;
+      const high = box.scrollHeight;
+      for (; next - first > most; first++) box.firstElementChild.remove();
+      box.scrollTop -= high - box.scrollHeight;
+    }
+  }, { passive: true });
   listeners.add(come);
-  const root = el("section", { class: "card", "aria-label": "Log" }, el("div", { class: "bar" }, filter, level, pause, state), box);
+  const root = el("section", { class: "card", "aria-label": "Log" }, el("div", { class: "bar" }, filter, level, pause, newest, state), box);
   requestAnimationFrame(again);
   return { root, update() {}, close() { listeners.delete(come); cancelAnimationFrame(frame); } };
 }

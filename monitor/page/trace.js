@@ -2,6 +2,8 @@
 // to the target's statement, as the journal has it.
 import { el, say, count, span, clock, api } from "./dom.js";
 
+const outcome = (t) => t.skipped ? "Skipped" : t.parked ? "Parked" : t.error ? "Refused" : "Applied";
+const tone = (t) => t.skipped ? "held" : t.parked ? "behind" : t.error ? "failed" : "good";
 const field = (label, props) => el("label", {}, label, el("input", { autocomplete: "off", spellcheck: "false", ...props }));
 
 export function traceView(path) {
@@ -57,17 +59,18 @@ export function splitKey(text) {
 
 function transaction(t) {
   const facts = [["Committed", t.committed ? new Date(t.committed).toISOString() : "not known"], ["Position", t.position],
-    ["Read", clock(t.read)], [t.error ? "Refused" : "Applied", clock(t.at) + (t.committed ? ", " + span(Math.max(0, (Date.parse(t.at) - Date.parse(t.committed)) / 1000)) + " after the commit" : "")]];
+    ["Read", clock(t.read)], [outcome(t), clock(t.at) + (t.committed ? ", " + span(Math.max(0, (Date.parse(t.at) - Date.parse(t.committed)) / 1000)) + " after the commit" : "")]];
   const steps = t.steps.map((s, i) => el("li", {},
     el("h3", {}, (i === 0 ? "Received" : i === t.steps.length - 1 && !t.error.startsWith("stage ") ? "To the target" : "Behind the stage") + (i ? " · " : ""), i ? el("code", { text: s.name }) : null),
     s.same ? el("p", { class: "dim", text: "as before" }) : null,
     ...s.changes.map(change),
     s.others > 0 ? el("p", { class: "dim small", text: "and " + count(s.others) + " other " + (s.others > 1 ? "changes" : "change") + " of the transaction" }) : null,
     !s.same && s.changes.length === 0 && s.others === 0 ? el("p", { class: "dim", text: "nothing is left of it" }) : null));
-  return el("article", { class: "traced", "data-health": t.error ? "failed" : "good" },
-    el("header", {}, el("span", { class: "pill", "data-health": t.error ? "failed" : "good", text: t.error ? "Refused" : "Applied" }),
+  return el("article", { class: "traced", "data-health": tone(t) },
+    el("header", {}, el("span", { class: "pill", "data-health": tone(t), text: outcome(t) }),
       el("b", { text: "Transaction " + count(t.seq) }), t.part ? el("span", { class: "dim small", text: "goes on" }) : null, t.snapshot ? el("span", { class: "dim small", text: "copied row" }) : null, el("code", { text: t.id })),
-    t.error ? el("p", { class: "error mono", text: t.error }) : null,
+    t.parked ? el("p", {}, t.error[0].toUpperCase() + t.error.slice(1) + ". ", el("a", { href: "#/p/" + encodeURIComponent(t.pipeline) + "/letters", text: "Dead letters" }))
+      : t.error ? el("p", { class: "error mono", text: t.error }) : null,
     el("dl", { class: "pairs small" }, ...facts.flatMap(([k, v]) => [el("dt", { text: k }), el("dd", { class: "mono", text: v })])),
     el("ol", { class: "steps" }, ...steps, t.statements.length ? el("li", {}, el("h3", { text: "Statement" }), ...t.statements.map((s) => el("pre", { class: "mono", text: s }))) : null));
 }

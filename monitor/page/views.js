@@ -12,6 +12,8 @@ const tabs = [["tables", "Tables"], ["letters", "Dead letters"], ["copies", "Cop
 
 export const pipelineLink = (name, tab) => "#/p/" + encodeURIComponent(name) + (tab ? "/" + tab : "");
 
+const partName = (part) => part === "sink" ? "Target" : part[0].toUpperCase() + part.slice(1);
+
 function figure(label) {
   const b = el("b"), root = el("div", { class: "figure" }, b, el("span", { text: label }));
   return { root, b };
@@ -124,12 +126,12 @@ export function pipeline(name, session) {
 
   // Charts. Points of the last quarter of an hour come with each state.
   let minutes = 15, points = [], fetched = 0;
-  const figureOf = (title, write) => {
+  const figureOf = (title, write, levels) => {
     const header = el("header", {}, el("h2", { text: title }), el("b"));
     const canvas = el("canvas", { role: "img", tabindex: "0", "aria-label": title + " over time; left and right arrows move along it" });
-    return { root: el("section", { class: "card chart" }, header, canvas), chart: chart(header, canvas, write) };
+    return { root: el("section", { class: "card chart" }, header, canvas), chart: chart(header, canvas, write, levels) };
   };
-  const graphs = [[1, figureOf("Rows per second", rate)], [4, figureOf("Lag", span)]];
+  const graphs = [[1, figureOf("Rows per second", rate)], [4, figureOf("Lag", span, times)]];
   const draw = () => graphs.forEach(([i, f]) => f.chart.set(points.map((p) => [p[0], p[i]]), minutes * 60));
   async function fetchPoints() {
     fetched = Date.now();
@@ -189,10 +191,11 @@ export function pipeline(name, session) {
         const has = k === "stop" ? p.can.includes("stop") || p.can.includes("stop-at") : p.can.includes(k);
         b.hidden = !has || k === "start" && p.error !== null || k === "resume" && p.state === "starting";
       }
+      say(buttons.resume, p.state === "retrying" ? "Try now" : "Resume");
       trouble.root.hidden = !p.error;
       if (p.error) {
         attr(trouble.root, "data-health", p.error.passing ? "waiting" : "failed");
-        say(trouble.part, (p.error.passing ? "Trying again" : "Stopped") + (p.error.part ? ": " + p.error.part : ""));
+        say(trouble.part, (p.error.passing ? "Trying again" : "Stopped") + (p.error.part ? ": " + partName(p.error.part).toLowerCase() : ""));
         say(trouble.text, p.error.text);
         say(trouble.remedy, p.error.remedy);
         mendStart.hidden = !p.can.includes("start");
@@ -218,8 +221,9 @@ export function pipeline(name, session) {
       say(tiles.lag.small, apply.committed ? "applied up to " + clock(apply.committed).slice(0, 8) : "nothing applied yet");
       say(tiles.waiting.b, count(p.waiting));
       say(tiles.waiting.small, p.waiting === 1 ? "transaction" : "transactions");
-      say(tiles.catch.b, p.catch_up_seconds === null ? "–" : span(p.catch_up_seconds));
-      say(tiles.catch.small, p.waiting === 0 ? "nothing waits" : p.catch_up_seconds === null ? "it does not come nearer" : "at the pace of the last minute");
+      const read = p.parts[0].state === "running" || p.parts[0].state === "paused"; // else nobody knows what is to come
+      say(tiles.catch.b, p.catch_up_seconds === null || !read ? "–" : span(p.catch_up_seconds));
+      say(tiles.catch.small, !read ? "the source is not read" : p.waiting === 0 ? "nothing waits" : p.catch_up_seconds === null ? "it does not come nearer" : "at the pace of the last minute");
       say(tiles.rows.b, rate(p.rows_per_second));
       say(tiles.rows.small, count(p.rows) + " in all");
       say(tiles.txs.b, rate(p.transactions_per_second));
@@ -241,7 +245,7 @@ export function pipeline(name, session) {
     const health = { running: "good", paused: "held", stopped: "held", starting: "waiting", retrying: "waiting", failed: "failed" };
     const parts = reuse(flow, p.parts.map((x) => x.name), (part) => {
       const dot = el("i", { class: "dot" }), state = el("span", { class: "dim small" }), list = el("dl");
-      const label = { sink: "Target", source: "Source", queue: "Queue" }[part] ?? part[0].toUpperCase() + part.slice(1);
+      const label = partName(part);
       return { root: el("section", { class: "card part" }, el("header", {}, dot, label, state), list), state, list, cells: new Map() };
     });
     for (const x of p.parts) {
@@ -297,6 +301,9 @@ function polled(root, ms, load) {
     },
   };
 }
+
+// Levels of a chart of seconds, whose halves read well too.
+const times = [1, 2, 4, 10, 20, 30, 60, 120, 240, 600, 1200, 1800, 3600, 7200, 14400, 21600, 43200];
 
 const most = 300; // rows of a table in the document
 

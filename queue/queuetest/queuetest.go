@@ -15,7 +15,7 @@ import (
 )
 
 // patience is how long a transaction that is there may take to be read.
-const patience = 5 * time.Second
+const patience = 15 * time.Second
 
 // Run runs the suite. It calls open with a folder that is empty at first, and
 // again with the same folder to open the same queue anew, as after a restart,
@@ -28,7 +28,7 @@ const patience = 5 * time.Second
 func Run(t *testing.T, open func(t *testing.T, dir string) dfs.Queue) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
 			h := &harness{T: t, ctx: ctx, open: open, dir: t.TempDir()}
 			h.reopen()

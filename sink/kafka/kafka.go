@@ -227,6 +227,9 @@ func (s *Sink) Checkpoint(ctx context.Context) (at dfs.Checkpoint, err error) {
 	if _, _, err := cl.ProducerID(ctx); err != nil {
 		return at, s.judge("begin as a transactional producer", err)
 	}
+	if err := s.settle(ctx, cl); err != nil {
+		return at, err
+	}
 	rec, found, err := s.last(ctx, cl)
 	if err != nil {
 		return at, err
@@ -258,12 +261,17 @@ func (s *Sink) checkpoint(rec record) (dfs.Checkpoint, error) {
 // offsets returns where a partition of a topic begins or ends, as far as
 // transactions are settled.
 func offsets(ctx context.Context, cl *kgo.Client, topic string, partition int32, at int64) (int64, error) {
+	const readCommitted = 1
+	return offsetsAs(ctx, cl, topic, partition, at, readCommitted)
+}
+
+func offsetsAs(ctx context.Context, cl *kgo.Client, topic string, partition int32, at int64, isolation int8) (int64, error) {
 	p := kmsg.NewListOffsetsRequestTopicPartition()
 	p.Partition, p.Timestamp = partition, at // -1: the end, -2: the beginning
 	t := kmsg.NewListOffsetsRequestTopic()
 	t.Topic, t.Partitions = topic, append(t.Partitions, p)
 	r := kmsg.NewPtrListOffsetsRequest()
-	r.ReplicaID, r.IsolationLevel, r.Topics = -1, 1, append(r.Topics, t)
+	r.ReplicaID, r.IsolationLevel, r.Topics = -1, isolation, append(r.Topics, t)
 	answer, err := r.RequestWith(ctx, cl)
 	if err != nil {
 		return 0, err
@@ -274,6 +282,30 @@ func offsets(ctx context.Context, cl *kgo.Client, topic string, partition int32,
 		}
 	}
 	return 0, errors.New("the broker did not say where it ends")
+}
+
+// settle waits until no transaction is open that has a checkpoint which is there now.
+// Pipelines of one Name share the topic, and those who read what is committed see
+// nothing behind the first record of an open transaction: while another pipeline's hangs,
+// as its process was killed, our last checkpoint could not be seen, and what it
+// covers would be published again.
+func (s *Sink) settle(ctx context.Context, cl *kgo.Client) error {
+	topic := s.checkpoints()
+	const readUncommitted = 0
+	high, err := offsetsAs(ctx, cl, topic, 0, -1, readUncommitted)
+	for err == nil {
+		var end int64
+		if end, err = offsets(ctx, cl, topic, 0, -1); err == nil && end >= high {
+			return nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return dfs.Transient(fmt.Errorf("kafka: another pipeline has a transaction open that holds %s from offset %d on; "+
+				"it ends when that pipeline goes on, or by its timeout: %w", topic, end, ctx.Err()))
+		}
+	}
+	return s.judge("look at "+topic, err)
 }
 
 // some reports whether there are messages of transactions.
@@ -481,8 +513,10 @@ func (s *Sink) judge(doing string, err error) error {
 		switch e {
 		case kerr.InvalidTxnState, kerr.InvalidProducerIDMapping, kerr.UnknownProducerID, kerr.OutOfOrderSequenceNumber, kerr.TransactionAbortable:
 			// The transaction has ended, by its timeout for example.
-		default:
+		case kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp:
 			return text
+		default:
+			return dfs.Standing(text) // such as a right that is missing
 		}
 	}
 	return dfs.Transient(text)

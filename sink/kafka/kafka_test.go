@@ -141,6 +141,36 @@ func TestALostCheckpointIsNoticed(t *testing.T) {
 	require.ErrorContains(t, err, `no checkpoint of "another"`)
 }
 
+// Two pipelines of one Name share the topic of checkpoints. While a transaction of the
+// other was open, the last checkpoint could not be seen, and an older one was taken for it.
+func TestATransactionOfAnotherPipelineHidesNoCheckpoint(t *testing.T) {
+	brokers := broker(t)
+	s, err := Open(t.Context(), brokers, nil)
+	require.NoError(t, err)
+	defer s.Close()
+	_, err = s.Checkpoint(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, s.Apply(t.Context(), []*dfs.Transaction{insert(1)}))
+
+	other, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.TransactionalID("dfs-other"), kgo.ProducerLinger(0))
+	require.NoError(t, err)
+	defer other.Close()
+	require.NoError(t, other.BeginTransaction())
+	require.NoError(t, other.ProduceSync(t.Context(), &kgo.Record{Topic: "dfs.checkpoint", Key: []byte("other"), Value: []byte("{}")}).FirstErr())
+	require.NoError(t, s.Apply(t.Context(), []*dfs.Transaction{insert(2)}))
+
+	again, err := Open(t.Context(), brokers, &Options{Timeout: time.Second})
+	require.NoError(t, err)
+	defer again.Close()
+	_, err = again.Checkpoint(t.Context())
+	require.ErrorIs(t, err, dfs.ErrTransient)
+	require.ErrorContains(t, err, "another pipeline has a transaction open")
+	require.NoError(t, other.EndTransaction(t.Context(), kgo.TryAbort))
+	at, err := again.Checkpoint(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, uint64(2), at.Seq)
+}
+
 func TestABrokerThatIsAwayMayComeBack(t *testing.T) {
 	_, err := Open(t.Context(), []string{"127.0.0.1:1"}, &Options{Timeout: 300 * time.Millisecond})
 	require.ErrorIs(t, err, dfs.ErrTransient)

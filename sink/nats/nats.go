@@ -564,6 +564,8 @@ func (s *Sink) answer(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: another process publishes as %q: %v", dfs.ErrConflict, s.opts.ID, e)
 	case e.ErrCode == 10199:
 		return fmt.Errorf("%w; set MaxBatch to that", err)
+	case e.ErrCode == 10059, e.ErrCode == 10039: // the stream is gone; the account may not use JetStream
+		return dfs.Standing(err)
 	case e.Code >= 500, e.Code == 408, e.Code == 429, e.ErrCode == 10176: // 10176: part of the batch was lost on the way
 		return dfs.Transient(err)
 	}

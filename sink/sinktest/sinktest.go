@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/testseed"
 )
 
 // A Target is an empty place that sinks write to. It has the table that Table
@@ -71,6 +72,7 @@ func Run(t *testing.T, schema string, open func(t *testing.T) Target) {
 		"the second writer takes over from the first":    (*suite).takeover,
 		"of two that fight each transaction lands once":  (*suite).fight,
 		"what an interrupted Apply leaves is a prefix":   (*suite).prefix,
+		"what is told as done of batches in a row is":    (*suite).overlap,
 		"a batch of thousands is applied":                (*suite).large,
 		"an ended context is an error, and nothing else": (*suite).ended,
 	} {
@@ -406,9 +408,8 @@ func (s *suite) counted(last uint64) {
 }
 
 func (s *suite) prefix() {
-	seed := uint64(time.Now().UnixNano())
-	s.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
+	rng := rand.New(rand.NewPCG(testseed.New(s), 0))
+	patience := time.Microsecond
 	k := s.open()
 	s.stands(k, 0)
 	at, rounds := uint64(0), 0
@@ -419,7 +420,7 @@ func (s *suite) prefix() {
 		for i := range n {
 			batch = append(batch, s.count(at+1+uint64(i)))
 		}
-		ctx, cancel := context.WithTimeout(s.Context(), time.Duration(rng.IntN(20000))*time.Microsecond)
+		ctx, cancel := context.WithTimeout(s.Context(), time.Duration(rng.IntN(20000))*patience)
 		err := k.Apply(ctx, batch)
 		cancel()
 		got, e := k.Checkpoint(s.Context())
@@ -428,6 +429,56 @@ func (s *suite) prefix() {
 		}
 		if got.Seq < at || got.Seq > at+uint64(n) || err == nil && got.Seq != at+uint64(n) || got.Pos != position(got.Seq) {
 			s.Fatalf("Apply of %d to %d returned %v and left the checkpoint %v", at+1, at+uint64(n), err, got)
+		}
+		if patience *= 2; got.Seq > at {
+			patience = time.Microsecond
+		}
+		at = got.Seq
+	}
+	s.counted(at)
+}
+
+// overlap is prefix for a sink that takes batches before it is done with those before them.
+func (s *suite) overlap() {
+	sink := s.open()
+	s.stands(sink, 0)
+	k, ok := sink.(dfs.Overlapper)
+	if !ok {
+		return // then Apply is all it has
+	}
+	rng := rand.New(rand.NewPCG(testseed.New(s), 0))
+	patience := time.Microsecond
+	at, rounds := uint64(0), 0
+	defer func() { s.Logf("%d transactions in %d rounds", at, rounds) }()
+	for ; at < 1000; rounds++ {
+		given, told, batches := at, at, 1+rng.IntN(8)
+		ctx, cancel := context.WithTimeout(s.Context(), time.Duration(rng.IntN(40000))*patience)
+		err := k.ApplyEach(ctx, func() (batch []*dfs.Transaction) {
+			if batches--; batches < 0 {
+				return nil
+			}
+			for range 1 + rng.IntN(100) {
+				given++
+				batch = append(batch, s.count(given))
+			}
+			return batch
+		}, func(seq uint64) error {
+			if seq <= told || seq > given {
+				s.Errorf("%d is told as done after %d, and %d was given", seq, told, given)
+			}
+			told = seq
+			return nil
+		})
+		cancel()
+		got, e := k.Checkpoint(s.Context())
+		if e != nil {
+			s.Fatalf("Checkpoint after %v: %v", err, e)
+		}
+		if got.Seq < told || got.Seq > given || err == nil && (got.Seq != given || told != given) || got.Pos != position(got.Seq) {
+			s.Fatalf("ApplyEach of %d to %d returned %v, told %d as done, and left the checkpoint %v", at+1, given, err, told, got)
+		}
+		if patience *= 2; got.Seq > at {
+			patience = time.Microsecond
 		}
 		at = got.Seq
 	}

@@ -98,8 +98,9 @@ type Message struct {
 	// Headers are Debezium's of a changed key, name and value.
 	Headers [][2]string
 
-	// ID is the same when the transaction is sent again, and else of no other
-	// message of the pipeline.
+	// ID is the transaction's number and that of the message in it, and of no other
+	// message of the pipeline. It is the same when the transaction is sent again, if
+	// that has the same number then, as with a queue it has.
 	ID string
 
 	// Table is what it is about; nil for what begins or ends a transaction.

@@ -16,6 +16,8 @@ import (
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/checkfile"
+	"github.com/dataflowsync/dfs/internal/failpoint"
+	"github.com/dataflowsync/dfs/internal/files"
 )
 
 // FileOptions refine a File. The zero value of each field is the default.
@@ -63,13 +65,15 @@ func (o *FileOptions) Validate() error {
 // written takes a transaction for done when its last message has come (commit, END),
 // and may see a line again after a crash.
 type File struct {
-	path string
-	opts FileOptions
-	enc  *Encoder
-	mark *checkfile.File
+	files files.FS
+	path  string
+	opts  FileOptions
+	enc   *Encoder
+	mark  *checkfile.File
 
-	f    *os.File
+	f    files.File
 	rec  checkfile.Record // what is stored
+	now  checkfile.Record // File and Opened of f, of which nothing may be stored yet
 	seq  uint64           // of the last part written
 	end  int64            // how far the file is written
 	buf  bytes.Buffer
@@ -82,11 +86,13 @@ var _ dfs.Sink = (*File)(nil)
 
 // OpenFile returns a sink that writes to the file at path. The first Checkpoint
 // opens it. A nil o stands for the zero FileOptions.
-func OpenFile(path string, o *FileOptions) (*File, error) {
+func OpenFile(path string, o *FileOptions) (*File, error) { return openFile(files.System{}, path, o) }
+
+func openFile(in files.FS, path string, o *FileOptions) (*File, error) {
 	if o == nil {
 		o = &FileOptions{}
 	}
-	f := &File{path: path, opts: *o}
+	f := &File{files: in, path: path, opts: *o}
 	if path == "" {
 		return nil, errors.Join(errors.New("stream: no path: name a file"), o.Validate())
 	}
@@ -100,7 +106,7 @@ func OpenFile(path string, o *FileOptions) (*File, error) {
 	if f.enc, err = NewEncoder(&f.opts.Options); err != nil {
 		return nil, err
 	}
-	f.mark, err = checkfile.Open(f.opts.Checkpoint)
+	f.mark, err = checkfile.OpenIn(in, f.opts.Checkpoint)
 	return f, err
 }
 
@@ -157,7 +163,7 @@ func (f *File) Checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
 		}
 	}
 	f.enc.Reset()
-	f.rec, f.seq, f.end, f.held = rec, rec.Seq, rec.Offset, true
+	f.rec, f.now, f.seq, f.end, f.held = rec, rec, rec.Seq, rec.Offset, true
 	return at, nil
 }
 
@@ -177,15 +183,21 @@ func (f *File) cut(rec checkfile.Record) error {
 				if rec.Written.IsZero() {
 					return fmt.Errorf("%s is there already, and has no checkpoint: name another file, or move it away", f.name(n))
 				}
-				if err := os.Remove(f.name(n)); err != nil {
+				if err := f.files.Remove(f.name(n)); err != nil {
 					return fmt.Errorf("remove what was not finished: %w", err)
 				}
 			}
 		}
 	}
 	name := f.name(rec.File)
-	w, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	w, err := f.files.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
+		return err
+	}
+	// Its name must be on the disk before a checkpoint counts what is in it. One that is
+	// there may be of a process that died before it was.
+	if err := f.files.SyncDir(filepath.Dir(f.path)); err != nil {
+		w.Close()
 		return err
 	}
 	info, err := w.Stat()
@@ -241,15 +253,17 @@ func (f *File) Apply(ctx context.Context, batch []*dfs.Transaction) (err error) 
 		return fmt.Errorf("%w: %s ends with transaction %d, transaction %d was to follow", dfs.ErrConflict, f.path, f.seq, batch[0].Seq)
 	}
 	defer func() { f.held = err == nil }()
-	rec := f.rec
-	if whole := f.end == rec.Offset && f.seq == rec.Seq; whole && f.due(rec) {
-		if rec, err = f.next(rec); err != nil {
+	if whole := f.seq == f.rec.Seq; whole && f.due(f.rec) {
+		if err := f.next(); err != nil {
 			return err
 		}
 	}
-	if rec.Opened.IsZero() {
-		rec.Opened = time.Now().UTC()
+	if f.now.Opened.IsZero() {
+		f.now.Opened = time.Now().UTC()
 	}
+	// A transaction that came in parts may have begun the file, in an Apply before.
+	rec := f.rec
+	rec.File, rec.Opened = f.now.File, f.now.Opened
 	// Invariant I1: the messages are on the disk before the checkpoint says so, and
 	// what it does not say does not count.
 	var at dfs.Checkpoint
@@ -288,12 +302,14 @@ func (f *File) Apply(ctx context.Context, batch []*dfs.Transaction) (err error) 
 	if end, err = f.flush(end); err != nil {
 		return err
 	}
+	failpoint.Hit("file.write")
 	if whole > 0 {
 		if end > f.end || rec.File != f.rec.File {
 			if err := f.f.Sync(); err != nil {
 				return fmt.Errorf("%s: the disk did not confirm a write: %w", f.f.Name(), err)
 			}
 		}
+		failpoint.Hit("file.synced")
 		if err := f.mark.Save(rec, at); err != nil {
 			return err
 		}
@@ -324,15 +340,17 @@ func (f *File) due(rec checkfile.Record) bool {
 }
 
 // next begins a new file. It counts once something in it is stored.
-func (f *File) next(rec checkfile.Record) (checkfile.Record, error) {
-	rec.File, rec.Offset, rec.Opened = rec.File+1, 0, time.Now().UTC()
-	w, err := os.OpenFile(f.name(rec.File), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+func (f *File) next() error {
+	number := f.now.File + 1
+	w, err := f.files.OpenFile(f.name(number), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return rec, checkfile.Judge(err)
+		return checkfile.Judge(err)
 	}
+	failpoint.Hit("file.next")
 	f.f.Close()
 	f.f, f.end = w, 0
-	return rec, checkfile.SyncDir(filepath.Dir(f.path))
+	f.now.File, f.now.Opened = number, time.Now().UTC()
+	return f.files.SyncDir(filepath.Dir(f.path))
 }
 
 // prune deletes files that are not to be kept.
@@ -341,7 +359,7 @@ func (f *File) prune() {
 		return
 	}
 	for n := f.rec.File - f.opts.Keep - 1; n > 0; n-- {
-		if err := os.Remove(f.name(n)); errors.Is(err, fs.ErrNotExist) {
+		if err := f.files.Remove(f.name(n)); errors.Is(err, fs.ErrNotExist) {
 			return
 		}
 	}

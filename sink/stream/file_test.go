@@ -266,3 +266,47 @@ func TestWriterSaysTheSameAgainAfterACrash(t *testing.T) {
 	require.Equal(t, dfs.Checkpoint{Seq: 2, Pos: "at 2"}, at)
 	require.Equal(t, 6, strings.Count(out.String(), "\n"))
 }
+
+// The first parts of a transaction begin a new file, and those that follow go on in it.
+// The checkpoint named the file before, with the length of the new one: what had come
+// there since was cut off, and the new file removed, by the next start.
+func TestPartsThatBeginAFileAreStored(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "changes.ndjson")
+	o := &FileOptions{MaxBytes: 300}
+	open := func() *File {
+		f, err := OpenFile(path, o)
+		require.NoError(t, err)
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	f := open()
+	_, err := f.Checkpoint(t.Context())
+	require.NoError(t, err)
+	var want []string
+	for seq := uint64(1); seq <= 3; seq++ {
+		require.NoError(t, f.Apply(t.Context(), []*dfs.Transaction{insert(seq)}))
+		want = append(want, fmt.Sprintf(`{"id":%d,`, seq))
+	}
+	for seq := uint64(4); seq <= 7; seq++ {
+		part := insert(seq)
+		part.More = seq < 7
+		require.NoError(t, f.Apply(t.Context(), []*dfs.Transaction{part}))
+		want = append(want, fmt.Sprintf(`{"id":%d,`, seq))
+	}
+	require.NoError(t, f.Close())
+
+	f = open()
+	at, err := f.Checkpoint(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, uint64(7), at.Seq)
+	require.NoError(t, f.Apply(t.Context(), []*dfs.Transaction{insert(8)}))
+	want = append(want, `{"id":8,`)
+	var got []string
+	for _, line := range lines(t, path, o) {
+		if _, row, ok := strings.Cut(line, `"after":`); ok {
+			got = append(got, row[:strings.IndexByte(row, ',')+1])
+		}
+	}
+	require.Equal(t, want, got)
+	require.Greater(t, f.rec.File, 2)
+}

@@ -18,8 +18,9 @@ import (
 // Guarantee: at least once. What was written cannot be taken back, so a process that
 // dies between a write and its checkpoint writes the same again, and parts of a
 // transaction are seen before its end. Each change has the number of its
-// transaction, so that a reader can leave out what it has had. Without a file for
-// the checkpoint, each start begins where the source's options say.
+// transaction, so that a reader can leave out what it has had: with a queue. Without
+// one a transaction that is read again has the same name, and maybe another number.
+// Without a file for the checkpoint, each start begins where the source's options say.
 type Writer struct {
 	w    io.Writer
 	enc  *Encoder

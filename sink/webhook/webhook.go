@@ -69,6 +69,7 @@ type Sink struct {
 	rec  checkfile.Record
 	at   dfs.Checkpoint // what is stored
 	seq  uint64         // of the last part sent
+	rows int            // changes in the parts before, of a transaction at hand
 	held bool
 	now  func() time.Time
 
@@ -131,7 +132,7 @@ func (s *Sink) Checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
 	}
 	unlock()
 	s.enc.Reset()
-	s.rec, s.at, s.seq, s.held = rec, at, at.Seq, true
+	s.rec, s.at, s.seq, s.rows, s.held = rec, at, at.Seq, 0, true
 	return at, nil
 }
 
@@ -169,8 +170,9 @@ func (s *Sink) Apply(ctx context.Context, batch []*dfs.Transaction) (err error) 
 		if err := s.transaction(ctx, tx); err != nil {
 			return err
 		}
-		s.seq = tx.Seq
+		s.seq, s.rows = tx.Seq, s.rows+len(tx.Changes)
 		if !tx.More {
+			s.rows = 0
 			at.Seq, at.Pos, rec.ID, rec.Committed = tx.Seq, tx.Pos, tx.ID, tx.Committed
 			if tx.State != "" {
 				state, at.State = tx.State, tx.State
@@ -219,7 +221,7 @@ func (s *Sink) post(ctx context.Context, tx *dfs.Transaction, body []byte) error
 	}
 	r.Header.Set("Content-Type", "application/x-ndjson")
 	r.Header.Set("User-Agent", "dfs")
-	r.Header.Set("Idempotency-Key", name+"-"+strconv.FormatUint(tx.Seq, 10)+"-"+hash(tx))
+	r.Header.Set("Idempotency-Key", name+"-"+s.key(tx))
 	if len(s.opts.Secret) > 0 {
 		r.Header.Set("Dfs-Signature", Sign(s.opts.Secret, s.now(), body))
 	}
@@ -244,17 +246,35 @@ func (s *Sink) post(ctx context.Context, tx *dfs.Transaction, body []byte) error
 	case code >= 500, code == http.StatusRequestTimeout, code == http.StatusTooEarly, code == http.StatusTooManyRequests:
 		return dfs.Transient(err)
 	case code >= 300 && code < 400:
-		return fmt.Errorf("%w; name the address that it redirects to", err)
+		return dfs.Standing(fmt.Errorf("%w; name the address that it redirects to", err))
+	case code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusNotFound, code == http.StatusMethodNotAllowed, code == http.StatusGone:
+		return dfs.Standing(err) // it would say so of any
 	}
 	return err
 }
 
-// hash tells a transaction from another that had the same number before the source
-// was read again, by what the source calls it and where it ends, and a part that is
-// the last from one that is not.
-func hash(tx *dfs.Transaction) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%t %d", tx.ID, tx.Pos, tx.More, len(tx.Changes)))
-	return hex.EncodeToString(sum[:8])
+// key tells a transaction, or a part of one, from all others, and is the same when it
+// comes again. Then it may have another number, where there is no queue: heartbeats and
+// traffic that is filtered take numbers too, and not the same each time. So it goes by
+// what the source calls it and when that committed it, as names may be used again by a
+// source that was set up anew; and a part by how many changes came before it, and how
+// many it has, so that equal keys have equal changes. Without a name, and for rows of
+// a copy, whose name is that of their table, it goes by the number and the position.
+func (s *Sink) key(tx *dfs.Transaction) string {
+	if tx.ID == "" || tx.Snapshot || tx.Committed.IsZero() {
+		return strconv.FormatUint(tx.Seq, 10) + "-" + hash(8, tx.ID, tx.Pos, tx.More, len(tx.Changes))
+	}
+	return hash(16, tx.ID, tx.Committed.UnixMicro(), tx.More, s.rows, len(tx.Changes))
+}
+
+// hash returns the first n bytes of one of the values, in hexadecimal.
+func hash(n int, values ...any) string {
+	var b []byte
+	for _, v := range values {
+		b = fmt.Appendf(b, "%v\x00", v)
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:n])
 }
 
 // Sign returns the header Dfs-Signature of a request.

@@ -202,3 +202,44 @@ func TestOpenTellsAllThatIsWrong(t *testing.T) {
 	}
 	require.NotContains(t, err.Error(), "s3cret")
 }
+
+// Without a queue a transaction that is read again may have another number. Its key had
+// the number in it, so that a receiver which remembers keys took it twice.
+func TestTheKeyOfATransactionIsNotItsNumber(t *testing.T) {
+	var keys []string
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, q *http.Request) {
+		keys = append(keys, q.Header.Get("Idempotency-Key"))
+	}))
+	defer server.Close()
+	table := sinktest.Table("shop")
+	tx := func(seq uint64, id string, rows int, more bool) *dfs.Transaction {
+		tx := &dfs.Transaction{Checkpoint: dfs.Checkpoint{Seq: seq, Pos: "there"}, ID: id, Committed: time.Unix(1.8e9, 0), More: more}
+		for i := range rows {
+			tx.Changes = append(tx.Changes, dfs.Change{Op: dfs.Insert, Table: table, After: dfs.Row{dfs.IntValue(int64(i)), dfs.StringValue("x"), dfs.IntValue(1)}})
+		}
+		return tx
+	}
+	send := func(batch ...*dfs.Transaction) []string {
+		keys = nil
+		s, err := Open(server.URL, &Options{Checkpoint: filepath.Join(t.TempDir(), "checkpoint")})
+		require.NoError(t, err)
+		defer s.Close()
+		_, err = s.Checkpoint(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, s.Apply(t.Context(), batch))
+		return keys
+	}
+	was := send(tx(1, "a:1", 1, false), tx(2, "a:2", 2, true), tx(3, "a:2", 2, true), tx(4, "a:2", 2, false))
+	require.Len(t, slices.Compact(slices.Sorted(slices.Values(was))), 4)
+	require.Equal(t, was, send(tx(1, "", 0, false), tx(2, "a:1", 1, false), tx(3, "a:2", 2, true), tx(4, "a:2", 2, true), tx(5, "a:2", 2, false)))
+
+	// What is cut otherwise, or was committed at another time, is something else.
+	cut := send(tx(1, "a:1", 1, false), tx(2, "a:2", 1, true), tx(3, "a:2", 2, true), tx(4, "a:2", 3, false))
+	require.Equal(t, was[0], cut[0])
+	for _, key := range cut[1:] {
+		require.NotContains(t, was, key)
+	}
+	later := tx(1, "a:1", 1, false)
+	later.Committed = later.Committed.Add(time.Second)
+	require.NotEqual(t, was[:1], send(later))
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package faultvfs
+
+const slower = 1
