@@ -235,11 +235,7 @@ func (s *Sink) Checkpoint(ctx context.Context) (at dfs.Checkpoint, err error) {
 		return at, err
 	}
 	if !found {
-		if some, err := s.some(ctx, cl); err != nil || some {
-			if err == nil {
-				err = fmt.Errorf("kafka: the topic %s.transaction holds messages, and %s no checkpoint of %q: it was deleted, or these are another's; "+
-					"choose another Name or ID, or delete both topics to begin anew", s.opts.Name, s.checkpoints(), s.opts.ID)
-			}
+		if rec, err = s.first(ctx, cl); err != nil {
 			return at, err
 		}
 	}
@@ -306,6 +302,29 @@ func (s *Sink) settle(ctx context.Context, cl *kgo.Client) error {
 		}
 	}
 	return s.judge("look at "+topic, err)
+}
+
+// first returns the checkpoint to begin with where none was seen: that of nothing, if
+// nothing was published, or that of a process which has published since, and by that
+// made this one lose its place, as its Apply will tell. Messages without a checkpoint
+// are an error.
+func (s *Sink) first(ctx context.Context, cl *kgo.Client) (rec record, err error) {
+	some, err := s.some(ctx, cl)
+	if err != nil || !some {
+		return rec, err
+	}
+	// A commit shows in one topic before it does in another. What has a message
+	// that is committed has its checkpoint in the log, so it is seen once no
+	// transaction is open there.
+	if err := s.settle(ctx, cl); err != nil {
+		return rec, err
+	}
+	rec, found, err := s.last(ctx, cl)
+	if err == nil && !found {
+		err = fmt.Errorf("kafka: the topic %s.transaction holds messages, and %s no checkpoint of %q: it was deleted, or these are another's; "+
+			"choose another Name or ID, or delete both topics to begin anew", s.opts.Name, s.checkpoints(), s.opts.ID)
+	}
+	return rec, err
 }
 
 // some reports whether there are messages of transactions.

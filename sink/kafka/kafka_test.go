@@ -9,13 +9,16 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/sink/sinktest"
@@ -139,6 +142,42 @@ func TestALostCheckpointIsNoticed(t *testing.T) {
 	defer other.Close()
 	_, err = other.Checkpoint(t.Context())
 	require.ErrorContains(t, err, `no checkpoint of "another"`)
+}
+
+// created calls a function once, when a client has asked to make a topic.
+type created func()
+
+func (f created) OnBrokerWrite(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, _ error) {
+	if key == int16(kmsg.CreateTopics) {
+		f()
+	}
+}
+
+// A process that began at the same moment published its first messages after this one
+// had looked for a checkpoint, and before it looked for messages: it stopped, and told
+// that a checkpoint was lost.
+func TestProcessesThatBeginAtOnceLoseNoCheckpoint(t *testing.T) {
+	brokers := broker(t)
+	other, err := Open(t.Context(), brokers, nil)
+	require.NoError(t, err)
+	defer other.Close()
+	var armed atomic.Bool
+	s, err := Open(t.Context(), brokers, &Options{Client: []kgo.Opt{kgo.WithHooks(created(func() {
+		if armed.Swap(false) { // between the checkpoint that is not there and the messages
+			_, err := other.Checkpoint(t.Context())
+			assert.NoError(t, err)
+			assert.NoError(t, other.Apply(t.Context(), []*dfs.Transaction{insert(1)}))
+		}
+	}))}})
+	require.NoError(t, err)
+	defer s.Close()
+	armed.Store(true)
+	at, err := s.Checkpoint(t.Context())
+	require.NoError(t, err)
+	require.False(t, armed.Load())
+	require.Equal(t, uint64(1), at.Seq)
+	require.ErrorIs(t, s.Apply(t.Context(), []*dfs.Transaction{insert(2)}), dfs.ErrConflict)
+	require.NoError(t, other.Apply(t.Context(), []*dfs.Transaction{insert(2)}))
 }
 
 // Two pipelines of one Name share the topic of checkpoints. While a transaction of the
