@@ -62,9 +62,11 @@ type crew struct {
 	used    time.Time         // when they were last of use; zero if none is connected
 	awake   time.Time         // when the sink's own connection was last asked something while they worked
 
-	// For tests: how much work is worth a turn, if not 0, and that it is always tried.
-	least int
-	eager bool
+	// For tests: how much work is worth a turn, if not 0, that it is always tried, and how
+	// many seconds it waits for a lock, if not one.
+	least   int
+	eager   bool
+	patient int
 }
 
 // errNotInTurns says that a batch must go the ordinary way.
@@ -292,7 +294,8 @@ func (m *MySQL) openWorkers(ctx context.Context) error {
 			}
 			w.use(s)
 			// One that waits for a lock may keep the one that holds it from its turn.
-			if _, err := w.exec(ctx, []byte("SET innodb_lock_wait_timeout=1, lock_wait_timeout=1")); err != nil {
+			wait := max(c.patient, 1)
+			if _, err := w.exec(ctx, fmt.Appendf(nil, "SET innodb_lock_wait_timeout=%d, lock_wait_timeout=%d", wait, wait)); err != nil {
 				w.drop()
 				return err
 			}

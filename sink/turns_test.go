@@ -34,6 +34,7 @@ func TestTurnsEndAsOneConnectionDoes(t *testing.T) {
 			route := func(s string) []Route { return []Route{{From: "source.*", To: s + ".*"}} }
 			a := openSink(t, srv, &MySQLOptions{Name: one, Writers: -1, Routes: route(one)})
 			b := turnSink(t, srv, 50, &MySQLOptions{Name: many, Writers: 3, Routes: route(many)})
+			b.crew.patient = lockWait // on a slow machine a turn may take long, and Fallbacks would tell
 			for range 6 {
 				batch := log.take(500)
 				require.NoError(t, a.Apply(t.Context(), batch))
@@ -59,6 +60,7 @@ func TestBatchesOverlap(t *testing.T) {
 	route := func(s string) []Route { return []Route{{From: "source.*", To: s + ".*"}} }
 	a := openSink(t, srv, &MySQLOptions{Name: one, Writers: -1, Routes: route(one)})
 	b := turnSink(t, srv, 50, &MySQLOptions{Name: many, Writers: 3, Routes: route(many)})
+	b.crew.patient = lockWait // on a slow machine a turn may take long, and Fallbacks would tell
 	all := log.take(3000)
 	require.NoError(t, a.Apply(t.Context(), all))
 
