@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -37,7 +38,7 @@ const showLongest = 25
 // report copies r to w, condensed, and reports whether tests ran and all passed.
 func report(r io.Reader, w io.Writer) bool {
 	var passed, failed, skipped, broken int
-	output := make(map[string]*strings.Builder) // by package and test
+	output := make(map[string]*strings.Builder) // by package and test, of those that have not ended
 	var longest []event
 	in := bufio.NewScanner(r)
 	in.Buffer(nil, 16<<20)
@@ -76,8 +77,14 @@ func report(r io.Reader, w io.Writer) bool {
 		case e.Test == "":
 			fmt.Fprintf(w, "%-4s  %-50s %7.1fs\n", e.Action, e.Package, e.Elapsed)
 			if e.Action == "fail" {
-				// What belongs to no test, such as a panic or a time-out.
-				fmt.Fprint(w, said)
+				// Tests that have no end, and among them the one at whose cost a time-out is told.
+				for _, test := range slices.Sorted(maps.Keys(output)) {
+					if strings.HasPrefix(test, name) {
+						fmt.Fprintf(w, "has not ended: %s\n%s", test, output[test])
+						delete(output, test)
+					}
+				}
+				fmt.Fprint(w, said) // what belongs to no test
 				broken++
 			}
 		case e.Action == "pass":

@@ -63,6 +63,20 @@ func TestAPanicOutsideOfTestsFails(t *testing.T) {
 	require.False(t, ok)
 }
 
+// A time-out is told at the cost of the test that ran last, and that has no end. Nothing
+// of it was shown.
+func TestATimeOutIsShown(t *testing.T) {
+	out, ok := run(pass, `{"Action":"run","Package":"a","Test":"TestB"}`,
+		`{"Action":"output","Package":"a","Test":"TestB","Output":"panic: test timed out after 20m0s\n"}`,
+		`{"Action":"run","Package":"ab","Test":"TestC"}`,
+		`{"Action":"output","Package":"ab","Test":"TestC","Output":"still at it\n"}`,
+		`{"Action":"output","Package":"a","Output":"FAIL a 1200.1s\n"}`,
+		`{"Action":"fail","Package":"a","Elapsed":1200.1}`)
+	require.False(t, ok)
+	require.Contains(t, out, "has not ended: a TestB\npanic: test timed out after 20m0s\nFAIL a 1200.1s\n")
+	require.NotContains(t, out, "still at it")
+}
+
 func Example() {
 	report(strings.NewReader(pass+"\n"+done+"\n"), os.Stdout)
 	// Output:
