@@ -80,11 +80,16 @@ flags:
   -without-rows  follow: do not copy the rows that the table has
   -dry-run  run: print the statements that the target would get, a transaction
             after the other, and write nothing there nor anywhere else
+            verify: with -repair, say which statements would mend what differs, and do nothing
   -count n  run -dry-run: end after so many transactions; trace, audit: show so many
   -seq n, -id text, -failed  trace: the transaction with this number, or with this name
             at the source; or those that were refused
   -for d    run -dry-run: end after so long, such as 30s
-  -repair   verify: make each row of the target that differs what it must be (MySQL, MariaDB)
+  -repair   verify: make each row of the target that differs what it must be, while run is at
+            work: one that is missing is inserted, one too many deleted, one that differs updated,
+            each in a transaction of the target's that keeps the pipeline from committing
+  -lock-time d  verify: how long rows that go on to differ, or a table without a key, may be
+            locked on the source meanwhile (default: 1s)
   -continuous  verify: again and again, until told to stop
   -rows n   verify: read at most so many rows a second
 
@@ -125,6 +130,7 @@ type flags struct {
 	repair     bool
 	continuous bool
 	rows       int
+	lockTime   time.Duration
 	tables     []string
 	letters    []string
 	target     string // one of several
@@ -167,6 +173,7 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 	set.BoolVar(&f.repair, "repair", false, "")
 	set.BoolVar(&f.continuous, "continuous", false, "")
 	set.IntVar(&f.rows, "rows", 0, "")
+	set.DurationVar(&f.lockTime, "lock-time", 0, "")
 	set.StringVar(&f.why, "why", "", "")
 	set.StringVar(&f.target, "target", "", "")
 	set.Uint64Var(&f.seq, "seq", 0, "")
@@ -188,9 +195,9 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 		return misuse(stderr, fmt.Sprintf("unexpected argument %q", set.Arg(0)))
 	case f.format != "" && f.format != "text" && f.format != "json":
 		return misuse(stderr, fmt.Sprintf("-log is %q; want text or json", f.format))
-	case f.dry && name != "run":
-		return misuse(stderr, "-dry-run is for run")
-	case !f.dry && (f.count != 0 && name != "trace" && name != "audit" || f.period != 0):
+	case f.dry && name != "run" && !(name == "verify" && f.repair):
+		return misuse(stderr, "-dry-run is for run, and for verify -repair")
+	case (name != "run" || !f.dry) && (f.count != 0 && name != "trace" && name != "audit" || f.period != 0):
 		return misuse(stderr, "-count and -for are for run -dry-run")
 	case (f.seq != 0 || f.id != "" || f.failed) && name != "trace":
 		return misuse(stderr, "-seq, -id and -failed are for trace")
@@ -198,8 +205,10 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 		return misuse(stderr, "trace needs a table and a key, or -seq, -id or -failed")
 	case f.count < 0 || f.period < 0:
 		return misuse(stderr, "-count and -for must not be negative")
-	case (f.repair || f.continuous || f.rows != 0) && name != "verify":
-		return misuse(stderr, "-repair, -continuous and -rows are for verify")
+	case (f.repair || f.continuous || f.rows != 0 || f.lockTime != 0) && name != "verify":
+		return misuse(stderr, "-repair, -lock-time, -continuous and -rows are for verify")
+	case f.lockTime < 0:
+		return misuse(stderr, "-lock-time must not be negative")
 	case f.target != "" && (name == "run" && !f.dry || name == "check" || name == "status" || name == "forget"):
 		return misuse(stderr, "-target is for verify, run -dry-run, pause and so on")
 	case f.where != "" && orders[name].more != "where":

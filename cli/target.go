@@ -87,6 +87,14 @@ func openRows(ctx context.Context, c *config.Config) (*sink.RowReader, error) {
 	return sink.ReadPostgres(ctx, c.TargetDSN(), &sink.PostgresOptions{Name: c.Name, Schema: c.Target.Schema, Unfit: unfitOf(c)})
 }
 
+// openMender is openRows for rows that are to be mended.
+func openMender(ctx context.Context, c *config.Config) (*sink.RowMender, error) {
+	if c.Target.Kind() == config.SQLiteTarget {
+		return sink.MendSQLite(ctx, c.Target.File, &sink.SQLiteOptions{Name: c.Name, Unfit: unfitOf(c)})
+	}
+	return sink.MendPostgres(ctx, c.TargetDSN(), &sink.PostgresOptions{Name: c.Name, Schema: c.Target.Schema, Unfit: unfitOf(c)})
+}
+
 // postgresOptions and sqliteOptions are what MySQLOptions says, for another target.
 func postgresOptions(c *config.Config, o *sink.MySQLOptions) *sink.PostgresOptions {
 	return &sink.PostgresOptions{

@@ -45,12 +45,7 @@ func verifyEach(ctx context.Context, c *config.Config, f flags, stdout, stderr i
 // where and how. The pipeline may run meanwhile, in another process.
 func verifyTables(ctx context.Context, c *config.Config, f flags, stdout, stderr io.Writer) int {
 	switch kind := c.Target.Kind(); kind {
-	case config.MySQLTarget:
-	case config.PostgresTarget, config.SQLiteTarget:
-		if f.repair {
-			report(stderr, "not verified", fmt.Errorf("-repair mends rows of MySQL and MariaDB, and the target (%s) is %s: leave -repair out, and have the tables copied anew that differ", c.Target.String(), kind))
-			return exitSetup
-		}
+	case config.MySQLTarget, config.PostgresTarget, config.SQLiteTarget:
 	default:
 		report(stderr, "not verified", fmt.Errorf("verify compares databases, and the target (%s) is %s", c.Target.String(), kind))
 		return exitSetup
@@ -63,7 +58,16 @@ func verifyTables(ctx context.Context, c *config.Config, f flags, stdout, stderr
 		return exitSetup
 	}
 	if c.Target.Kind() != config.MySQLTarget {
-		rows, err := openRows(ctx, c)
+		var rows interface {
+			verify.TargetRows
+			io.Closer
+		}
+		var err error
+		if f.repair && !f.dry {
+			rows, err = openMender(ctx, c)
+		} else {
+			rows, err = openRows(ctx, c)
+		}
 		if err != nil {
 			report(stderr, "not verified", &partError{targetName(c), err})
 			return exitSetup
@@ -71,7 +75,7 @@ func verifyTables(ctx context.Context, c *config.Config, f flags, stdout, stderr
 		defer rows.Close()
 		v.Target, v.TargetRows = "", rows
 	}
-	v.Repair, v.MaxRows = f.repair, f.rows
+	v.Repair, v.DryRun, v.MaxRows, v.LockTime = f.repair, f.dry, f.rows, f.lockTime
 	v.Logger = slog.New(slog.DiscardHandler) // the report tells it all
 	if f.continuous {
 		return watch(ctx, v, f, stdout, stderr)

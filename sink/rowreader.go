@@ -33,6 +33,8 @@ type RowReader struct {
 	lite *liteBackend
 	held map[*dfs.Table]*heldTable
 	fits map[fitOf]*fitted
+
+	mending bool // within RowMender.Mend
 }
 
 // heldTable is a table of the target.
@@ -90,13 +92,17 @@ func ReadPostgres(ctx context.Context, dsn string, opts *PostgresOptions) (*RowR
 // ReadSQLite opens a file of SQLite to read rows, which must be there. Of the options
 // Name and Unfit count, and mean what they do for OpenSQLite.
 func ReadSQLite(ctx context.Context, path string, opts *SQLiteOptions) (*RowReader, error) {
+	return readSQLite(ctx, path, opts, false)
+}
+
+func readSQLite(ctx context.Context, path string, opts *SQLiteOptions, mends bool) (*RowReader, error) {
 	if opts == nil {
 		opts = &SQLiteOptions{}
 	}
 	r := &RowReader{}
 	r.c.rules = rules{name: opts.Name, log: slog.New(slog.DiscardHandler)}
 	errs := r.c.set(nil, nil, nil, nil)
-	r.lite = &liteBackend{core: &r.c, path: path, unfit: opts.Unfit, reads: true}
+	r.lite = &liteBackend{core: &r.c, path: path, unfit: opts.Unfit, reads: true, mends: mends}
 	errs = append(errs, r.lite.unfit.check()...)
 	if _, err := os.Stat(path); err != nil {
 		errs = append(errs, fmt.Errorf("%w: the pipeline makes the file when it first starts", err))
@@ -119,10 +125,13 @@ func (r *RowReader) begin(ctx context.Context) (*RowReader, error) {
 	return r, nil
 }
 
-// connect makes sure of the connection, which cannot write.
+// connect makes sure of the connection, which cannot write but within Mend.
 func (r *RowReader) connect(ctx context.Context) error {
 	if r.c.db.connected() {
 		return nil
+	}
+	if r.mending {
+		return errMendLost // what comes next would not be in the transaction
 	}
 	if err := r.c.db.connect(ctx); err != nil || r.pg == nil {
 		return err
@@ -470,21 +479,26 @@ func (r *RowReader) rows(ctx context.Context, to *dfs.Table, h *heldTable, keysO
 	}
 	row := make(dfs.Row, len(h.forms))
 	take := func(at func(j int) any) error {
-		for j, form := range h.forms {
-			if form == nil || keysOnly && !slices.Contains(to.Key, j) {
-				row[j] = dfs.AbsentValue()
-				continue
-			}
-			if v := at(j); v != nil {
-				row[j] = form(v)
-			} else {
-				row[j] = dfs.NullValue()
-			}
-		}
+		h.row(to, keysOnly, at, row)
 		return each(row)
 	}
 	if r.lite != nil {
 		return r.rowsLite(ctx, len(h.forms), text, args, take)
 	}
 	return r.rowsPostgres(ctx, h, text, args, take)
+}
+
+// row makes forms of the values that a query of the table's columns has.
+func (h *heldTable) row(to *dfs.Table, keysOnly bool, at func(j int) any, row dfs.Row) {
+	for j, form := range h.forms {
+		if form == nil || keysOnly && !slices.Contains(to.Key, j) {
+			row[j] = dfs.AbsentValue()
+			continue
+		}
+		if v := at(j); v != nil {
+			row[j] = form(v)
+		} else {
+			row[j] = dfs.NullValue()
+		}
+	}
 }

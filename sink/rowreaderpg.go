@@ -36,8 +36,12 @@ func (r *RowReader) findPostgres(ctx context.Context, to *dfs.Table, h *heldTabl
 		lists, names = append(lists, r.pg.place(k+1)+"::"+h.t.columns[j].typ+"[]"), append(names, name)
 		on = append(on, "t."+quoteName(to.Columns[j].Name)+"=v."+name)
 	}
+	lock := ""
+	if r.mending {
+		lock = " FOR UPDATE OF t"
+	}
 	return r.rows(ctx, to, h, false, "SELECT "+h.columns+" FROM unnest("+strings.Join(lists, ",")+") v("+strings.Join(names, ",")+") JOIN "+
-		r.pg.ident(h.t)+" t ON "+strings.Join(on, " AND "), args, each)
+		r.pg.ident(h.t)+" t ON "+strings.Join(on, " AND ")+lock, args, each)
 }
 
 func (r *RowReader) rowsPostgres(ctx context.Context, h *heldTable, text string, args []any, take func(func(int) any) error) error {
@@ -61,6 +65,9 @@ func (r *RowReader) rowsPostgres(ctx context.Context, h *heldTable, text string,
 		})
 	}
 	if _, err := result.Close(); err != nil {
+		if r.mending {
+			return r.pg.explain(pgClassify(err), h.t)
+		}
 		return pgGranted(pgClassify(err), h.t.schema, r.pg.ident(h.t))
 	}
 	return failed

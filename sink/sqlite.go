@@ -177,6 +177,7 @@ type liteBackend struct {
 	unfit Unfit
 	fkOff bool // of the next transaction
 	reads bool // and does not write
+	mends bool // though it reads: see RowMender
 
 	db    *sql.DB
 	conn  *sql.Conn
@@ -226,10 +227,14 @@ func (l *liteBackend) connect(ctx context.Context) error {
 	l.db, l.conn = db, conn
 	l.forgetStmts()
 	l.names = make(map[string]string)
-	if l.reads {
+	if l.reads && !l.mends {
 		return nil
 	}
-	for _, p := range []string{"PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA cache_size=-16384", "PRAGMA foreign_keys=ON"} {
+	pragmas := []string{"PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA cache_size=-16384", "PRAGMA foreign_keys=ON"}
+	if l.mends {
+		pragmas = pragmas[1:2] // the rest is the pipeline's
+	}
+	for _, p := range pragmas {
 		_, err := conn.ExecContext(ctx, p)
 		// SQLite does not wait, whatever busy_timeout is, for another that is going
 		// over to the write-ahead log at this moment.
@@ -246,7 +251,10 @@ func (l *liteBackend) connect(ctx context.Context) error {
 }
 
 func (l *liteBackend) params() string {
-	if l.reads {
+	switch {
+	case l.mends:
+		return "?mode=rw&_pragma=busy_timeout(10000)" // and makes none
+	case l.reads:
 		return "?mode=ro&_pragma=busy_timeout(10000)"
 	}
 	return "?_pragma=busy_timeout(10000)"

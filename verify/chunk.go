@@ -23,6 +23,12 @@ type job struct {
 	behind   bound              // the key on the target up to which ranges of both sides were compared
 	doubts   map[string]Finding // rows that only the target has, by keys of which that is not sure
 	others   int                // rows of the target whose ids were given to no row of the source
+	hindered error              // what was in the way of the last repair, and may pass
+
+	large bool          // of a table without a key: rows are held in memory by parts only
+	scan  time.Duration // how long it took to read all of it, on both sides
+	more  bool          // not all parts that differ were looked into
+	moved bool          // what differed in one scan did not in the next
 }
 
 // A sum is what a server says of a range of rows: how many there are, and a

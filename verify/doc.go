@@ -27,7 +27,8 @@
 //	rows, err := sink.ReadPostgres(ctx, targetDSN, &sink.PostgresOptions{Name: "shop"})
 //	v := &verify.Verifier{Source: sourceDSN, TargetRows: rows, Tables: []string{"shop.*"}}
 //
-// With Repair, a finding is mended at once, in a transaction of the target's
-// while the source's row is locked: the pipeline may go on meanwhile. That is for MySQL
-// and MariaDB.
+// With Repair, a finding is mended at once, in a transaction of the target's that holds
+// the pipeline's checkpoint, while the source's row is locked: the pipeline may go on
+// meanwhile. TargetRows are opened by sink.MendPostgres or sink.MendSQLite for that. With
+// DryRun it is only told how.
 package verify

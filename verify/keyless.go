@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -10,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dataflowsync/dfs"
 )
 
 // compareBags compares tables whose rows nothing tells apart: how many there are
@@ -19,6 +22,8 @@ import (
 // lock on all rows and gaps of the source's table, which a scan that locks takes.
 // It is only taken of tables whose scan is quick. Larger ones are settled if the
 // whole source rests meanwhile.
+//
+// Memory is bounded whatever the table has: see bagsByPart.
 func (j *job) compareBags(ctx context.Context) error {
 	began := time.Now()
 	count := func() (a, b sum, err error) { return j.sums(ctx, "TRUE", "TRUE") }
@@ -29,20 +34,18 @@ func (j *job) compareBags(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	scan := time.Since(began)
+	j.scan = time.Since(began)
 	j.count(a.rows, b.rows)
-	switch {
-	case j.inGo && max(a.rows, b.rows) > bagInMemory:
-		return fmt.Errorf("it has no key, %d rows, and values that only this program can compare: add a primary key", a.rows)
-	case a == b && !j.inGo:
+	if a == b && !j.inGo {
 		return nil
 	}
+	j.large = max(a.rows, b.rows) > j.inMemory()
 	if a != b {
 		j.t.Looked += a.rows
 	}
 	end := time.Now().Add(j.patience())
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
-		done, err := j.lookAtBags(ctx, scan)
+		done, err := j.lookAtBags(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -60,13 +63,15 @@ func (j *job) compareBags(ctx context.Context) error {
 	}
 }
 
-// bagInMemory is how many rows a table without a key may have that only Go can
-// compare.
+// bagInMemory is how many rows of a table without a key are told apart at once.
 const bagInMemory = 200000
+
+// inMemory is bagInMemory, but in tests.
+func (c *checked) inMemory() uint64 { return cmp.Or(c.few, bagInMemory) }
 
 // lookAtBags compares all rows once more, so that the result holds. It reports
 // false if it does not.
-func (j *job) lookAtBags(ctx context.Context, scan time.Duration) (bool, error) {
+func (j *job) lookAtBags(ctx context.Context) (bool, error) {
 	before, err := place{}, error(nil)
 	if j.Passed == nil && j.Settle == 0 {
 		if before, err = j.place(ctx); err != nil {
@@ -79,9 +84,14 @@ func (j *job) lookAtBags(ctx context.Context, scan time.Duration) (bool, error) 
 		return false, err
 	}
 	if len(a) == 0 && len(b) == 0 {
-		return true, nil
+		return !j.moved, nil
 	}
-	holds, why := false, "rows of a table without a key are mended only while they are locked: let LockTime be more than twice the time of a scan, or add a primary key"
+	locked := 2 * j.scan // with what else is done meanwhile
+	if j.large {
+		locked *= 2 // as it is read twice
+	}
+	holds := false
+	why := fmt.Sprintf("rows of a table without a key are mended only while they are locked: let LockTime (-lock-time) be more than %v, or add a primary key", locked.Round(time.Millisecond))
 	var list []bag
 	switch {
 	case j.Settle > 0:
@@ -90,7 +100,7 @@ func (j *job) lookAtBags(ctx context.Context, scan time.Duration) (bool, error) 
 			return false, err
 		}
 		holds = maps.Equal(a, x) && maps.Equal(b, y)
-	case j.LockTime >= 0 && scan < j.lockTime()/2:
+	case j.LockTime >= 0 && locked < j.lockTime():
 		tx, err := j.source.db.BeginTx(ctx, nil)
 		if err != nil {
 			return false, err
@@ -103,7 +113,7 @@ func (j *job) lookAtBags(ctx context.Context, scan time.Duration) (bool, error) 
 		if err != nil {
 			return false, err
 		}
-		if holds = alive(ctx, tx); holds && j.Repair {
+		if holds = alive(ctx, tx) && !j.moved; holds && j.Repair {
 			if list, err = j.differing(ctx, tx, a, b); err != nil {
 				return false, err
 			}
@@ -117,7 +127,7 @@ func (j *job) lookAtBags(ctx context.Context, scan time.Duration) (bool, error) 
 		if err != nil {
 			return false, err
 		}
-		holds = before == after && !before.owned
+		holds = before == after && !before.owned && !j.moved
 	}
 	if !holds {
 		return false, nil
@@ -138,7 +148,7 @@ func (j *job) bags(ctx context.Context, q querier, lock string) (a map[string]in
 	ask := func(q querier, s *sqlSide, lock string) (map[string]int, error) {
 		out := make(map[string]int)
 		if j.stored != nil {
-			err := j.storedDigests(ctx, q, s == &j.fromSQL, lock, func(d digest, _ []cell) { out[string(d[:])]++ })
+			err := j.storedDigests(ctx, q, s == &j.fromSQL, lock, func(d digest, _ []cell, _ dfs.Row) { out[string(d[:])]++ })
 			return out, err
 		}
 		if j.inGo {
@@ -157,30 +167,46 @@ func (j *job) bags(ctx context.Context, q querier, lock string) (a map[string]in
 		})
 		return out, err
 	}
+	if j.large {
+		return j.bagsByPart(ctx, q, lock)
+	}
 	if a, err = ask(q, &j.fromSQL, lock); err != nil {
 		return nil, "", nil, fmt.Errorf("count equal rows of the source: %w", err)
 	}
-	most := j.patience()
-	if lock != "" {
-		most = j.lockTime()
-	}
-	if at, err = j.pass(ctx, most); err != nil {
+	if at, err = j.pass(ctx, j.passTime(lock)); err != nil {
 		return nil, "", nil, err
 	}
-	var target querier
-	if j.target != nil {
-		target = j.target.db
-	}
-	if b, err = ask(target, &j.toSQL, ""); err != nil {
+	if b, err = ask(j.targetDB(), &j.toSQL, ""); err != nil {
 		return nil, "", nil, fmt.Errorf("count equal rows of the target: %w", err)
 	}
+	withoutEqual(a, b)
+	return a, at, b, nil
+}
+
+// passTime is how long the pipeline may take to pass, while a lock is held or none.
+func (c *checked) passTime(lock string) time.Duration {
+	if lock != "" {
+		return c.lockTime()
+	}
+	return c.patience()
+}
+
+// targetDB is nil for TargetRows.
+func (r *run) targetDB() querier {
+	if r.target == nil {
+		return nil
+	}
+	return r.target.db
+}
+
+// withoutEqual leaves out what both have in the same number.
+func withoutEqual(a, b map[string]int) {
 	for h, n := range a {
 		if b[h] == n {
 			delete(a, h)
 			delete(b, h)
 		}
 	}
-	return a, at, b, nil
 }
 
 // A bag is rows that are equal in all columns, of which the sides have not the same
@@ -190,6 +216,7 @@ type bag struct {
 	source, target int
 	row            []cell // its forms; nil if there is no such row any more
 	values         []string
+	made           dfs.Row // of the source, for TargetRows
 }
 
 // differing returns the bags that differ, as many as are reported, with what their
@@ -282,13 +309,25 @@ func (j *job) reportBags(list []bag, at, why string) {
 				f.Columns = append(f.Columns, j.cell(i, nil, x.row))
 			}
 		}
-		if j.Repair {
-			f.Mended, f.Why = why == "", why
+		switch {
+		case !j.Repair:
+		case why != "":
+			f.Why = why
+		case !j.DryRun:
+			f.Mended = true
+		case f.Kind == MissingRow:
+			f.Would = j.would(&f, [][]cell{x.row}, nil)
+		case x.row != nil:
+			f.Would = j.would(&f, nil, [][]cell{x.row})
+		}
+		if f.Would != "" && f.Count > 1 {
+			f.Would += fmt.Sprintf(" (%d rows)", f.Count)
 		}
 		if j.add(f); j.t.More {
 			return
 		}
 	}
+	j.t.More = j.t.More || j.more
 }
 
 // mendMost is how many rows of a table without a key are inserted or deleted at most,
@@ -313,17 +352,24 @@ func (j *job) mendBags(ctx context.Context, src *sql.Tx, list []bag) (holds bool
 	switch {
 	case len(list) == 0:
 		return true, "", nil
-	case j.inGo:
+	case j.inGo && j.stored == nil:
 		return true, "it has no key, and values that the two servers do not write alike, by which its rows are not found: add a primary key, or mend it by hand", nil
 	case n > mendMost:
 		return true, fmt.Sprintf("it has no key, and %d rows are too many to be mended while the source's table is locked: empty it and copy it again", n), nil
 	}
-	why, err = j.mendLocked(limited, src, list)
+	if j.DryRun {
+		return true, "", nil
+	}
+	if j.stored != nil {
+		why, err = j.mendStoredBags(limited, src, list)
+	} else {
+		why, err = j.mendLocked(limited, src, list)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return false, "", ctx.Err()
 	case limited.Err() != nil:
-		return true, "mending took longer than twice LockTime, for which the source's table was locked: let LockTime be more, or add a primary key", nil
+		return true, "mending took longer than twice LockTime, for which the source's table was locked: let LockTime (-lock-time) be more, or add a primary key", nil
 	case errors.Is(err, errAgain) || again(err):
 		return false, "", nil
 	case serverError(err) != 0:
@@ -367,12 +413,17 @@ func (j *job) mendLocked(ctx context.Context, src *sql.Tx, list []bag) (why stri
 	if !ok || !alive(ctx, src) {
 		return "", errAgain
 	}
+	// Rows that are too many go first, since they may have a value that must be unique.
 	for _, x := range list {
 		if x.target > x.source {
 			stmt := fmt.Sprintf("DELETE FROM %s WHERE %s=%s LIMIT %d", j.toSQL.table, j.toSQL.row, x.hash, x.target-x.source)
 			if _, err := tx.ExecContext(ctx, stmt); err != nil {
 				return "", fmt.Errorf("delete: %w", err)
 			}
+		}
+	}
+	for _, x := range list {
+		if x.target >= x.source {
 			continue
 		}
 		stmt := j.statement(nil, x.values, 1, 0)
@@ -386,7 +437,7 @@ func (j *job) mendLocked(ctx context.Context, src *sql.Tx, list []bag) (why stri
 		return "", err
 	}
 	if !ok {
-		return "the target stores something else than what it is given: compare the types of the columns", nil
+		return otherTypes.Error(), nil
 	}
 	if err := tx.Commit(); err != nil {
 		return "", errAgain // the next look tells what became of it

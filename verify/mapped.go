@@ -48,6 +48,8 @@ type madeRow struct {
 	job *job
 	row []cell
 	key bound
+
+	change dfs.Change // as the stages made it; of TargetRows only
 }
 
 const (
@@ -125,6 +127,7 @@ func (m *mapper) reports(t *TableReport, began time.Time) []*TableReport {
 		t.TargetRows += j.t.TargetRows
 		t.Looked += j.t.Looked
 		t.Missing, t.Extra, t.Different, t.Repaired = t.Missing+j.t.Missing, t.Extra+j.t.Extra, t.Different+j.t.Different, t.Repaired+j.t.Repaired
+		t.Repairable += j.t.Repairable
 		t.Findings, t.More = append(t.Findings, j.t.Findings...), t.More || j.t.More
 		t.Untold, t.Notes = append(t.Untold, j.t.Untold...), append(t.Notes, j.t.Notes...)
 	}
@@ -270,7 +273,7 @@ func (m *mapper) make(ctx context.Context, s *origins, values []dfs.Row, keys []
 			if j.stored != nil {
 				r, err := j.storedRow(ctx, c.Table, c.After)
 				if err == nil {
-					out, err = j.made(out, origin{s, keys[i]}, r)
+					out, err = j.made(out, origin{s, keys[i]}, r, c)
 				}
 				if err != nil {
 					return nil, err
@@ -294,7 +297,7 @@ func (m *mapper) make(ctx context.Context, s *origins, values []dfs.Row, keys []
 					return nil, fmt.Errorf("%s: %w", j.to, err)
 				}
 			}
-			if out, err = j.made(out, origin{s, keys[i]}, row); err != nil {
+			if out, err = j.made(out, origin{s, keys[i]}, row, dfs.Change{}); err != nil {
 				return nil, err
 			}
 		}
@@ -303,8 +306,8 @@ func (m *mapper) make(ctx context.Context, s *origins, values []dfs.Row, keys []
 }
 
 // made appends a row that the target must have.
-func (j *job) made(out []madeRow, of origin, row []cell) ([]madeRow, error) {
-	made := madeRow{of: of, job: j, row: row, key: j.keyOf(row)}
+func (j *job) made(out []madeRow, of origin, row []cell, c dfs.Change) ([]madeRow, error) {
+	made := madeRow{of: of, job: j, row: row, key: j.keyOf(row), change: c}
 	if slices.ContainsFunc(made.key, func(c cell) bool { return c.absent }) {
 		return nil, fmt.Errorf("there is no value for the key of the target's table %s, by which its rows could be found", j.to)
 	}
@@ -321,7 +324,7 @@ func (m *mapper) makePlain(ctx context.Context, s *origins, values []dfs.Row, ke
 	for i, row := range values {
 		r, err := j.storedRow(ctx, s.table, row)
 		if err == nil {
-			out, err = j.made(out, origin{s, keys[i]}, r)
+			out, err = j.made(out, origin{s, keys[i]}, r, dfs.Change{Op: dfs.Insert, Table: s.table, After: row})
 		}
 		if err != nil {
 			return nil, err
@@ -381,14 +384,14 @@ func (m *mapper) wanted(ctx context.Context, q querier, j *job, s suspect, lock 
 			return nil, err
 		}
 	}
-	return func() (want [][]cell, err error) {
+	return func() (want [][]cell, of []dfs.Change, err error) {
 		for i, o := range s.from {
 			made, young, err := m.makeCarried(ctx, o.of, values[i], keys[i])
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			if len(young) > 0 {
-				return nil, young[0].why
+				return nil, nil, young[0].why
 			}
 			for _, r := range made {
 				if r.job != j {
@@ -397,24 +400,26 @@ func (m *mapper) wanted(ctx context.Context, q querier, j *job, s suspect, lock 
 				ok := r.key.id() == s.key.id()
 				if !ok {
 					if ok, err = m.sameKey(ctx, j, r.key, s.key); err != nil {
-						return nil, err
+						return nil, nil, err
 					}
 				}
-				switch {
-				case !ok:
-				case want == nil:
+				if !ok {
+					continue
+				}
+				of = append(of, r.change)
+				if want == nil {
 					want = [][]cell{r.row}
-				default:
-					// Several make parts of one row.
-					for i, c := range r.row {
-						if want[0][i].absent {
-							want[0][i] = c
-						}
+					continue
+				}
+				// Several make parts of one row.
+				for i, c := range r.row {
+					if want[0][i].absent {
+						want[0][i] = c
 					}
 				}
 			}
 		}
-		return want, nil
+		return want, of, nil
 	}, nil
 }
 

@@ -53,7 +53,7 @@ func (j *job) mend(ctx context.Context, src *sql.Tx, s suspect, was [][]cell, f 
 	*f = j.finding(was, has, f.At)
 	stmt := j.statement(key, values, len(was), len(has))
 	if stmt == "" {
-		f.Why = fmt.Sprintf("the target has %d rows of this key: delete those that are too many by hand, and add a unique key", len(has))
+		f.Why = tooMany(len(has))
 		return false, nil
 	}
 	res, err := tx.ExecContext(ctx, stmt)
@@ -69,7 +69,7 @@ func (j *job) mend(ctx context.Context, src *sql.Tx, s suspect, was [][]cell, f 
 		return false, err
 	}
 	if !j.same(was, now) {
-		f.Why = "the target stores something else than what it is given: compare the types of the columns"
+		f.Why = otherTypes.Error()
 		return false, nil
 	}
 	if err := tx.Commit(); err != nil {

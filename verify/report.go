@@ -45,6 +45,8 @@ type TableReport struct {
 	Different int `json:"different"` // rows that differ
 	Repaired  int `json:"repaired"`  // how many of these were mended
 
+	Repairable int `json:"repairable,omitempty"` // how many would be, of a dry run
+
 	Findings []Finding `json:"findings,omitempty"`
 	More     bool      `json:"more,omitempty"` // there may be more: Verifier.Most was reached
 
@@ -74,8 +76,9 @@ type Finding struct {
 	Columns []Cell `json:"columns,omitempty"` // what differs; for a missing or extra row of a table without a key, all
 	Count   int    `json:"count,omitempty"`   // how many equal rows, for tables without a key
 	Mended  bool   `json:"mended,omitempty"`
-	Why     string `json:"why,omitempty"` // it was not mended although Repair is set, or why the stages make nothing of it
-	At      string `json:"at"`            // the checkpoint that the target had passed
+	Why     string `json:"why,omitempty"`   // it was not mended although Repair is set, or why the stages make nothing of it
+	Would   string `json:"would,omitempty"` // of a dry run: the statement that would mend it, with values as reports show them
+	At      string `json:"at"`              // the checkpoint that the target had passed
 }
 
 // A Cell is a column's value on both sides, in a form that is the same for all
@@ -145,6 +148,9 @@ func (t *TableReport) String() string {
 		if t.Repaired > 0 {
 			fmt.Fprintf(&b, ", %d of them mended", t.Repaired)
 		}
+		if t.Repairable > 0 {
+			fmt.Fprintf(&b, ", %d of them would be mended", t.Repairable)
+		}
 	}
 	if t.Looked > 0 {
 		fmt.Fprintf(&b, "; %d looked at again", t.Looked)
@@ -201,6 +207,8 @@ func (f Finding) String() string {
 	switch {
 	case f.Mended:
 		b.WriteString("; mended")
+	case f.Would != "":
+		b.WriteString("; would be mended by: " + f.Would)
 	case f.Why != "":
 		b.WriteString("; not mended: " + f.Why)
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/dataflowsync/dfs"
 )
 
 // A suspect is the key of a row that was not the same on both sides when ranges
@@ -88,7 +90,11 @@ func (j *job) settle(ctx context.Context) error {
 			continue
 		}
 		if time.Now().After(end) {
-			return j.untold(ctx, list, errBusy)
+			err = errBusy
+			if j.hindered != nil {
+				err = fmt.Errorf("%w; the last time a repair met: %w", errBusy, j.hindered)
+			}
+			return j.untold(ctx, list, err)
 		}
 		if !wait(ctx, pause) {
 			return ctx.Err()
@@ -99,7 +105,7 @@ func (j *job) settle(ctx context.Context) error {
 }
 
 // errBusy means that a row never stood still for long enough.
-var errBusy = errors.New("the rows changed, or were locked, at each look, or the pipeline needed longer than LockTime to pass")
+var errBusy = errors.New("the rows changed, or were locked, at each look, or the pipeline needed longer than LockTime (-lock-time) to pass")
 
 // untold reports suspects of which nothing could be found out. What is wrong
 // with the pipeline or a row is no reason to leave the rest of the table; all
@@ -160,9 +166,10 @@ func (j *job) same(a, b [][]cell) bool {
 	return true
 }
 
-// A wanted tells what the target must have for a suspect, of rows that were read. It is
-// called when the pipeline has passed them: see carried.go.
-type wanted func() ([][]cell, error)
+// A wanted tells what the target must have for a suspect, of rows that were read, and of
+// which rows of stages that is made. It is called when the pipeline has passed them: see
+// carried.go.
+type wanted func() (rows [][]cell, made []dfs.Change, err error)
 
 // wanted reads what the target must have for a suspect.
 func (j *job) wanted(ctx context.Context, q querier, s suspect, lock string) (wanted, error) {
@@ -170,21 +177,21 @@ func (j *job) wanted(ctx context.Context, q querier, s suspect, lock string) (wa
 		return j.mapper.wanted(ctx, q, j, s, lock)
 	}
 	rows, err := j.rows(ctx, q, j.from, s.key, lock)
-	return func() ([][]cell, error) { return rows, nil }, err
+	return func() ([][]cell, []dfs.Change, error) { return rows, nil, nil }, err
 }
 
 // expected is what wanted says for each suspect, or why nothing can be told since the
 // pipeline has not carried the row that it may come from.
-func expected(want []wanted) (was [][][]cell, gone []error, err error) {
-	was, gone = make([][][]cell, len(want)), make([]error, len(want))
+func expected(want []wanted) (was [][][]cell, made [][]dfs.Change, gone []error, err error) {
+	was, made, gone = make([][][]cell, len(want)), make([][]dfs.Change, len(want)), make([]error, len(want))
 	for i, f := range want {
-		if was[i], err = f(); notCarried(err) {
+		if was[i], made[i], err = f(); notCarried(err) {
 			gone[i] = err
 		} else if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 	}
-	return was, gone, nil
+	return was, made, gone, nil
 }
 
 // lost reports a suspect whose row of the source the pipeline has left out.
@@ -237,7 +244,7 @@ func (j *job) look(ctx context.Context, list []suspect, end time.Time) ([]suspec
 		if _, err := j.pass(ctx, time.Until(end)); err != nil {
 			return append(differ, list...), err
 		}
-		was, gone, err := expected(want)
+		was, _, gone, err := expected(want)
 		if err != nil {
 			return append(differ, list...), err
 		}
@@ -301,7 +308,7 @@ func (j *job) settleLocked(ctx context.Context, list []suspect) (left []suspect,
 	if err != nil {
 		return list, err
 	}
-	was, gone, err := expected(want)
+	was, made, gone, err := expected(want)
 	if err != nil {
 		return list, err
 	}
@@ -322,8 +329,19 @@ func (j *job) settleLocked(ctx context.Context, list []suspect) (left []suspect,
 			continue
 		}
 		f := j.finding(was[i], has[i], at)
-		if j.Repair && !(list[i].doubt && f.Kind == ExtraRow) {
-			again, err := j.mend(ctx, tx, list[i], was[i], &f)
+		switch {
+		case !j.Repair || list[i].doubt && f.Kind == ExtraRow:
+		case j.DryRun && len(has[i]) > 1:
+			f.Why = tooMany(len(has[i]))
+		case j.DryRun:
+			f.Would = j.would(&f, was[i], has[i])
+		default:
+			var again bool
+			if j.stored != nil {
+				again, err = j.mendStored(ctx, tx, list[i], was[i], made[i], &f)
+			} else {
+				again, err = j.mend(ctx, tx, list[i], was[i], &f)
+			}
 			if err != nil {
 				return append(left, list[i:]...), err
 			}
@@ -371,7 +389,7 @@ func (j *job) settleAtRest(ctx context.Context, list []suspect) (left []suspect,
 		return list, err
 	}
 	var findings []func()
-	was, gone, err := expected(want)
+	was, _, gone, err := expected(want)
 	if err != nil {
 		return list, err
 	}
@@ -410,7 +428,7 @@ func (j *job) settleByTime(ctx context.Context, list []suspect) (left []suspect,
 	if _, err := j.pass(ctx, j.patience()); err != nil {
 		return list, err
 	}
-	was, gone, err := expected(want)
+	was, _, gone, err := expected(want)
 	if err != nil {
 		return list, err
 	}
@@ -427,7 +445,7 @@ func (j *job) settleByTime(ctx context.Context, list []suspect) (left []suspect,
 		if err != nil {
 			return list, err
 		}
-		is, err := now()
+		is, _, err := now()
 		switch {
 		case err != nil && notCarried(err):
 			left = append(left, list[i])
@@ -527,6 +545,9 @@ func (j *job) add(f Finding) {
 	}
 	if f.Mended {
 		j.t.Repaired++
+	}
+	if f.Would != "" {
+		j.t.Repairable++
 	}
 	j.t.Findings = append(j.t.Findings, f)
 	j.t.More = len(j.t.Findings) >= j.most()

@@ -56,40 +56,50 @@ func (m *mapper) compareStoredBags(ctx context.Context, k task, first *TableRepo
 	return true, err
 }
 
-// storedDigests calls f with the digest of each row of one side, and the row.
-func (j *job) storedDigests(ctx context.Context, q querier, source bool, lock string, f func(d digest, row []cell)) error {
+// writtenForms returns a row of the target in which columns are absent that the sink
+// does not write.
+func (j *job) writtenForms(ctx context.Context) ([]cell, error) {
 	s := j.mapper.sources[0]
 	nulls := make(dfs.Row, len(s.table.Columns))
 	for i := range nulls {
 		nulls[i] = dfs.NullValue()
 	}
-	written, err := j.storedRow(ctx, s.table, nulls)
+	return j.storedRow(ctx, s.table, nulls)
+}
+
+// storedDigest hashes a row of forms, and leaves out of it what is not written.
+func (j *job) storedDigest(written, row []cell) (d digest) {
+	for i := range row {
+		if written[i].absent {
+			row[i] = cell{absent: true}
+		}
+	}
+	h := sha256.New()
+	io.WriteString(h, bound(row).id())
+	copy(d[:], h.Sum(nil))
+	return d
+}
+
+// storedDigests calls f with the digest of each row of one side and the row, of the source
+// also as stages get it.
+func (j *job) storedDigests(ctx context.Context, q querier, source bool, lock string, f func(d digest, row []cell, values dfs.Row)) error {
+	written, err := j.writtenForms(ctx)
 	if err != nil {
 		return err
 	}
-	each := func(row []cell) {
-		for i := range row {
-			if written[i].absent {
-				row[i] = cell{absent: true}
-			}
-		}
-		var d digest
-		h := sha256.New()
-		io.WriteString(h, bound(row).id())
-		copy(d[:], h.Sum(nil))
-		f(d, row)
-	}
 	if source {
+		s := j.mapper.sources[0]
 		return j.mapper.readEach(ctx, q, s, s.exprs, "TRUE"+lock, "", func(row dfs.Row, _ bound) error {
 			cells, err := j.storedRow(ctx, s.table, row)
 			if err == nil {
-				each(cells)
+				f(j.storedDigest(written, cells), cells, row)
 			}
 			return err
 		})
 	}
 	return j.TargetRows.Range(ctx, j.stored.to, false, nil, nil, 0, func(row dfs.Row) error {
-		each(j.cells(row))
+		cells := j.cells(row)
+		f(j.storedDigest(written, cells), cells, nil)
 		return nil
 	})
 }
@@ -100,13 +110,13 @@ func (j *job) countStored(ctx context.Context) (a, b sum, err error) {
 	if err != nil {
 		return a, b, fmt.Errorf("count the rows of the source: %w", err)
 	}
-	if n, err := strconv.ParseUint(rows[0][0].text, 10, 64); err != nil || n > bagInMemory {
-		return sum{rows: n}, b, err
+	if n, err := strconv.ParseUint(rows[0][0].text, 10, 64); err != nil || n > j.inMemory() {
+		return sum{rows: n}, b, err // bagsByPart counts those of the target
 	}
-	if err = j.storedDigests(ctx, j.source.db, true, "", func(digest, []cell) { a.rows++ }); err != nil {
+	if err = j.storedDigests(ctx, j.source.db, true, "", func(digest, []cell, dfs.Row) { a.rows++ }); err != nil {
 		return a, b, fmt.Errorf("read rows of the source: %w", err)
 	}
-	if err = j.storedDigests(ctx, nil, false, "", func(digest, []cell) { b.rows++ }); err != nil {
+	if err = j.storedDigests(ctx, nil, false, "", func(digest, []cell, dfs.Row) { b.rows++ }); err != nil {
 		return a, b, fmt.Errorf("read rows of the target: %w", err)
 	}
 	return a, b, nil
@@ -114,9 +124,9 @@ func (j *job) countStored(ctx context.Context) (a, b sum, err error) {
 
 // storedExamples finds a row for each of the bags.
 func (j *job) storedExamples(ctx context.Context, q querier, at map[string]*bag) error {
-	take := func(d digest, row []cell) {
+	take := func(d digest, row []cell, values dfs.Row) {
 		if x := at[string(d[:])]; x != nil && x.row == nil {
-			x.row = row
+			x.row, x.made = row, values
 		}
 	}
 	if err := j.storedDigests(ctx, q, true, "", take); err != nil {

@@ -85,8 +85,29 @@ func TestOtherTargetsAreVerifiedUnderLoad(t *testing.T) {
 			require.Equal(t, []int{0, 1, 0}, []int{x.Missing, x.Extra, x.Different}, r)
 			require.Equal(t, verify.Equal, table(t, r, l.schema+".logs").Verdict, r)
 			require.Equal(t, verify.Equal, table(t, r, l.schema+".bag").Verdict, r)
+			// They are mended while the pipeline goes on, and is ended and begun again.
+			ended, m := make(chan *verify.Report, 1), l.mender(sink.Unfit{})
+			go func() {
+				r, err := m.Run(t.Context())
+				if err != nil {
+					t.Error(err)
+				}
+				ended <- r
+			}()
+			l.stop()
+			l.start(sink.Unfit{}, false)
+			r = <-ended
+			require.NotNil(t, r)
+			x = table(t, r, l.schema+".hot")
+			require.Equal(t, []int{1, 2, 1, 4}, []int{x.Missing, x.Extra, x.Different, x.Repaired}, r)
+			require.Equal(t, 1, table(t, r, l.schema+".moves").Repaired, r)
+			r = l.verify(v)
+			require.Equal(t, verify.Equal, r.Verdict(), r)
 			stop()
 			<-done
+			l.passed()
+			r = l.verify(v)
+			require.Equal(t, verify.Equal, r.Verdict(), r)
 		})
 	}
 }
@@ -143,15 +164,33 @@ func TestOtherTargetsAreVerifiedThroughUnitsAndPolicies(t *testing.T) {
 			require.Equal(t, []int{0, 0, 1}, counts(l.schema+".keys_"), r)
 			require.Equal(t, []int{1, 1, 0}, counts(l.schema+".floats"), r)
 			x := table(t, r, l.schema+".texts")
+			verdict := verify.Equal
 			if kind == "sqlite" {
 				require.Equal(t, []int{0, 1, 1}, counts(l.schema+".texts"), r)
-				return
+			} else {
+				// Which keys are the source's cannot be told from the key, as U+0000 has become another.
+				verdict = verify.Unknown
+				require.Equal(t, []int{0, 0, 1}, counts(l.schema+".texts"), r)
+				require.Len(t, x.Untold, 1, r)
+				require.Contains(t, x.Untold[0], "1 rows have keys that no row of the source has now")
+				require.Contains(t, x.Untold[0], `id="more"`)
 			}
-			// Which keys are the source's cannot be told from the key, as U+0000 has become another.
-			require.Equal(t, []int{0, 0, 1}, counts(l.schema+".texts"), r)
-			require.Len(t, x.Untold, 1, r)
-			require.Contains(t, x.Untold[0], "1 rows have keys that no row of the source has now")
-			require.Contains(t, x.Untold[0], `id="more"`)
+
+			m := l.mender(unfit)
+			m.Stages, m.Shapes = l.units(list)
+			l.change("UPDATE T.people SET own=7 WHERE id=12")
+			r = l.verify(m)
+			for i := range r.Tables {
+				require.Equal(t, len(r.Tables[i].Findings), r.Tables[i].Repaired, r)
+			}
+			r = l.verify(m)
+			require.Equal(t, verdict, r.Verdict(), r)
+			require.Equal(t, "7", l.count("SELECT own FROM T.people WHERE id=12"), "a column of the target's own is left alone")
+			require.Equal(t, map[bool]string{true: "0", false: "1"}[kind == "sqlite"], l.count("SELECT COUNT(*) FROM T.texts WHERE id='more'"))
+			l.exec(l.from, "UPDATE S.users SET age=1", "DELETE FROM S.shard_2", "UPDATE S.floats SET a=a+1", "DELETE FROM S.keys_")
+			l.passed()
+			r = l.verify(m)
+			require.Equal(t, verdict, r.Verdict(), r)
 		})
 	}
 }
@@ -176,6 +215,9 @@ func TestWhatKeepsAnOtherTargetFromBeingVerifiedIsTold(t *testing.T) {
 	require.Contains(t, table(t, r, l.schema+".c").Untold[0], "the target has no table")
 	v.Repair, v.Target = true, "x"
 	_, err = v.Run(t.Context())
-	require.ErrorContains(t, err, "Repair mends rows of MySQL and MariaDB only")
+	require.ErrorContains(t, err, "open them by sink.MendPostgres or sink.MendSQLite")
 	require.ErrorContains(t, err, "Target and TargetRows are both set")
+	v.Repair, v.DryRun, v.Target = false, true, ""
+	_, err = v.Run(t.Context())
+	require.ErrorContains(t, err, "DryRun says what Repair would do")
 }

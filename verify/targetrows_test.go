@@ -147,6 +147,24 @@ func (l *otherLab) otherVerifier(unfit sink.Unfit) *verify.Verifier {
 	return v
 }
 
+// mender is a Verifier that repairs. Its lock of a table without a key is for as long as
+// a slow machine needs.
+func (l *otherLab) mender(unfit sink.Unfit) *verify.Verifier {
+	l.t.Helper()
+	v := l.otherVerifier(unfit)
+	var r *sink.RowMender
+	var err error
+	if l.pg != nil {
+		r, err = sink.MendPostgres(l.t.Context(), l.pg.DSN(), &sink.PostgresOptions{Name: l.name, Schema: l.target(), Unfit: unfit})
+	} else {
+		r, err = sink.MendSQLite(l.t.Context(), l.file, &sink.SQLiteOptions{Name: l.name, Unfit: unfit})
+	}
+	require.NoError(l.t, err)
+	l.t.Cleanup(func() { r.Close() })
+	v.TargetRows, v.Repair, v.LockTime, v.Patience = r, true, time.Minute, 2*time.Minute
+	return v
+}
+
 // passed waits until the target has all that the source has.
 func (l *otherLab) passed() {
 	l.t.Helper()
@@ -235,6 +253,38 @@ func TestOtherTargetsAreEqualOrEachFaultIsFound(t *testing.T) {
 				require.Equal(t, 100, x.Findings[0].Count)
 				x = table(t, r, l.schema+".empty")
 				require.Equal(t, 1, x.Extra, r)
+
+				// A dry run says how each would be mended, and does nothing.
+				all := 0
+				for i := range r.Tables {
+					all += len(r.Tables[i].Findings)
+				}
+				v.Repair, v.DryRun, v.LockTime = true, true, time.Minute
+				mended := func(r *verify.Report) (done, would int) {
+					for i := range r.Tables {
+						done, would = done+r.Tables[i].Repaired, would+r.Tables[i].Repairable
+					}
+					return done, would
+				}
+				r = l.verify(v)
+				done, would := mended(r)
+				require.Equal(t, []int{0, all}, []int{done, would}, r)
+				x = table(t, r, l.schema+".ints")
+				require.Contains(t, x.String(), "would be mended by: INSERT INTO "+l.target()+".ints (id, a, b) VALUES (231, 33, \"text 33\")\n")
+				require.Contains(t, x.String(), "would be mended by: DELETE FROM "+l.target()+".ints WHERE id=-5\n")
+				require.Contains(t, x.String(), "would be mended by: UPDATE "+l.target()+".ints SET b=\"text 17\" WHERE id=119\n")
+
+				v = l.mender(sink.Unfit{})
+				r = l.verify(v)
+				done, would = mended(r)
+				require.Equal(t, []int{all, 0}, []int{done, would}, r)
+				r = l.verify(v)
+				require.Equal(t, verify.Equal, r.Verdict(), r)
+				// What was mended does not stand in the way of the pipeline.
+				l.exec(l.from, "DELETE FROM S.bag WHERE a=1", "UPDATE S.ints SET a=a+1", "UPDATE S.texts SET b='new'", "DELETE FROM S.enums WHERE a>20")
+				l.passed()
+				r = l.verify(v)
+				require.Equal(t, verify.Equal, r.Verdict(), r)
 			})
 		}
 	}

@@ -102,8 +102,13 @@ type Verifier struct {
 	// inserted, what is too much is deleted, what differs is updated. Of tables without
 	// a key it inserts and deletes as many equal rows as are missing or too many, all in
 	// one transaction and while the source's table is locked; so that is done only to
-	// those of which a scan takes less than half of LockTime.
+	// those of which a scan takes less than half of LockTime. TargetRows must be a
+	// TargetMender for that: see sink.MendPostgres and sink.MendSQLite.
 	Repair bool
+
+	// DryRun finds out what Repair would do, which must be set too, and does nothing:
+	// each finding says which statement would mend it. Default: false.
+	DryRun bool
 
 	// Ignore names columns of the target that are not compared, by patterns of
 	// their tables and a column, such as "shop.orders.seen" or "*.*.updated": what
@@ -127,6 +132,7 @@ type Verifier struct {
 	// between a look at the source and the wait for the pipeline.
 	broken  string
 	between func(what string)
+	few     uint64 // see inMemory
 }
 
 // A Route says that rows of the tables that From matches are in To on the
@@ -205,8 +211,11 @@ func (v *Verifier) check() (*checked, error) {
 	if v.Passed != nil && v.Settle > 0 {
 		fault("Passed and Settle are both set: use one of the two, or none to look at the checkpoint")
 	}
-	if v.Repair && v.TargetRows != nil {
-		fault("Repair mends rows of MySQL and MariaDB only: leave it out, and have the table copied anew where it differs")
+	if _, mends := v.TargetRows.(TargetMender); v.Repair && !v.DryRun && v.TargetRows != nil && !mends {
+		fault("Repair needs TargetRows that can be changed: open them by sink.MendPostgres or sink.MendSQLite, or set DryRun")
+	}
+	if v.DryRun && !v.Repair {
+		fault("DryRun says what Repair would do: set Repair too")
 	}
 	if v.Repair && (v.Passed != nil || v.Settle > 0 || v.LockTime < 0) {
 		fault("Repair needs the pipeline's checkpoint and locks on the source: leave out Passed and Settle, and LockTime unless it is positive")

@@ -27,7 +27,7 @@ type otherTarget struct {
 	name  string
 	sink  func(schema string, ddl sink.Policy) otherSink
 	query func(schema, q string) [][]string // NULL as "NULL"
-	rows  func(schema string) *sink.RowReader
+	rows  func(schema string) *sink.RowMender
 	col   func(class string) string // an expression over c
 }
 
@@ -51,8 +51,8 @@ func otherTargets(t *testing.T) []otherTarget {
 			require.NoError(t, err)
 			return p
 		},
-		rows: func(schema string) *sink.RowReader {
-			r, err := sink.ReadPostgres(t.Context(), pg.DSN(), &sink.PostgresOptions{Name: schema, Schema: schema + "_dfs",
+		rows: func(schema string) *sink.RowMender {
+			r, err := sink.MendPostgres(t.Context(), pg.DSN(), &sink.PostgresOptions{Name: schema, Schema: schema + "_dfs",
 				Unfit: sink.Unfit{ZeroDates: sink.UnfitInfinity, NULs: sink.UnfitReplace}})
 			require.NoError(t, err)
 			return r
@@ -78,8 +78,8 @@ func otherTargets(t *testing.T) []otherTarget {
 			require.NoError(t, err)
 			return s
 		},
-		rows: func(schema string) *sink.RowReader {
-			r, err := sink.ReadSQLite(t.Context(), path, &sink.SQLiteOptions{Name: schema})
+		rows: func(schema string) *sink.RowMender {
+			r, err := sink.MendSQLite(t.Context(), path, &sink.SQLiteOptions{Name: schema})
 			require.NoError(t, err)
 			return r
 		},
