@@ -60,15 +60,14 @@ func verifyOther(t *testing.T, src *testenv.Server, target otherTarget, schema, 
 		}
 		return mended
 	}
-	mend("changed values are mended", func(x *verify.TableReport) bool { return planted[x.Source] == "" || x.Different == 1 })
 	for i := range r.Tables {
 		_, name, _ := strings.Cut(r.Tables[i].Source, ".")
 		if strings.HasPrefix(name, prefix) {
-			target.query(schema, "DELETE FROM "+name+" WHERE id%3=0")
+			target.query(schema, "DELETE FROM "+name+" WHERE id%5=1")
 		}
 	}
-	n := mend("rows are brought back", func(*verify.TableReport) bool { return true })
-	require.Greater(t, n, 500)
+	n := mend("rows are brought back", func(x *verify.TableReport) bool { return planted[x.Source] == "" || x.Different == 1 })
+	require.Greater(t, n, 200)
 	require.Zero(t, mend("all is equal", func(x *verify.TableReport) bool { return x.Verdict == verify.Equal }))
 	t.Logf("%d rows brought back", n)
 }
