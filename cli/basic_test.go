@@ -200,7 +200,7 @@ func TestCommandLine(t *testing.T) {
 		{"config", exitOK, example},
 		{"frobnicate", exitUsage, "basic: unknown command \"frobnicate\"\n"},
 		{"run -frobnicate", exitUsage, "basic: flag provided but not defined: -frobnicate\n"},
-		{"check -dry-run", exitUsage, "basic: -dry-run is for run\n"},
+		{"check -dry-run", exitUsage, "basic: -dry-run is for run, and for verify -repair\n"},
 		{"run -count 3", exitUsage, "basic: -count and -for are for run -dry-run\n"},
 		{"run -dry-run -for -3s", exitUsage, "basic: -count and -for must not be negative\n"},
 		{"run -repair", exitUsage, "basic: -repair, -lock-time, -continuous and -rows are for verify\n"},
