@@ -79,7 +79,7 @@ type archiveFlags struct {
 // archiveCommand runs "archive COMMAND".
 func archiveCommand(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 	misuse := func(text string) int {
-		fmt.Fprintf(stderr, "basic archive: %s\n\n%s", text, archiveUsage)
+		fmt.Fprintf(stderr, "basic archive: %s\nbasic archive -h lists the commands and flags\n", text)
 		return exitUsage
 	}
 	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "-help" || args[0] == "--help" {

@@ -199,6 +199,7 @@ func TestCommandLine(t *testing.T) {
 		{"version", exitOK, "basic "},
 		{"config", exitOK, example},
 		{"frobnicate", exitUsage, "basic: unknown command \"frobnicate\"\n"},
+		{"archive frobnicate", exitUsage, "basic archive: unknown command \"frobnicate\"\nbasic archive -h lists the commands and flags\n"},
 		{"run -frobnicate", exitUsage, "basic: flag provided but not defined: -frobnicate\n"},
 		{"check -dry-run", exitUsage, "basic: -dry-run is for run, and for verify -repair\n"},
 		{"run -count 3", exitUsage, "basic: -count and -for are for run -dry-run\n"},

@@ -561,13 +561,18 @@ func (c *core) mapping(ctx context.Context, src *dfs.Table) (*mapping, error) {
 	return mp, dfs.Standing(err) // it is the same for each row of the table
 }
 
+// owns reports whether a table of the target is the one of the checkpoint.
+func (c *core) owns(schema, name string) bool {
+	return c.db.tableKey(schema, name) == c.db.tableKey(c.schema, checkpointTable)
+}
+
 func (c *core) newMap(ctx context.Context, src *dfs.Table) (*mapping, error) {
 	if src == nil {
 		return nil, errors.New("a change names no table")
 	}
 	schema, name := match.Target(c.routes, src.Schema, src.Name)
 	key := c.db.tableKey(schema, name)
-	if key == c.db.tableKey(c.schema, checkpointTable) {
+	if c.owns(schema, name) {
 		return nil, nameError(fmt.Sprintf("%s would be written to %s, which is the pipeline's own: leave it out, or route it elsewhere", src, key))
 	}
 	t := c.tables[key]
