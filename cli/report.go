@@ -65,7 +65,7 @@ func cureOf(err error) string {
 		return ""
 	case errors.As(err, &e) && (e.Number == 1045 || e.Number == 1698):
 		return "check the user and the password"
-	case errors.As(err, &network):
+	case errors.As(err, &network) && network.Op != "listen": // where it is this program that listens
 		return "check that the server runs, and that host and port are right"
 	}
 	return ""

@@ -109,6 +109,9 @@ func newSQLite(path string, opts *SQLiteOptions) (*SQLite, error) {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("opening the SQLite sink: the folder %s does not exist: make it first", dir)
 	}
+	if info, err := os.Stat(s.lite.path); err == nil && info.IsDir() {
+		return nil, fmt.Errorf("opening the SQLite sink: %s is a folder: name a file in it, such as shop.db", s.lite.path)
+	}
 	s.spool = newSpool(dir)
 	s.init(&s.lite)
 	lane := "statements in the process"
@@ -244,6 +247,9 @@ func (l *liteBackend) connect(ctx context.Context) error {
 		}
 		if err != nil {
 			l.drop()
+			if liteCode(err)&0xff == sqlite3.SQLITE_NOTADB {
+				return fmt.Errorf("opening %s: it is no file of SQLite: name another path, or move it away: %w", l.path, err)
+			}
 			return fmt.Errorf("opening %s: %s: %w", l.path, p, liteClassify(err))
 		}
 	}

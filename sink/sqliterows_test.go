@@ -1,7 +1,9 @@
 package sink_test
 
 import (
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/dataflowsync/dfs"
@@ -51,6 +53,20 @@ func TestSQLiteTablesMayLackWhatStatementsWillBring(t *testing.T) {
 	_, err = s.Checkpoint(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, s.CheckEmpty(t.Context(), []*dfs.Table{own})) // its row is no reason to say that it is to be emptied
+}
+
+func TestSQLiteSaysWhatToDoAboutAPathThatIsNone(t *testing.T) {
+	dir := t.TempDir()
+	_, err := sink.OpenSQLite(t.Context(), dir, nil)
+	require.ErrorContains(t, err, "is a folder: name a file in it")
+	path := filepath.Join(dir, "notes.txt")
+	text := strings.Repeat("This is a text. ", 100)
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	_, err = sink.OpenSQLite(t.Context(), path, nil)
+	require.ErrorContains(t, err, "no file of SQLite: name another path")
+	left, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, text, string(left))
 }
 
 func TestSQLiteTurnsForeignKeysOffAndOn(t *testing.T) {
