@@ -231,6 +231,11 @@ func (j *Journal) open() error {
 	if !strings.HasPrefix(name, "/") {
 		name = "/" + name // C:/journal
 	}
+	// A commit does not wait for the disk, since nothing is promised for a loss of power. So
+	// the log that a process before has left is not written once more either, as those of the
+	// queue and the map of ids are (internal/walrenew): where its sync had failed, the end of
+	// the journal may be lost with the power, or what was there be damaged, which the
+	// checksums of blocks and SQLite tell.
 	params := "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=journal_size_limit(16777216)"
 	if fresh {
 		params = "?_pragma=page_size(16384)&_pragma=auto_vacuum(INCREMENTAL)" + strings.Replace(params, "?", "&", 1)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"log/slog"
 	"os"
 	"strconv"
 	"sync"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/failpoint"
+	"github.com/dataflowsync/dfs/internal/walrenew"
 )
 
 // LettersOptions refine Letters. The zero value is ready to use.
@@ -131,6 +133,10 @@ func (l *Letters) open() error {
 		}
 		if err := create(l.path); err != nil {
 			return l.wrap("create", err)
+		}
+		// The target may have gone beyond a letter once Book has told of it.
+		if err := walrenew.Renew(context.Background(), l.path, slog.Default()); err != nil {
+			return fmt.Errorf("dead letters %s: %w", l.path, err)
 		}
 		mode = "?_txlock=immediate&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
 	} else if _, err := os.Stat(l.path); err != nil {

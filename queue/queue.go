@@ -108,9 +108,6 @@ type Options struct {
 	// noted is given a value, if there is room, when what Stats say may have
 	// changed, so that tests need not look again and again.
 	noted chan struct{}
-
-	// renewed is told of what renewLog has written, and with nil that it is synced.
-	renewed func(off int64, b []byte)
 }
 
 // validate returns all that is wrong with the options.

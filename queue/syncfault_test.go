@@ -1,110 +1,126 @@
 package queue
 
 import (
+	"database/sql"
 	"fmt"
-	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/faultvfs"
-	"github.com/dataflowsync/dfs/internal/testseed"
 )
 
-// A sync fails once, as on Linux: the pages are taken for clean, reads give what was
-// written, and later syncs succeed without it. The process is killed, the next one goes
-// on, and then the power goes. What was confirmed is there, whichever sync it was.
+// A sync fails once, whichever it was. The process is killed or ends, the next one goes on,
+// and then the power goes. What was confirmed is there.
 func TestASyncFailsOnce(t *testing.T) {
-	dir := memory(t)
-	rng := rand.New(rand.NewPCG(testseed.New(t), 1))
-	runs, failures := 0, 0
-	n, step := faultvfs.Sample(rng, 50, 8) // of more than so many
-	for failed := true; failed; n += step {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			cuts := syncFails(t, filepath.Join(dir, fmt.Sprint("run", n)), rng, n)
-			failed, runs = cuts > 0, runs+cuts
-		})
-		if failed {
-			failures++
-		}
-	}
-	if !t.Failed() {
-		require.Positive(t, runs)
-	}
-	t.Logf("%d syncs failed, and the power was cut %d times", failures, runs)
+	var q *Queue
+	faultvfs.SyncFails(t, memory(t), faultvfs.Trial{
+		Syncs: 50, Ends: []faultvfs.End{faultvfs.Killed, faultvfs.Closed},
+		Use: func(t *testing.T, dir string, promise func(int), sick func() bool) {
+			err := error(nil)
+			if q, err = Open(filepath.Join(dir, "queue"), &Options{walBytes: 32 << 10, freePages: 4}); err != nil {
+				require.True(t, sick(), "%v", err)
+				return
+			}
+			for last := uint64(q.Stats().Last) + 40; !sick(); {
+				at, err := q.Checkpoint(background)
+				if err == nil {
+					promise(int(at.Seq)) // a source may let go of what it covers
+					if at.Seq >= last {
+						return
+					}
+					err = q.Apply(background, txs(at.Seq+1, 4, 2000))
+				}
+				if err != nil {
+					require.True(t, sick(), "%v", err)
+				}
+			}
+		},
+		Close: func(*testing.T) {
+			if q != nil {
+				q.Close() // what counts is what is in the file
+				q = nil
+			}
+		},
+		Check: checkQueue,
+	})
 }
 
-// syncFails lets the n-th sync fail and the power go after that, and returns how often it
-// did, which is never if there are less syncs.
-func syncFails(t *testing.T, root string, rng *rand.Rand, n int) (cuts int) {
-	live := filepath.Join(root, "live")
-	require.NoError(t, os.MkdirAll(live, 0o700))
-	disk := faultvfs.Install(t, root)
-	rec := disk.Record()
-	path := filepath.Join(live, "queue")
-	opts := func() *Options {
-		return &Options{walBytes: 32 << 10, freePages: 4, renewed: func(off int64, b []byte) { disk.Wrote(path+"-wal", off, b) }}
-	}
-	// grow stores transactions up to last, or until there is an error.
-	grow := func(q *Queue, last uint64) error {
-		for {
-			at, err := q.Checkpoint(background)
-			if err != nil {
-				return err
-			}
-			rec.Mark(int(at.Seq)) // a source may let go of what it covers
-			if at.Seq >= last {
-				return nil
-			}
-			if err := q.Apply(background, txs(at.Seq+1, 4, 2000)); err != nil {
-				return err
-			}
-		}
-	}
-	disk.FailAt(n, 1, faultvfs.Failed, faultvfs.Sync)
-	q, err := Open(path, opts())
-	if err == nil {
-		err = grow(q, 60)
-	}
-	failed := len(disk.Stop()) > 0
-	died := rec.Len()
-	if q != nil {
-		disk.FailAt(1, 1<<30, faultvfs.Full) // nothing more is done: the process is dead
-		q.Close()
-		disk.Stop()
-	}
-	if !failed {
-		require.NoError(t, err)
-		return 0
-	}
-	q, err = Open(path, opts())
+// checkQueue requires of a queue that is left by a loss of power that it has what was
+// promised, and that it goes on.
+func checkQueue(t *testing.T, dir string, promised int) {
+	path := filepath.Join(dir, "queue")
+	q, err := Open(path, nil)
 	require.NoError(t, err)
-	require.NoError(t, grow(q, uint64(q.Stats().Last+12)))
-	disk.StopRecording()
-	require.NoError(t, q.Close())
-	total := rec.Len()
-	first, step := faultvfs.Sample(rng, total-died, 5)
-	for at := died + first; at <= total; at += step {
-		for _, loss := range []faultvfs.Loss{faultvfs.All, faultvfs.Some} {
-			after := t.TempDir()
-			require.NoError(t, os.MkdirAll(filepath.Join(after, "live"), 0o700))
-			acked := rec.Crash(t, at, loss, rng, after)
-			why := fmt.Sprintf("sync %d had failed, after event %d of %d; the power went after event %d, lost: %v", n, died, total, at, loss)
-			path := filepath.Join(after, "live", "queue")
-			q, err := Open(path, nil)
-			require.NoError(t, err, why)
-			s := q.Stats()
-			require.GreaterOrEqual(t, int(s.Last), acked, why)
-			if s.Last >= s.First {
-				read(t, q, s.First, s.Last)
-			}
-			apply(t, q, txs(s.Last+1, 3, 1000)...)
-			require.NoError(t, q.Close())
-			verify(t, path)
-			cuts++
-		}
+	s := q.Stats()
+	require.GreaterOrEqual(t, int(s.Last), promised)
+	if s.Last >= s.First {
+		read(t, q, s.First, s.Last)
 	}
-	return cuts
+	apply(t, q, txs(s.Last+1, 3, 1000)...)
+	require.NoError(t, q.Close())
+	verify(t, path)
+}
+
+// The same for dead letters.
+func TestASyncOfLettersFailsOnce(t *testing.T) {
+	var l *Letters
+	letter := func(n uint64) *dfs.Letter {
+		return &dfs.Letter{Number: n, State: dfs.LetterParked, ID: fmt.Sprint("id", n), Parts: 1, Whole: true, Changes: letterRows(int(n)*1000, int(n)*1000+400)}
+	}
+	faultvfs.SyncFails(t, memory(t), faultvfs.Trial{
+		Syncs: 20, Ends: []faultvfs.End{faultvfs.Killed, faultvfs.Closed},
+		Use: func(t *testing.T, dir string, promise func(int), sick func() bool) {
+			err := error(nil)
+			if l, err = OpenLetters(filepath.Join(dir, "letters"), nil); err != nil {
+				require.True(t, sick(), "%v", err)
+				return
+			}
+			for last := uint64(0); !sick(); {
+				b, err := l.Book(background)
+				if err == nil {
+					promise(len(b.Letters)) // the target may have gone beyond them
+					if last == 0 {
+						last = b.Next + 8
+					}
+					if b.Next == last {
+						return
+					}
+					err = l.Write(background, &dfs.LetterWrite{Put: []*dfs.Letter{letter(b.Next)}, Reached: b.Next})
+				}
+				if err != nil {
+					require.True(t, sick(), "%v", err)
+				}
+			}
+		},
+		Close: func(*testing.T) {
+			if l != nil {
+				l.Close() // what counts is what is in the file
+				l = nil
+			}
+		},
+		Check: func(t *testing.T, dir string, promised int) {
+			path := filepath.Join(dir, "letters")
+			l, err := OpenLetters(path, nil)
+			require.NoError(t, err)
+			b, err := l.Book(background)
+			require.NoError(t, err)
+			require.GreaterOrEqual(t, len(b.Letters), promised)
+			for _, have := range b.Letters {
+				got, err := l.Letter(background, have.Number, 0)
+				require.NoError(t, err)
+				require.Equal(t, letter(have.Number).Changes, got.Changes)
+			}
+			require.NoError(t, l.Write(background, &dfs.LetterWrite{Put: []*dfs.Letter{letter(b.Next)}}))
+			require.NoError(t, l.Close())
+			db, err := sql.Open("sqlite", dataSource(path, ""))
+			require.NoError(t, err)
+			var said string
+			require.NoError(t, db.QueryRow("PRAGMA integrity_check").Scan(&said))
+			require.Equal(t, "ok", said)
+			require.NoError(t, db.Close())
+		},
+	})
 }

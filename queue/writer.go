@@ -4,12 +4,14 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"time"
 
 	"modernc.org/sqlite"
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/failpoint"
+	"github.com/dataflowsync/dfs/internal/walrenew"
 )
 
 // A writer owns the only connection that writes, and the goroutine that uses it.
@@ -62,8 +64,9 @@ const (
 func newWriter(q *Queue) (_ *writer, err error) {
 	w := &writer{q: q, jobs: make(chan *job, 4), wake: make(chan struct{}, 1),
 		stop: make(chan struct{}), stopped: make(chan struct{})}
-	if err := renewLog(q.path, &q.opts); err != nil {
-		return nil, err
+	// q holds the lock, so nobody else writes.
+	if err := walrenew.Renew(context.Background(), q.path, q.opts.logger()); err != nil {
+		return nil, fmt.Errorf("queue %s: %w", q.path, err)
 	}
 	if w.db, w.conn, err = openWriter(q.path, &q.opts); err != nil {
 		return nil, err

@@ -142,7 +142,7 @@ func Open(path string, opts *Options) (*Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the map of ids: %w", err)
 	}
-	s, err := openStore(path, m.opts.DryRun, m.opts.ReadOnly)
+	s, err := openStore(path, m.opts.DryRun, m.opts.ReadOnly, m.opts.Logger)
 	if err != nil {
 		return nil, err
 	}

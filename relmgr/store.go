@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/walrenew"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -132,7 +134,7 @@ func copyOf(path, to string) error {
 
 // openStore opens the file at path and creates it if need be; an empty path is a
 // temporary file, and so is a copy.
-func openStore(path string, copied, readOnly bool) (_ *store, err error) {
+func openStore(path string, copied, readOnly bool, log *slog.Logger) (_ *store, err error) {
 	s := &store{path: path}
 	defer func() {
 		if err != nil {
@@ -179,6 +181,10 @@ func openStore(path string, copied, readOnly bool) (_ *store, err error) {
 				"stop the other, or name another path", s.path)
 		}
 		return nil, s.wrap("lock", err)
+	}
+	// Invariant: a new id is durable before a row with it leaves the stage, whoever gave it.
+	if err = walrenew.Renew(ctx, s.path, log); err != nil {
+		return nil, fmt.Errorf("map of ids %s: %w", s.path, err)
 	}
 	if s.db, err = sql.Open("sqlite", dataSource(s.path, "?_pragma=busy_timeout(5000)")); err != nil {
 		return nil, err

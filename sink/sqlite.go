@@ -12,9 +12,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/walrenew"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -182,6 +184,10 @@ type liteBackend struct {
 	reads bool // and does not write
 	mends bool // though it reads: see RowMender
 
+	// A sync has failed over this connection, so what lies in the write-ahead log may be
+	// on no disk, also of others that write to the file and wait for none.
+	unsure bool
+
 	db    *sql.DB
 	conn  *sql.Conn
 	stmts map[string]*sql.Stmt
@@ -196,9 +202,14 @@ func (l *liteBackend) connected() bool { return l.conn != nil }
 func (l *liteBackend) drop() {
 	l.forgetStmts()
 	if l.conn != nil {
+		if l.unsure {
+			// The last connection moves the log into the file when it closes. If this
+			// fails, the next connection does it.
+			l.renew(context.Background())
+		}
 		l.conn.Close()
 		l.db.Close()
-		l.conn, l.db = nil, nil
+		l.conn, l.db, l.unsure = nil, nil, false
 	}
 }
 
@@ -253,7 +264,36 @@ func (l *liteBackend) connect(ctx context.Context) error {
 			return fmt.Errorf("opening %s: %s: %w", l.path, p, liteClassify(err))
 		}
 	}
+	// Invariant: what Checkpoint tells outlasts a loss of power. The queue lets go of it.
+	if err := l.renew(ctx); err != nil {
+		l.drop()
+		return fmt.Errorf("opening %s: %w", l.path, err)
+	}
 	return nil
+}
+
+// renew makes sure that what the file's write-ahead log has is on the disk: see
+// walrenew. It holds the right to write meanwhile, as others may write to the file too.
+func (l *liteBackend) renew(ctx context.Context) error {
+	background := context.Background() // none of this is to be interrupted
+	_, err := l.conn.ExecContext(background, "BEGIN IMMEDIATE")
+	for try := 0; l.isLockWait(err) && try < 30 && ctx.Err() == nil; try++ {
+		_, err = l.conn.ExecContext(background, "BEGIN IMMEDIATE")
+	}
+	if err != nil {
+		return liteClassify(err)
+	}
+	var path string // with no symbolic link in it
+	err = l.conn.QueryRowContext(background, "SELECT file FROM pragma_database_list WHERE name='main'").Scan(&path)
+	if err != nil {
+		err = liteClassify(err)
+	} else if err = walrenew.Renew(ctx, path, l.core.log); errors.Is(err, syscall.EIO) {
+		err = dfs.Transient(err) // each try writes all of it
+	}
+	if _, e := l.conn.ExecContext(background, "ROLLBACK"); e != nil {
+		err = errors.Join(err, liteClassify(e))
+	}
+	return err
 }
 
 func (l *liteBackend) params() string {
@@ -345,6 +385,7 @@ func (l *liteBackend) exec(ctx context.Context, s stmt) (int64, error) {
 	l.core.stats.statements.Add(1)
 	r, err := p.ExecContext(background, s.args...)
 	if err != nil {
+		l.unsure = l.unsure || unsynced(err)
 		return 0, liteClassify(err)
 	}
 	return r.RowsAffected()
@@ -423,16 +464,22 @@ func (l *liteBackend) stands(err error) bool {
 	return false
 }
 
+// unsynced reports whether a sync has failed.
+func unsynced(err error) bool {
+	code := liteCode(err)
+	return code == sqlite3.SQLITE_IOERR_FSYNC || code == sqlite3.SQLITE_IOERR_DIR_FSYNC
+}
+
 // liteClassify marks err with dfs.Transient if it may pass: a lock of another, a full
 // disk, a failed write.
 func liteClassify(err error) error {
-	switch code := liteCode(err); code & 0xff {
+	switch liteCode(err) & 0xff {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM:
 		return dfs.Transient(err)
 	case sqlite3.SQLITE_IOERR:
 		// After a failed fsync no later success can be trusted until the file was
 		// opened anew (LWN, "PostgreSQL's fsync() surprise").
-		if code != sqlite3.SQLITE_IOERR_FSYNC && code != sqlite3.SQLITE_IOERR_DIR_FSYNC {
+		if !unsynced(err) {
 			return dfs.Transient(err)
 		}
 		return fmt.Errorf("the disk did not confirm a write; restart once it is sound: %w", err)

@@ -6,7 +6,8 @@
 // the process that are opened from then on, so the code under test needs no door
 // for it. Only files below the folder of the FS are counted, made to fail, and noted.
 //
-// Files does the same for what uses files without SQLite, by internal/files.
+// Files does the same for what uses files without SQLite, by internal/files; and what
+// writes to SQLite's own without it, by internal/walrenew, is covered by Install.
 package faultvfs
 
 import (
@@ -17,6 +18,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/dataflowsync/dfs/internal/walrenew"
 )
 
 // An Op is what SQLite does with a file.
@@ -99,7 +102,9 @@ func Install(t testing.TB, dir string) *FS {
 		t.Fatal("faultvfs: another test has it installed: such tests must not run in parallel")
 	}
 	register(t)
+	restore := walrenew.Use(beside{(*disked)(f)})
 	t.Cleanup(func() {
+		restore()
 		unregister(t)
 		installed.Store(nil)
 	})
@@ -175,6 +180,13 @@ func (f *FS) Stop() []Access {
 	defer f.mu.Unlock()
 	f.fail = nil
 	return f.failed
+}
+
+// Failures returns how many accesses have failed since Fail or FailAt was called.
+func (f *FS) Failures() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.failed)
 }
 
 // Count returns how many accesses were counted since Fail or FailAt was called.

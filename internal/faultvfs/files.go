@@ -113,12 +113,36 @@ func (d *disked) SyncDir(dir string) error {
 type disking struct {
 	*os.File
 	on   *disked
-	node int
+	node int // 0: it is SQLite's too
 }
 
 func (f *disking) note(e event) {
 	e.path, e.node = f.Name(), f.node
+	if f.node == 0 {
+		(*FS)(f.on).after(e)
+		return
+	}
 	f.on.noted(func() (event, error) { return e, nil })
+}
+
+// A beside is for what writes to files of SQLite's without it. They are one with those
+// that SQLite uses, and their names are durable.
+type beside struct{ *disked }
+
+// OpenFile opens a file that is there.
+func (d beside) OpenFile(name string, flag int, perm fs.FileMode) (files.File, error) {
+	if err := d.fails(Access{Op: Open, Path: name}); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return &disking{File: f, on: d.disked}, nil
+}
+
+func (d beside) SyncDir(dir string) error {
+	return d.fails(Access{Op: SyncDir, Path: dir + string(os.PathSeparator)})
 }
 
 func (f *disking) ReadAt(p []byte, off int64) (int, error) {

@@ -46,16 +46,6 @@ func (f *FS) Record() *Recording {
 	return f.rec
 }
 
-// Wrote notes what was written to a file of SQLite by other means, or, with nil, that it was
-// synced.
-func (f *FS) Wrote(path string, off int64, b []byte) {
-	e := event{kind: Write, path: path, offset: off, data: b}
-	if b == nil {
-		e = event{kind: Sync, path: path}
-	}
-	f.after(e)
-}
-
 // StopRecording ends what Record began.
 func (f *FS) StopRecording() {
 	f.mu.Lock()
