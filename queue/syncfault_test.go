@@ -17,7 +17,7 @@ import (
 func TestASyncFailsOnce(t *testing.T) {
 	var q *Queue
 	faultvfs.SyncFails(t, memory(t), faultvfs.Trial{
-		Syncs: 50, Ends: []faultvfs.End{faultvfs.Killed, faultvfs.Closed},
+		Ends: []faultvfs.End{faultvfs.Killed, faultvfs.Closed},
 		Use: func(t *testing.T, dir string, promise func(int), sick func() bool) {
 			err := error(nil)
 			if q, err = Open(filepath.Join(dir, "queue"), &Options{walBytes: 32 << 10, freePages: 4}); err != nil {
@@ -71,7 +71,7 @@ func TestASyncOfLettersFailsOnce(t *testing.T) {
 		return &dfs.Letter{Number: n, State: dfs.LetterParked, ID: fmt.Sprint("id", n), Parts: 1, Whole: true, Changes: letterRows(int(n)*1000, int(n)*1000+400)}
 	}
 	faultvfs.SyncFails(t, memory(t), faultvfs.Trial{
-		Syncs: 20, Ends: []faultvfs.End{faultvfs.Killed, faultvfs.Closed},
+		Ends: []faultvfs.End{faultvfs.Killed, faultvfs.Closed},
 		Use: func(t *testing.T, dir string, promise func(int), sick func() bool) {
 			err := error(nil)
 			if l, err = OpenLetters(filepath.Join(dir, "letters"), nil); err != nil {

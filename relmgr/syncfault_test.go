@@ -21,7 +21,7 @@ func TestASyncOfAMapFailsOnce(t *testing.T) {
 	var known []map[string]string // after each transaction that was handed on
 	of := ""
 	faultvfs.SyncFails(t, t.TempDir(), faultvfs.Trial{
-		Syncs: 45, Ends: []faultvfs.End{faultvfs.Killed, faultvfs.Closed, faultvfs.Alive},
+		Ends: []faultvfs.End{faultvfs.Killed, faultvfs.Closed, faultvfs.Alive},
 		Use: func(t *testing.T, dir string, promise func(int), sick func() bool) {
 			if dir != of {
 				of, known = dir, nil

@@ -204,8 +204,9 @@ func (l *liteBackend) drop() {
 	if l.conn != nil {
 		if l.unsure {
 			// The last connection moves the log into the file when it closes. If this
-			// fails, the next connection does it.
-			l.renew(context.Background())
+			// fails, the next connection does it; if another holds the lock, this one
+			// is not the last.
+			l.renew(context.Background(), 1)
 		}
 		l.conn.Close()
 		l.db.Close()
@@ -265,7 +266,7 @@ func (l *liteBackend) connect(ctx context.Context) error {
 		}
 	}
 	// Invariant: what Checkpoint tells outlasts a loss of power. The queue lets go of it.
-	if err := l.renew(ctx); err != nil {
+	if err := l.renew(ctx, 30); err != nil {
 		l.drop()
 		return fmt.Errorf("opening %s: %w", l.path, err)
 	}
@@ -273,11 +274,12 @@ func (l *liteBackend) connect(ctx context.Context) error {
 }
 
 // renew makes sure that what the file's write-ahead log has is on the disk: see
-// walrenew. It holds the right to write meanwhile, as others may write to the file too.
-func (l *liteBackend) renew(ctx context.Context) error {
+// walrenew. It holds the right to write meanwhile, as others may write to the file too,
+// and tries so many times to get it.
+func (l *liteBackend) renew(ctx context.Context, tries int) error {
 	background := context.Background() // none of this is to be interrupted
 	_, err := l.conn.ExecContext(background, "BEGIN IMMEDIATE")
-	for try := 0; l.isLockWait(err) && try < 30 && ctx.Err() == nil; try++ {
+	for try := 1; l.isLockWait(err) && try < tries && ctx.Err() == nil; try++ {
 		_, err = l.conn.ExecContext(background, "BEGIN IMMEDIATE")
 	}
 	if err != nil {

@@ -32,7 +32,7 @@ func sqliteSyncFails(t *testing.T, app string) {
 	var db *sql.DB // the application's
 	of, made := "", ""
 	faultvfs.SyncFails(t, t.TempDir(), faultvfs.Trial{
-		Syncs: 40, Ends: []faultvfs.End{faultvfs.Killed, faultvfs.Closed, faultvfs.Alive},
+		Ends: []faultvfs.End{faultvfs.Killed, faultvfs.Closed, faultvfs.Alive},
 		Use: func(t *testing.T, dir string, promise func(int), sick func() bool) {
 			path := filepath.Join(dir, "target.db")
 			use := func(query string) {

@@ -24,10 +24,8 @@ func (e End) String() string { return [...]string{"killed", "closed", "alive"}[e
 
 // A Trial is something with files that keeps what it has promised.
 type Trial struct {
-	Syncs int    // about how many Use does, so that a sample can be taken
-	Of    string // name of the file whose syncs count. Default: "", all
-	Runs  int    // about how many of them fail. Default: 8
-	Ends  []End  // what is tried after each. Default: Killed
+	Runs int   // about how many syncs fail, unless all do. Default: 8
+	Ends []End // what is tried after each. Default: Killed
 
 	// Use opens files in dir, unless they are open, and does about the same each time. It
 	// calls promise whenever more has been promised. When sick reports that a sync has
@@ -54,43 +52,52 @@ func SyncFails(t *testing.T, dir string, of Trial) {
 	if of.Ends == nil {
 		of.Ends = []End{Killed}
 	}
+	syncs := 0
+	t.Run("none", func(t *testing.T) {
+		disk, live := of.install(t, filepath.Join(dir, "none"))
+		disk.FailAt(1<<62, 1, Failed, Sync)
+		of.Use(t, live, func(int) {}, func() bool { return false })
+		syncs = disk.Count()
+		of.Close(t)
+	})
 	failures, cuts := 0, 0
-	n, step := Sample(rng, of.Syncs, of.Runs)
-	for some := true; some && !t.Failed(); n += step {
-		some = false
+	first, step := Sample(rng, max(syncs, 1), of.Runs)
+	for n := first; n <= syncs && !t.Failed(); n += step {
 		for _, end := range of.Ends {
-			t.Run(fmt.Sprint(n, end), func(t *testing.T) {
-				if made := of.fails(t, filepath.Join(dir, fmt.Sprint(n, end)), rng, n, end); made > 0 {
-					some, failures, cuts = true, failures+1, cuts+made
+			// No two runs have as many syncs: then an earlier one fails.
+			for n, made := n, 0; n > 0 && made == 0 && !t.Failed(); n /= 2 {
+				t.Run(fmt.Sprint(n, end), func(t *testing.T) {
+					made = of.fails(t, filepath.Join(dir, fmt.Sprint(failures, n, end)), rng, n, end)
+				})
+				if made > 0 {
+					failures, cuts = failures+1, cuts+made
 				}
-			})
+			}
 		}
 	}
 	if failures == 0 && !t.Failed() {
-		t.Fatalf("there are less than %d syncs", n-step)
+		t.Fatal("nothing is synced")
 	}
-	t.Logf("%d syncs failed, and the power was cut %d times", failures, cuts)
+	t.Logf("%d of about %d syncs failed, and the power was cut %d times", failures, syncs, cuts)
+}
+
+// install puts a disk before an empty folder.
+func (of *Trial) install(t *testing.T, root string) (disk *FS, live string) {
+	t.Helper()
+	live = filepath.Join(root, "live")
+	if err := os.MkdirAll(live, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return Install(t, root), live
 }
 
 // fails lets the n-th sync fail and the power go after that, and returns how often it did,
 // which is never if there are less syncs.
 func (of *Trial) fails(t *testing.T, root string, rng *rand.Rand, n int, end End) (cuts int) {
 	t.Helper()
-	live := filepath.Join(root, "live")
-	if err := os.MkdirAll(live, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	disk := Install(t, root)
+	disk, live := of.install(t, root)
 	rec := disk.Record()
-	count := 0
-	disk.Fail(func(_ int, a Access) Code {
-		if of.Of == "" || filepath.Base(a.Path) == of.Of {
-			if count++; count == n {
-				return Failed
-			}
-		}
-		return OK
-	}, Sync)
+	disk.FailAt(n, 1, Failed, Sync)
 	of.Use(t, live, rec.Mark, func() bool { return disk.Failures() > 0 })
 	if len(disk.Stop()) == 0 {
 		of.Close(t)
