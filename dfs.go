@@ -392,6 +392,11 @@ var (
 	// ErrConflict means that another pipeline moved the sink's checkpoint.
 	ErrConflict = errors.New("dfs: sink has another writer")
 
+	// ErrLost means that a sink which had a checkpoint has none any more, though what
+	// it has applied is there: somebody has dropped its table, or deleted its row. Run
+	// stops, for without the checkpoint nobody knows where the sink stands.
+	ErrLost = errors.New("dfs: the sink's checkpoint is lost")
+
 	// ErrGap means that a source skipped or repeated a transaction, or that a
 	// queue no longer holds what its reader needs.
 	ErrGap = errors.New("dfs: gap in source")

@@ -148,6 +148,9 @@ func (l *leg) session(run context.Context) (progress bool, err error) {
 	}
 	stream, err := l.src.Open(ctx, at)
 	if err != nil {
+		if at.Seq == 0 && l.from == "queue" && errors.Is(err, ErrGap) {
+			err = fmt.Errorf("%w: the target says that nothing was applied yet, and the queue has let go of what was: %w", ErrLost, err)
+		}
 		return false, &Error{Part: l.from, At: at, Err: err}
 	}
 	defer stream.Close()

@@ -106,7 +106,7 @@ func (l *leg) parks(c *chunk, err *Error) bool {
 // those of c and end with the number last.
 func (l *leg) blame(ctx context.Context, c *chunk, last uint64, err *Error) error {
 	switch {
-	case errors.Is(err, ErrTransient), errors.Is(err, ErrConflict), errors.Is(err, ErrGap),
+	case errors.Is(err, ErrTransient), errors.Is(err, ErrConflict), errors.Is(err, ErrGap), errors.Is(err, ErrLost),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	case c.ride != nil:

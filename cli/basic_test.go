@@ -149,6 +149,7 @@ func TestBasic(t *testing.T) {
 	t.Run("tables that units make", func(t *testing.T) { e.testCreateUnits(t) })
 	t.Run("monitor", func(t *testing.T) { e.testMonitor(t) })
 	t.Run("letters", func(t *testing.T) { e.testLetters(t) })
+	t.Run("lost checkpoint", func(t *testing.T) { e.testLostCheckpoint(t) })
 	t.Run("embed", func(t *testing.T) { e.testEmbed(t) })
 }
 

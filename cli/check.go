@@ -410,6 +410,7 @@ func checkTables(ctx context.Context, c *config.Config, p *parts) []section {
 	}
 	arrive := s.targets(ctx, c, p, made, change.New)
 	p.units = units
+	s.faults(p.begins(ctx, c, readQueue(ctx, c.Queue.Path, "").at.Pos != "", tables, slog.New(slog.DiscardHandler)))
 	notes, err := p.foreignKeys(ctx)
 	s.faults(err)
 	for _, n := range notes {

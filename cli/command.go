@@ -78,6 +78,7 @@ flags:
   -why text letters, pause and so on: the reason, for the log
   -where c  copy: only the rows that meet this condition, in SQL
   -without-rows  follow: do not copy the rows that the table has
+  -anyway   skip: also where the error is not that transaction's fault, so that it helps nothing
   -dry-run  run: print the statements that the target would get, a transaction
             after the other, and write nothing there nor anywhere else
             verify: with -repair, say which statements would mend what differs, and do nothing
@@ -124,6 +125,7 @@ type flags struct {
 
 	where       string
 	withoutRows bool
+	anyway      bool
 
 	arg string // what the command is about
 
@@ -181,6 +183,7 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 	set.BoolVar(&f.failed, "failed", false, "")
 	set.StringVar(&f.where, "where", "", "")
 	set.BoolVar(&f.withoutRows, "without-rows", false, "")
+	set.BoolVar(&f.anyway, "anyway", false, "")
 	switch err := set.Parse(args); {
 	case errors.Is(err, flag.ErrHelp), name == "help":
 		fmt.Fprint(stdout, usage)
@@ -213,6 +216,8 @@ func command(args []string, funcs *config.Funcs, stdout, stderr io.Writer) int {
 		return misuse(stderr, "-target is for verify, run -dry-run, pause and so on")
 	case f.where != "" && orders[name].more != "where":
 		return misuse(stderr, "-where is for copy")
+	case f.anyway && orders[name].more != "anyway":
+		return misuse(stderr, "-anyway is for skip")
 	case f.withoutRows && orders[name].more != "without-rows":
 		return misuse(stderr, "-without-rows is for follow")
 	case f.rows < 0:

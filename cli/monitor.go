@@ -157,7 +157,7 @@ type order struct {
 
 var orders = map[string]order{
 	"pause": {}, "resume": {}, "stop": {}, "drain": {}, "start": {},
-	"stop-at": {key: "at", arg: "a place"}, "skip": {key: "id", arg: "the name of a transaction"}, "unskip": {key: "id", arg: "the name of a transaction"},
+	"stop-at": {key: "at", arg: "a place"}, "skip": {key: "id", arg: "the name of a transaction", more: "anyway"}, "unskip": {key: "id", arg: "the name of a transaction"},
 	"follow": {"table", "a table", "without-rows"}, "unfollow": {key: "table", arg: "a table"}, "copy": {"table", "a table", "where"},
 }
 
@@ -201,6 +201,9 @@ func send(ctx context.Context, c *config.Config, f flags, name, action string) (
 	in := map[string]any{"why": f.why}
 	if f.where != "" {
 		in["where"] = f.where
+	}
+	if f.anyway {
+		in["anyway"] = true
 	}
 	if f.withoutRows {
 		in["without_rows"] = true

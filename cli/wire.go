@@ -274,6 +274,13 @@ func (p *parts) openTables(ctx context.Context, c *config.Config, log *slog.Logg
 		}
 		fault(targetName(c), p.target.CheckTables(ctx, made))
 		fault(targetName(c), p.existing(ctx, c, made, added))
+		captured := false
+		if p.queue != nil {
+			at, err := p.queue.Checkpoint(ctx)
+			fault(queueName(c), err)
+			captured = at.Pos != ""
+		}
+		fault(targetName(c), p.begins(ctx, c, captured, tables, log))
 		notes, err := p.foreignKeys(ctx)
 		fault("the foreign keys", err)
 		for _, n := range notes {

@@ -394,6 +394,9 @@ type order struct {
 	ID  string `json:"id"`  // skip, unskip: the source's name for a transaction
 	Why string `json:"why"` // for the log
 
+	// Anyway skips a transaction although that helps nothing: see Trouble.Skippable.
+	Anyway bool `json:"anyway"`
+
 	Table       string `json:"table"`        // follow, unfollow, copy: "schema.table", as the source calls it
 	Where       string `json:"where"`        // copy: the rows, by a condition; empty: all
 	WithoutRows bool   `json:"without_rows"` // follow: rows that it has already are not copied
@@ -477,6 +480,10 @@ func (w *watched) act(action string, in order) (status int, err error) {
 			w.p.Drain()
 		}
 	case "skip":
+		if t := w.now().Error; t != nil && t.Transaction == in.ID && in.ID != "" && !t.Skippable && !in.Anyway {
+			return http.StatusConflict, fmt.Errorf("to skip %s would not help, since what is wrong is not that transaction's fault: the target would lack it for nothing. %s "+
+				"(If it is to be skipped all the same, ask for that with \"anyway\".)", clip(in.ID, 200), t.Remedy)
+		}
 		if err := w.p.Skip(in.ID); err != nil {
 			return http.StatusBadRequest, err
 		}

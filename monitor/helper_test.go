@@ -318,7 +318,7 @@ func newLab(t *testing.T, o *Options, set ...func(*dfs.Pipeline)) *lab {
 		<-done
 		require.NoError(t, l.h.Close())
 	})
-	waitFor(t, func() bool { return l.state().Health == Good })
+	waitFor(t, func() bool { return l.state().Health == Good || l.state().Health == Warned })
 	return l
 }
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/files"
 	"github.com/dataflowsync/dfs/internal/match"
 	_ "modernc.org/sqlite" // the file
 )
@@ -102,6 +103,7 @@ type Journal struct {
 	opts  JournalOptions
 	masks []columnPattern
 	db    *sql.DB
+	own   os.FileInfo // of the file that is open
 	log   *slog.Logger
 
 	redact func(string) string
@@ -236,7 +238,7 @@ func (j *Journal) open() error {
 	// queue and the map of ids are (internal/walrenew): where its sync had failed, the end of
 	// the journal may be lost with the power, or what was there be damaged, which the
 	// checksums of blocks and SQLite tell.
-	params := "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=journal_size_limit(16777216)"
+	params := "?mode=rw&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=journal_size_limit(16777216)"
 	if fresh {
 		params = "?_pragma=page_size(16384)&_pragma=auto_vacuum(INCREMENTAL)" + strings.Replace(params, "?", "&", 1)
 	}
@@ -250,6 +252,9 @@ func (j *Journal) open() error {
 		return err
 	}
 	j.db.SetMaxOpenConns(4)
+	if j.own, err = os.Stat(j.path); err != nil {
+		return err
+	}
 	var id, version int
 	if err := j.db.QueryRow("PRAGMA application_id").Scan(&id); err != nil {
 		return err
@@ -311,13 +316,18 @@ type JournalStats struct {
 	Failed  uint64 // of Written, those that were refused
 	Bytes   int64  // the size of what is kept
 	Err     error  // why it cannot be written now; nil if it can
+
+	// Gone is set if the file is not at its path any more: it was deleted, moved or
+	// replaced. What is written then ends with Close.
+	Gone bool
 }
 
 // Stats returns what the Journal has done. It is cheap and safe at any time.
 func (j *Journal) Stats() JournalStats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return JournalStats{Level: j.opts.Level, Written: j.written.Load(), Dropped: j.dropped.Load(), Failed: j.failed.Load(), Bytes: j.bytes, Err: j.failing}
+	return JournalStats{Level: j.opts.Level, Written: j.written.Load(), Dropped: j.dropped.Load(), Failed: j.failed.Load(), Bytes: j.bytes, Err: j.failing,
+		Gone: files.Gone(j.path, j.own)}
 }
 
 var _ dfs.Measurer = (*Journal)(nil)
@@ -331,6 +341,7 @@ func (j *Journal) Measures() []dfs.Measure {
 		{Name: "failed_transactions", Help: "transactions written that were refused", Value: float64(s.Failed), Counter: true},
 		{Name: "bytes", Help: "size of what is kept", Value: float64(s.Bytes)},
 		{Name: "failing", Help: "1 while the journal cannot be written", Value: is(s.Err != nil)},
+		{Name: "gone", Help: "1 while the file is not at its path any more: what is written ends with the program", Value: is(s.Gone)},
 	}
 }
 

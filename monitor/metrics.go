@@ -94,7 +94,7 @@ func (w *watched) collect(out chan<- prometheus.Metric) {
 	w.mu.Lock()
 	st, heard, at := w.state, w.heard, w.last.at
 	w.mu.Unlock()
-	for _, hl := range []Health{Good, Behind, Waiting, Held, Failed} {
+	for _, hl := range []Health{Good, Warned, Behind, Waiting, Held, Failed} {
 		gauge(healthDesc, is(hl == st.Health), string(hl))
 	}
 	gauge(readyDesc, is(st.ready()))

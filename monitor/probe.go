@@ -132,7 +132,12 @@ func (w *watched) warnings(catchUp *float64) []string {
 		list = append(list, fmt.Sprintf("The source's clock is %s %s this host's. The lag is corrected by that; times of commits are the source's.", about(off.Abs()), how))
 	}
 	if j := w.h.opts.Journal; j != nil {
-		if s := j.Stats(); s.Err != nil {
+		s := j.Stats()
+		if s.Gone {
+			list = append(list, "The journal's file is not at its path any more: it was deleted, moved or replaced. What becomes of rows is still told, but ends with the program. "+
+				"The pipelines go on. Start the program anew, which makes another file, or put the file back before.")
+		}
+		if s.Err != nil {
 			list = append(list, w.h.redact(fmt.Sprintf("The journal cannot be written, so what becomes of rows is not kept: %v. The pipeline goes on. Make room on its disk.", s.Err)))
 		}
 	}

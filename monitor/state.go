@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -20,6 +21,7 @@ type Health string
 
 const (
 	Good    Health = "good"    // runs, and has all or is catching up
+	Warned  Health = "warned"  // the same, but Warnings says what to look at
 	Behind  Health = "behind"  // runs, but is further behind than Options.MaxLag, or stands still
 	Waiting Health = "waiting" // starting, or trying again after an error
 	Held    Health = "held"    // paused, or stopped as asked
@@ -80,6 +82,7 @@ type Trouble struct {
 	Text        string `json:"text"`        // what
 	Remedy      string `json:"remedy"`      // what to do
 	Transaction string `json:"transaction"` // the one to blame, if one is
+	Skippable   bool   `json:"skippable"`   // the fault is that transaction's own, so to skip it would help
 	Passing     bool   `json:"passing"`     // it is tried again by itself
 }
 
@@ -143,7 +146,15 @@ func (w *watched) stateOf(now time.Time, s dfs.Stats, from dfs.Leg, parts []Part
 	for _, l := range legs {
 		st.Legs = append(st.Legs, w.h.leg(l.name, l.leg))
 	}
+	still, silent := now.Sub(w.moved), now.Sub(w.heard)
 	partStates(st.Parts, s, w.p.Queue != nil)
+	// What is waited for is shown so where it is.
+	if s.Apply.State == dfs.Running && still > unmoved {
+		st.Parts[len(st.Parts)-1].State = "waiting"
+	}
+	if from.State == dfs.Running && silent > unmoved {
+		st.Parts[0].State = "waiting"
+	}
 	// The sink's error comes first: what is behind it waits for it.
 	for _, l := range []dfs.Leg{s.Apply, s.Capture} {
 		if st.Error == nil && l.Err != nil && (l.State == dfs.Retrying || l.State == dfs.Starting || l.State == dfs.Stopped) {
@@ -165,12 +176,23 @@ func (w *watched) stateOf(now time.Time, s dfs.Stats, from dfs.Leg, parts []Part
 			st.Warnings = append(st.Warnings, "The queue's file is not at its path any more: it was deleted, moved or replaced. What it holds is lost once the program ends. "+
 				"Let the target take all that waits before (Stop…, when the queue is empty), then start the program anew.")
 		}
+		if p.Kind == "relmgr.Manager" && p.measure("gone") != 0 {
+			st.Warnings = append(st.Warnings, "The file of the map of ids is not at its path any more: it was deleted, moved or replaced. The pipeline stops before it gives another new id. "+
+				"Do not end the program before the error tells where what the map held was saved: without it nobody knows which row of the target is which.")
+		}
 	}
-	if still := now.Sub(w.moved); s.Apply.State == dfs.Running && still > unmoved {
+	if f, ok := w.p.Letters.(interface{ Gone() bool }); ok && f.Gone() {
+		st.Warnings = append(st.Warnings, "The file of dead letters is not at its path any more: it was deleted, moved or replaced. What waits in it can still be looked at. "+
+			"The pipeline stops before it writes another letter, and the error tells where what the file held was saved. Do not end the program before, as the target lacks what is in it.")
+	}
+	if s.Apply.State == dfs.Running && still > unmoved {
 		st.Warnings = append(st.Warnings, "The target takes its time with what it was given. A large transaction does so, a lock that another session holds, and a server that does not answer: "+
 			"look at what runs on the target (SHOW PROCESSLIST, pg_stat_activity). Nothing is lost.")
 	}
 	st.Health, st.Text = w.health(now, s, &st, lag)
+	if st.Health == Good && len(st.Warnings) > 0 {
+		st.Health = Warned
+	}
 	st.Can = w.can(s)
 	return st
 }
@@ -230,7 +252,7 @@ func (w *watched) health(now time.Time, s dfs.Stats, st *State, lag time.Duratio
 // ready reports whether the pipeline runs and keeps up. What has only just stopped to move
 // may be at a large transaction.
 func (s *State) ready() bool {
-	return s.Health == Good || s.Health == Waiting && s.State == dfs.Running.String() || s.Health == Held && s.State == dfs.Paused.String()
+	return s.Health == Good || s.Health == Warned || s.Health == Waiting && s.State == dfs.Running.String() || s.Health == Held && s.State == dfs.Paused.String()
 }
 
 func (h *Handler) leg(name string, l dfs.Leg) Leg {
@@ -257,13 +279,27 @@ func (h *Handler) trouble(err error, passing bool) *Trouble {
 		t.Remedy = h.redact(h.opts.Remedy(err))
 	}
 	if t.Remedy == "" {
-		t.Remedy = remedy(err, e, passing)
+		t.Remedy, t.Skippable = remedy(err, e, passing)
 	}
 	return t
 }
 
-func remedy(err error, e *dfs.Error, passing bool) string {
+// remedy says what to do about an error, and whether to skip the transaction that it names
+// is one of the ways.
+func remedy(err error, e *dfs.Error, passing bool) (text string, skippable bool) {
+	if text = general(err, passing); text != "" || e == nil || e.ID == "" {
+		return cmp.Or(text, "Mend what the message names and start again. Nothing is lost meanwhile, as long as the source keeps its log."), false
+	}
+	return "Mend what the message names and start again. Or skip this one transaction, if the target can do without it.", true
+}
+
+// general says what to do about an error that is not the fault of one transaction, or
+// nothing if it may be.
+func general(err error, passing bool) string {
 	switch {
+	case errors.Is(err, dfs.ErrLost):
+		return "Put the checkpoint back as the message says, then start again. Nothing is lost by that, as long as the source keeps its log. " +
+			"To begin without it would leave out what came meanwhile, or bring rows twice."
 	case errors.Is(err, dfs.ErrConflict):
 		return "Another process writes under this pipeline's name. Stop that one, then start this one again."
 	case errors.Is(err, dfs.ErrGap):
@@ -280,10 +316,11 @@ func remedy(err error, e *dfs.Error, passing bool) string {
 		return "No server answers at that address. See that it runs, and that it can be reached from this host. It is tried again by itself, and nothing is lost."
 	case passing:
 		return "Nothing to do at once: it is tried again by itself, and nothing is lost. If it lasts, see that the server runs and can be reached."
-	case e != nil && e.ID != "":
-		return "Mend what the message names and start again. Or skip this one transaction, if the target can do without it."
+	case errors.Is(err, dfs.ErrStanding):
+		return "Mend what the message names, then start again. It is about a table, a column or a right, and others would meet it too, " +
+			"so to skip this transaction would not help. Nothing is lost, as long as the source keeps its log."
 	}
-	return "Mend what the message names and start again. Nothing is lost meanwhile, as long as the source keeps its log."
+	return ""
 }
 
 // fullDisk reports whether the error says so: of a system call, of SQLite, or in the words

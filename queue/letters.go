@@ -20,6 +20,7 @@ import (
 
 	"github.com/dataflowsync/dfs"
 	"github.com/dataflowsync/dfs/internal/failpoint"
+	"github.com/dataflowsync/dfs/internal/files"
 	"github.com/dataflowsync/dfs/internal/walrenew"
 )
 
@@ -63,7 +64,8 @@ type Letters struct {
 	lock *sql.DB
 	db   *sql.DB
 
-	version int64 // of the file
+	version int64       // of the file
+	own     os.FileInfo // of the file that is open
 
 	mu   sync.Mutex // held by Write; guards what follows
 	dead error      // why nothing can be written any more
@@ -121,6 +123,7 @@ func OpenLetters(path string, opts *LettersOptions) (*Letters, error) {
 }
 
 func (l *Letters) open() error {
+	// No mode creates a file: one that was deleted is not to be taken for a new one.
 	mode := "?mode=ro&_query_only=1&_pragma=busy_timeout(5000)"
 	if !l.opts.ReadOnly {
 		var pid int
@@ -138,12 +141,15 @@ func (l *Letters) open() error {
 		if err := walrenew.Renew(context.Background(), l.path, slog.Default()); err != nil {
 			return fmt.Errorf("dead letters %s: %w", l.path, err)
 		}
-		mode = "?_txlock=immediate&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
+		mode = "?mode=rw&_txlock=immediate&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
 	} else if _, err := os.Stat(l.path); err != nil {
 		return fmt.Errorf("dead letters %s: there are none: %w", l.path, err)
 	}
 	var err error
 	if l.db, err = sql.Open("sqlite", dataSource(l.path, mode)); err != nil {
+		return l.wrap("open", err)
+	}
+	if l.own, err = os.Stat(l.path); err != nil {
 		return l.wrap("open", err)
 	}
 	l.db.SetMaxIdleConns(2)
@@ -452,6 +458,9 @@ func (l *Letters) Write(ctx context.Context, w *dfs.LetterWrite) error {
 	if l.dead != nil {
 		return l.dead
 	}
+	if l.Gone() {
+		return l.save(ctx)
+	}
 	err := l.write(ctx, w)
 	if unsure(err) {
 		l.dead = err
@@ -462,6 +471,22 @@ func (l *Letters) Write(ctx context.Context, w *dfs.LetterWrite) error {
 		}
 	}
 	return err
+}
+
+// Gone reports whether the file is not at its path any more: it was deleted, moved or
+// replaced. Letters can still be read, and Write returns an error.
+func (l *Letters) Gone() bool { return files.Gone(l.path, l.own) }
+
+// save saves what the file holds that is open and gone, and returns what to do. Letters
+// that were stored in it now would end with the program, and the target would lack them.
+func (l *Letters) save(ctx context.Context) error {
+	const gone = "dead letters %s: the file is not there any more: it was deleted, moved or replaced while it was in use, so no more is written to it; "
+	saved := l.path + ".saved"
+	if _, err := l.db.ExecContext(ctx, "VACUUM INTO ?", saved); err != nil {
+		return fmt.Errorf(gone+"what it held could not be saved in %s: %w; mend that and start again from the monitor, before the program is stopped", l.path, saved, err)
+	}
+	l.dead = fmt.Errorf(gone+"what it held is in %s now: stop the program, move that to where the file was, and start again", l.path, saved)
+	return l.dead
 }
 
 func (l *Letters) write(ctx context.Context, w *dfs.LetterWrite) error {

@@ -225,3 +225,36 @@ func TestAWriteOfLettersThatIsEndedWritesNothing(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, b.Skip)
 }
+
+// A file that is deleted, moved or replaced takes no more letters, since those would end
+// with the program; what it held is saved, and goes on from there.
+func TestLettersWhoseFileIsGoneAreSaved(t *testing.T) {
+	ctx, path := t.Context(), filepath.Join(t.TempDir(), "letters")
+	l, err := OpenLetters(path, nil)
+	require.NoError(t, err)
+	one := &dfs.Letter{Number: 1, State: dfs.LetterParked, Parts: 1, Rows: 2, Whole: true, Changes: letterRows(0, 2)}
+	require.NoError(t, l.Write(ctx, &dfs.LetterWrite{Put: []*dfs.Letter{one}}))
+	require.False(t, l.Gone())
+	for _, more := range []string{"", "-wal", "-shm"} {
+		require.NoError(t, os.Remove(path+more))
+	}
+	require.True(t, l.Gone())
+	got, err := l.Letter(ctx, 1, 0)
+	require.NoError(t, err)
+	require.Equal(t, letterRows(0, 2), got.Changes)
+	two := &dfs.Letter{Number: 2, State: dfs.LetterParked, Parts: 1, Whole: true, Changes: letterRows(2, 3)}
+	for range 2 {
+		err = l.Write(ctx, &dfs.LetterWrite{Put: []*dfs.Letter{two}})
+		require.ErrorContains(t, err, "what it held is in "+path+".saved now: stop the program")
+		require.NotErrorIs(t, err, dfs.ErrTransient)
+	}
+	require.NoFileExists(t, path, "and no new one is begun")
+	require.NoError(t, l.Close())
+
+	require.NoError(t, os.Rename(path+".saved", path))
+	l = openLetters(t, path, nil)
+	got, err = l.Letter(ctx, 1, 0)
+	require.NoError(t, err)
+	require.Equal(t, letterRows(0, 2), got.Changes)
+	require.NoError(t, l.Write(ctx, &dfs.LetterWrite{Put: []*dfs.Letter{two}}))
+}

@@ -2,9 +2,9 @@ package queue
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"os"
+
+	"github.com/dataflowsync/dfs/internal/files"
 )
 
 // Stats say how a queue is. They are a snapshot.
@@ -69,9 +69,8 @@ func (q *Queue) Stats() Stats {
 	if err != nil {
 		s.Err = err
 	}
-	info, err := os.Stat(q.path)
-	s.Gone = errors.Is(err, fs.ErrNotExist) || err == nil && q.own != nil && !os.SameFile(info, q.own)
-	if err == nil {
+	s.Gone = files.Gone(q.path, q.own)
+	if info, err := os.Stat(q.path); err == nil {
 		s.FileBytes = info.Size()
 	}
 	if info, err := os.Stat(q.path + "-wal"); err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -321,4 +322,51 @@ func TestEachKeyHasOneIDInAnyOrder(t *testing.T) {
 		}
 		require.NoError(t, m.Close())
 	}
+}
+
+// A map that is deleted, moved or replaced while it is in use gives no more ids, since
+// these would end with the program; what it held is saved, and goes on from there.
+func TestAMapWhoseFileIsGoneIsSaved(t *testing.T) {
+	s, err := dfstest.Parse(shop + `
+insert s.users 1, "Ann", NULL
+commit
+insert s.users 2, "Bob", 1
+commit
+`)
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "map")
+	opts := &relmgr.Options{Tables: s.Tables, Policies: []relmgr.Policy{{Table: "s.users", First: 100}}, ForeignKeys: shopKeys}
+	gone := func(m *relmgr.Manager) float64 {
+		for _, v := range m.Measures() {
+			if v.Name == "gone" {
+				return v.Value
+			}
+		}
+		return -1
+	}
+	m, err := relmgr.Open(path, opts)
+	require.NoError(t, err)
+	first, err := dfstest.Run(t.Context(), []dfs.Stage{m}, s.Transactions[:1]...)
+	require.NoError(t, err)
+	require.Contains(t, dfstest.Format(first...), "id=100")
+	require.Zero(t, gone(m))
+	for _, more := range []string{"", "-wal", "-shm"} {
+		require.NoError(t, os.Remove(path+more))
+	}
+	require.EqualValues(t, 1, gone(m))
+	for range 2 {
+		_, err = dfstest.Run(t.Context(), []dfs.Stage{m}, s.Transactions[1:]...)
+		require.ErrorContains(t, err, "what it held is in "+path+".saved now: stop the program")
+		require.ErrorIs(t, err, dfs.ErrStanding)
+	}
+	require.NoError(t, m.Close())
+	require.NoFileExists(t, path, "and no new one is begun")
+
+	require.NoError(t, os.Rename(path+".saved", path))
+	m, err = relmgr.Open(path, opts)
+	require.NoError(t, err)
+	defer m.Close()
+	out, err := dfstest.Run(t.Context(), []dfs.Stage{m}, s.Transactions...)
+	require.NoError(t, err)
+	require.Equal(t, "insert s.users id=100, name=\"Ann\", boss=NULL\ncommit\ninsert s.users id=101, name=\"Bob\", boss=100\ncommit\n", dfstest.Format(out...))
 }

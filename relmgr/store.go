@@ -85,6 +85,8 @@ ALTER TABLE learned ADD COLUMN sum INTEGER;`
 // lock; reads of people go by connections of their own.
 type store struct {
 	path  string
+	own   os.FileInfo // of the file that is open
+	dead  error       // what to do since the file is gone, once its content is saved
 	temp  bool
 	lock  *sql.DB // held for as long as the file is open
 	db    *sql.DB
@@ -186,8 +188,11 @@ func openStore(path string, copied, readOnly bool, log *slog.Logger) (_ *store, 
 	if err = walrenew.Renew(ctx, s.path, log); err != nil {
 		return nil, fmt.Errorf("map of ids %s: %w", s.path, err)
 	}
-	if s.db, err = sql.Open("sqlite", dataSource(s.path, "?_pragma=busy_timeout(5000)")); err != nil {
+	if s.db, err = sql.Open("sqlite", dataSource(s.path, "?mode=rw&_pragma=busy_timeout(5000)")); err != nil {
 		return nil, err
+	}
+	if s.own, err = os.Stat(s.path); err != nil {
+		return nil, s.wrap("open", err)
 	}
 	s.db.SetMaxOpenConns(1)
 	if s.conn, err = s.db.Conn(ctx); err != nil {
@@ -298,6 +303,21 @@ func (s *store) prepare(ctx context.Context) error {
 		s.stmts = append(s.stmts, stmt)
 	}
 	return nil
+}
+
+// gone reports whether the file is not at its path any more: see save.
+func (s *store) gone() bool { return !s.temp && files.Gone(s.path, s.own) }
+
+// save saves what the file holds that is open and gone, and returns what to do. New ids in
+// it would end with the program, and nobody would know which row of the target is which.
+func (s *store) save(ctx context.Context) error {
+	const gone = "map of ids %s: the file is not there any more: it was deleted, moved or replaced while it was in use, so no more ids are given; "
+	saved := s.path + ".saved"
+	if _, err := s.conn.ExecContext(ctx, "VACUUM INTO ?", saved); err != nil {
+		return fmt.Errorf(gone+"what it held could not be saved in %s: %w; mend that and start again from the monitor, before the program is stopped", s.path, saved, err)
+	}
+	s.dead = fmt.Errorf(gone+"what it held is in %s now: stop the program, move that to where the map was, and start again", s.path, saved)
+	return s.dead
 }
 
 func (s *store) close() error {

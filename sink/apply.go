@@ -69,6 +69,9 @@ func (m *MySQL) apply(ctx context.Context, run []*dfs.Transaction, commit bool) 
 	if err != nil {
 		return m.fail(ctx, run, parts, err)
 	}
+	if commit {
+		m.stands.note(run)
+	}
 	m.count(run, list)
 	return nil
 }

@@ -126,8 +126,7 @@ func (m *MySQL) claim(ctx context.Context, s *session) (dfs.Checkpoint, error) {
 			return dfs.Checkpoint{}, err
 		}
 		if len(rows) == 0 {
-			return dfs.Checkpoint{}, fmt.Errorf("%w: the row of %q in %s is gone; open the sink anew to begin from the start",
-				dfs.ErrConflict, m.name, m.cpTable)
+			return dfs.Checkpoint{}, m.conflict("the row is gone") // which lost tells better
 		}
 		row := rows[0][0].text
 		old, loads := strings.CutSuffix(row, loadsMark)

@@ -30,9 +30,10 @@ type core struct {
 	owner    string // the token in the checkpoint's row
 	claimed  bool   // Checkpoint has succeeded once
 
-	base uint64 // number of the last transaction committed
-	at   uint64 // number of the last transaction or part taken
-	open bool   // a transaction of the target holds parts
+	base   uint64 // number of the last transaction committed
+	stands place  // the same with all that the checkpoint has
+	at     uint64 // number of the last transaction or part taken
+	open   bool   // a transaction of the target holds parts
 
 	spool *spool // parts whose end is yet to come; nil where open keeps them
 
@@ -62,6 +63,9 @@ type backend interface {
 
 	begin() []stmt // opens a transaction
 	checkpointTable() string
+	createCheckpointSQL() string // and what it is in
+	bytesLiteral(s string) string
+	noTable(err error) bool                       // a table is not there
 	killHolder(ctx context.Context, owner string) // ends the session of the owner, if it can be told
 	hold(ctx context.Context, owner string)
 	patience(ctx context.Context, claiming bool) error // how long statements wait for the checkpoint's row
@@ -138,10 +142,15 @@ func (c *core) checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
 	}
 	at, err := c.claim(ctx)
 	if err != nil {
+		err = c.lost(ctx, err)
 		c.db.drop()
 		return dfs.Checkpoint{}, fmt.Errorf("taking over the checkpoint %q: %w", c.name, err)
 	}
 	c.base, c.at = at.Seq, at.Seq
+	if at.Seq != c.stands.at.Seq || !c.stands.any {
+		c.stands.id = ""
+	}
+	c.stands = place{at: at, id: c.stands.id, any: true}
 	return at, c.follow(at.State)
 }
 
@@ -170,8 +179,7 @@ func (c *core) claim(ctx context.Context) (dfs.Checkpoint, error) {
 			return dfs.Checkpoint{}, err
 		}
 		if len(rows) == 0 {
-			return dfs.Checkpoint{}, fmt.Errorf("%w: the row of %q in %s is gone; open the sink anew to begin from the start",
-				dfs.ErrConflict, c.name, c.db.checkpointTable())
+			return dfs.Checkpoint{}, c.conflict("the row is gone") // which lost tells better
 		}
 		old := rows[0][0].text
 		mine := strings.HasPrefix(old, c.instance)
@@ -271,7 +279,7 @@ func (c *core) take(ctx context.Context, batch []*dfs.Transaction) error {
 	if c.replace {
 		replace(batch)
 	}
-	return c.byState(batch, func(batch []*dfs.Transaction) error { return c.takeAll(ctx, batch) })
+	return c.lost(ctx, c.stands.tried(c.byState(batch, func(batch []*dfs.Transaction) error { return c.takeAll(ctx, batch) })))
 }
 
 // takeAll takes a batch in which no statement depends on State. A transaction with a
@@ -380,6 +388,9 @@ func (c *core) apply(ctx context.Context, run []*dfs.Transaction, commit bool) e
 	}
 	if err != nil {
 		return c.fail(ctx, run, parts, c.fenced(err))
+	}
+	if commit {
+		c.stands.note(run)
 	}
 	c.count(run, list)
 	return nil

@@ -122,7 +122,7 @@ func (c *core) Missing(ctx context.Context, tables []*dfs.Table) (list []*dfs.Ta
 	return list, nil
 }
 
-// CheckEmpty reports, as one error, the tables of the target that have rows, given
+// CheckEmpty reports, as one error that joins those of each, the tables of the target that have rows, given
 // those of the source that are to be copied: their rows may be in the way. A table
 // that the target lacks is empty.
 func (c *core) CheckEmpty(ctx context.Context, tables []*dfs.Table) error {
@@ -147,9 +147,7 @@ func (c *core) CheckEmpty(ctx context.Context, tables []*dfs.Table) error {
 		case err != nil:
 			errs = append(errs, fmt.Errorf("looking for rows in the target's table %s: %w", c.db.ident(to), c.db.explain(err, to)))
 		case len(rows) > 0:
-			errs = append(errs, fmt.Errorf("the target's table %s has rows, and those of %s are to be copied into it: empty it, "+
-				"or leave the table out of the copy, or set existing to append, where a row with the same key is a conflict, "+
-				"or to replace, where the source's takes its place", c.db.ident(to), t))
+			errs = append(errs, &RowsError{Table: c.db.ident(to), Source: t.String(), empty: "empty it"})
 		}
 	}
 	return errors.Join(errs...)

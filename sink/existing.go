@@ -45,7 +45,8 @@ func (m *MySQL) CheckCopy(ctx context.Context, tables []*dfs.Table) error {
 	return m.CheckEmpty(ctx, tables)
 }
 
-// CheckEmpty reports, as one error, the tables of the target that have rows, given
+// CheckEmpty reports, as one error, the tables of the target that have rows, each by a
+// *RowsError, given
 // those of the source that are to be copied: their rows may be in the way. Where the
 // pipeline has stages, ask it before a copy begins (see Fresh), with the tables that
 // they make; else the pipeline does. A table that the target lacks is empty.
@@ -68,12 +69,23 @@ func (m *MySQL) CheckEmpty(ctx context.Context, tables []*dfs.Table) error {
 		case err != nil:
 			errs = append(errs, fmt.Errorf("looking for rows in the target's table %s.%s: %w", schema, name, err))
 		case len(rows) > 0:
-			errs = append(errs, fmt.Errorf("the target's table %s.%s has rows, and those of %s are to be copied into it: TRUNCATE TABLE %s, "+
-				"or leave the table out of the copy, or set existing to append (Append of MySQLOptions), where a row with the same key is a conflict, "+
-				"or to replace (Replace), where the source's takes its place", schema, name, t, full))
+			errs = append(errs, &RowsError{Table: schema + "." + name, Source: t.String(), empty: "TRUNCATE TABLE " + full})
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// A RowsError says that a table of the target has rows already.
+type RowsError struct {
+	Table  string // the target's, as that writes it
+	Source string // whose rows are to go there
+	empty  string
+}
+
+func (e *RowsError) Error() string {
+	return fmt.Sprintf("the target's table %s has rows, and those of %s are to be copied into it: %s, "+
+		"or leave the table out of the copy, or set existing to append (the option Append), where a row with the same key is a conflict, "+
+		"or to replace (Replace), where the source's takes its place", e.Table, e.Source, e.empty)
 }
 
 // Missing returns those of the source's tables for which the target has none.

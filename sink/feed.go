@@ -48,7 +48,7 @@ func (m *MySQL) ApplyEach(ctx context.Context, next func() []*dfs.Transaction, d
 			if err := m.feedTurns(ctx, f); errors.As(err, new(*doneError)) {
 				return errors.Unwrap(err)
 			} else if err != nil {
-				return m.fail(ctx, f.batch, false, err)
+				return m.lost(ctx, m.stands.tried(m.fail(ctx, f.batch, false, err)))
 			}
 		}
 		if len(f.batch) == 0 {
@@ -227,6 +227,7 @@ func (m *MySQL) settleTurns(ctx context.Context, f *feed) error {
 		t := f.way[0]
 		m.at = t.run[len(t.run)-1].Seq
 		m.committed()
+		m.stands.note(t.run)
 		m.stats.turns.Add(1)
 		m.count(t.run, t.list)
 		if f.next != nil {

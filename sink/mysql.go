@@ -123,10 +123,11 @@ type MySQL struct {
 	patience int    // seconds that a claim waits before it ends who holds the row
 
 	// The connection, nil if it is lost. Then Checkpoint makes a new one.
-	sess *session
-	base uint64 // number of the last transaction committed
-	at   uint64 // number of the last transaction or part written
-	open bool   // a transaction of the target holds parts
+	sess   *session
+	base   uint64 // number of the last transaction committed
+	at     uint64 // number of the last transaction or part written
+	stands place  // the same with all that the checkpoint has
+	open   bool   // a transaction of the target holds parts
 
 	intent *intent              // of a statement that may have been run; see ddlrun.go
 	failed map[*dfs.Change]bool // statements that PolicyTry has passed over, until they are counted
@@ -305,9 +306,14 @@ func (m *MySQL) Checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
 	}
 	at, err := m.claim(ctx, m.sess)
 	if err != nil {
+		err = m.lost(ctx, classify(err))
 		m.drop()
-		return dfs.Checkpoint{}, fmt.Errorf("taking over the checkpoint %q: %w", m.name, classify(err))
+		return dfs.Checkpoint{}, fmt.Errorf("taking over the checkpoint %q: %w", m.name, err)
 	}
+	if at.Seq != m.stands.at.Seq || !m.stands.any {
+		m.stands.id = ""
+	}
+	m.stands = place{at: at, id: m.stands.id, any: true}
 	m.base, m.at = at.Seq, at.Seq
 	err = m.unload(ctx)
 	if err == nil {
@@ -346,7 +352,7 @@ func (m *MySQL) Apply(ctx context.Context, batch []*dfs.Transaction) error {
 	if m.replace {
 		replace(batch)
 	}
-	return m.byState(batch, func(batch []*dfs.Transaction) error { return m.applyAll(ctx, batch) })
+	return m.lost(ctx, m.stands.tried(m.byState(batch, func(batch []*dfs.Transaction) error { return m.applyAll(ctx, batch) })))
 }
 
 // applyAll applies a batch in which no statement depends on State.

@@ -286,9 +286,7 @@ func pgHidden(err error, cfg *pgconn.Config) error {
 // setUp makes sure of the checkpoint table and of the pipeline's row in it.
 func (p *pgBackend) setUp(ctx context.Context) error {
 	table := p.checkpointTable()
-	create := "CREATE TABLE IF NOT EXISTS " + table + " (name text PRIMARY KEY, seq bigint NOT NULL, pos text NOT NULL, id text NOT NULL, " +
-		"committed timestamp NULL, owner text NOT NULL, updated timestamp NOT NULL, state bytea NULL)"
-	schema := "CREATE SCHEMA IF NOT EXISTS " + quoteName(p.core.schema)
+	schema, create := p.createSQL()
 	err := p.trySetUp(ctx, schema, create)
 	for range 10 {
 		// IF NOT EXISTS does not see what another is about to create, waits for it, and then
@@ -308,6 +306,21 @@ func (p *pgBackend) setUp(ctx context.Context) error {
 	}
 	return nil
 }
+
+func (p *pgBackend) createSQL() (schema, table string) {
+	return "CREATE SCHEMA IF NOT EXISTS " + quoteName(p.core.schema),
+		"CREATE TABLE IF NOT EXISTS " + p.checkpointTable() + " (name text PRIMARY KEY, seq bigint NOT NULL, pos text NOT NULL, id text NOT NULL, " +
+			"committed timestamp NULL, owner text NOT NULL, updated timestamp NOT NULL, state bytea NULL)"
+}
+
+func (p *pgBackend) createCheckpointSQL() string {
+	schema, table := p.createSQL()
+	return schema + "; " + table
+}
+
+func (p *pgBackend) bytesLiteral(s string) string { return `'\x` + hex.EncodeToString([]byte(s)) + "'" }
+
+func (p *pgBackend) noTable(err error) bool { return pgCode(err) == "42P01" || pgCode(err) == "3F000" }
 
 // trySetUp creates what is missing, so that an account needs no right to do so where
 // nothing is.

@@ -3,6 +3,7 @@ package sink
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/files"
 	"github.com/dataflowsync/dfs/internal/walrenew"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -124,10 +126,18 @@ func newSQLite(path string, opts *SQLiteOptions) (*SQLite, error) {
 // Checkpoint reports the last transaction applied, drops parts of one whose end did
 // not come, and makes this sink the only one that may write under its name. If
 // another has taken its place since, it returns dfs.ErrConflict.
-func (s *SQLite) Checkpoint(ctx context.Context) (dfs.Checkpoint, error) { return s.checkpoint(ctx) }
+func (s *SQLite) Checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
+	if err := s.lite.still(); err != nil {
+		return dfs.Checkpoint{}, err
+	}
+	return s.checkpoint(ctx)
+}
 
 // Apply applies the batch: see dfs.Sink. After an error, call Checkpoint.
 func (s *SQLite) Apply(ctx context.Context, batch []*dfs.Transaction) error {
+	if err := s.lite.still(); err != nil {
+		return err
+	}
 	for len(batch) > 0 {
 		// Foreign keys are on or off for a transaction of the file.
 		first := 0
@@ -188,6 +198,8 @@ type liteBackend struct {
 	// on no disk, also of others that write to the file and wait for none.
 	unsure bool
 
+	own os.FileInfo // of the file, since it was first opened to be written
+
 	db    *sql.DB
 	conn  *sql.Conn
 	stmts map[string]*sql.Stmt
@@ -221,9 +233,22 @@ func (l *liteBackend) forgetStmts() {
 	l.stmts = make(map[string]*sql.Stmt)
 }
 
+// still returns an error if the file is not at its path any more. What is then applied
+// would end with the program, and a file that a new connection makes there is another.
+func (l *liteBackend) still() error {
+	if files.Gone(l.path, l.own) {
+		return fmt.Errorf("%w, with the rows: the target's file %s is not there any more: it was deleted, moved or replaced while it was in use; "+
+			"put it back, or a backup of it with the files -wal and -shm that belong to it, then start the program anew", dfs.ErrLost, l.path)
+	}
+	return nil
+}
+
 func (l *liteBackend) connect(ctx context.Context) error {
 	if l.connected() {
 		return nil
+	}
+	if err := l.still(); err != nil {
+		return err
 	}
 	slashed := filepath.ToSlash(l.path)
 	if !strings.HasPrefix(slashed, "/") {
@@ -244,6 +269,12 @@ func (l *liteBackend) connect(ctx context.Context) error {
 	l.names = make(map[string]string)
 	if l.reads && !l.mends {
 		return nil
+	}
+	if l.own == nil && !l.mends {
+		if l.own, err = os.Stat(l.path); err != nil { // made by now, also if it is empty
+			l.drop()
+			return fmt.Errorf("opening %s: %w", l.path, err)
+		}
 	}
 	pragmas := []string{"PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA cache_size=-16384", "PRAGMA foreign_keys=ON"}
 	if l.mends {
@@ -309,13 +340,23 @@ func (l *liteBackend) params() string {
 }
 
 func (l *liteBackend) setUp(ctx context.Context) error {
-	_, err := l.conn.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS "+checkpointTable+" (name TEXT PRIMARY KEY, seq INTEGER NOT NULL, pos TEXT NOT NULL, "+
-		"id TEXT NOT NULL, committed TEXT, owner TEXT NOT NULL, updated TEXT NOT NULL, state BLOB) WITHOUT ROWID")
+	_, err := l.conn.ExecContext(ctx, l.createCheckpointSQL())
 	if err != nil {
 		return liteClassify(err)
 	}
 	return l.core.setUp(ctx)
 }
+
+func (l *liteBackend) createCheckpointSQL() string {
+	return "CREATE TABLE IF NOT EXISTS " + checkpointTable + " (name TEXT PRIMARY KEY, seq INTEGER NOT NULL, pos TEXT NOT NULL, " +
+		"id TEXT NOT NULL, committed TEXT, owner TEXT NOT NULL, updated TEXT NOT NULL, state BLOB) WITHOUT ROWID"
+}
+
+func (l *liteBackend) bytesLiteral(s string) string {
+	return "X'" + hex.EncodeToString([]byte(s)) + "'"
+}
+
+func (l *liteBackend) noTable(err error) bool { return strings.Contains(err.Error(), "no such table") }
 
 func (l *liteBackend) checkpointTable() string              { return checkpointTable }
 func (l *liteBackend) hold(context.Context, string)         {}

@@ -55,7 +55,7 @@ function logPage() {
   return { ...v, root: el("div", { class: "list" }, el("div", { class: "head" }, el("h1", { text: "Log" })), v.root) };
 }
 
-const worst = ["failed", "behind", "waiting", "held", "good"];
+const worst = ["failed", "behind", "waiting", "warned", "held", "good"];
 function takeState(s) {
   const first = state === null;
   const renamed = first || s.pipelines.map((p) => p.name).join("\0") !== state.pipelines.map((p) => p.name).join("\0");

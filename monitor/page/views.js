@@ -7,7 +7,7 @@ import { traceView } from "./trace.js";
 import { copiesView } from "./copies.js";
 import { lettersView } from "./letters.js";
 
-const words = { good: "Healthy", behind: "Behind", waiting: "Waiting", held: "Held", failed: "Failed" };
+const words = { good: "Healthy", warned: "Warning", behind: "Behind", waiting: "Waiting", held: "Held", failed: "Failed" };
 const tabs = [["tables", "Tables"], ["letters", "Dead letters"], ["copies", "Copies"], ["log", "Log"], ["trace", "Trace"], ["positions", "Positions"], ["settings", "Settings"], ["actions", "Actions"]];
 
 export const pipelineLink = (name, tab) => "#/p/" + encodeURIComponent(name) + (tab ? "/" + tab : "");
@@ -39,7 +39,9 @@ export function overview() {
     root,
     update(s) {
       const bad = s.pipelines.filter((p) => p.health === "failed" || p.health === "behind").length, n = s.pipelines.length;
+      const warned = s.pipelines.filter((p) => p.health === "warned").length;
       say(title, bad ? bad + (n > 1 ? " of " + n + " pipelines" : " pipeline") + (bad > 1 ? " need you" : " needs you")
+        : warned ? n + (n > 1 ? " pipelines, " + warned : " pipeline,") + " with a warning"
         : n + (n > 1 ? " pipelines, all" : " pipeline,") + " well");
       const rows = reuse(list, s.pipelines.map((p) => p.name), make);
       for (const p of s.pipelines) {
@@ -199,7 +201,7 @@ export function pipeline(name, session) {
         say(trouble.text, p.error.text);
         say(trouble.remedy, p.error.remedy);
         mendStart.hidden = !p.can.includes("start");
-        mendSkip.hidden = p.error.passing || !p.error.transaction || !p.can.includes("skip");
+        mendSkip.hidden = !p.error.skippable || !p.can.includes("skip");
         trouble.actions.hidden = mendStart.hidden && mendSkip.hidden;
       }
       warnings.hidden = p.warnings.length === 0;
@@ -242,7 +244,7 @@ export function pipeline(name, session) {
   };
 
   function updateFlow(p) {
-    const health = { running: "good", paused: "held", stopped: "held", starting: "waiting", retrying: "waiting", failed: "failed" };
+    const health = { running: "good", paused: "held", stopped: "held", starting: "waiting", retrying: "waiting", waiting: "waiting", failed: "failed" };
     const parts = reuse(flow, p.parts.map((x) => x.name), (part) => {
       const dot = el("i", { class: "dot" }), state = el("span", { class: "dim small" }), list = el("dl");
       const label = partName(part);
