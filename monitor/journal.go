@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/dataflowsync/dfs"
-	"github.com/dataflowsync/dfs/internal/files"
+	ondisk "github.com/dataflowsync/dfs/internal/files"
 	"github.com/dataflowsync/dfs/internal/match"
 	_ "modernc.org/sqlite" // the file
 )
@@ -327,7 +327,7 @@ func (j *Journal) Stats() JournalStats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return JournalStats{Level: j.opts.Level, Written: j.written.Load(), Dropped: j.dropped.Load(), Failed: j.failed.Load(), Bytes: j.bytes, Err: j.failing,
-		Gone: files.Gone(j.path, j.own)}
+		Gone: ondisk.Gone(j.path, j.own)}
 }
 
 var _ dfs.Measurer = (*Journal)(nil)

@@ -140,9 +140,10 @@ func TestThePageSettlesLetters(t *testing.T) {
 	b.see("people<b>")
 	b.see("<img src=x>")
 	for _, dark := range []bool{false, true} {
-		b.picture("letters", 1280, 1900, dark)
+		for _, width := range widths {
+			b.picture("letters", width, 2200, dark)
+		}
 	}
-	b.picture("letters", 390, 2400, false)
 	b.run("document.querySelector('[aria-label=\"Change mail\"]').click()")
 	b.fill("dialog input[name=value]", "better@x")
 	b.press("Change")

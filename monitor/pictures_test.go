@@ -14,6 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// widths are those of a phone, a laptop and a large screen.
+var widths = []int{390, 1280, 1920}
+
 // TestPictures draws each page. With -screenshots it writes what it sees.
 func TestPictures(t *testing.T) {
 	l := newLab(t, &Options{Listen: "127.0.0.1:0", every: 100 * time.Millisecond, Settings: map[string][]Setting{"shop": {
@@ -58,15 +61,17 @@ func TestPictures(t *testing.T) {
 		b.see("shop.order_lines")
 	}
 	for _, dark := range []bool{false, true} {
-		for _, width := range []int{390, 1280, 1920} {
+		for _, width := range widths {
 			b.picture("pipeline", width, 900, dark)
 		}
 	}
 	for _, page := range []string{"log", "positions", "settings"} {
 		b.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf("location.hash = '#/p/shop/%s'", page)))
 		b.until("document.querySelector('.tabs [aria-current]').innerText.toLowerCase() === '" + page + "'")
-		b.picture(page, 1280, 1300, page == "log")
-		b.picture(page, 390, 1600, false)
+		for _, width := range widths {
+			b.picture(page, width, 1300, false)
+			b.picture(page, width, 1300, true)
+		}
 	}
 
 	l.p.Pause()
@@ -146,9 +151,10 @@ func TestPictureOfManyPipelines(t *testing.T) {
 	}
 	b.see("1 of 5 pipelines needs you")
 	b.see("Paused.")
-	b.picture("overview", 1280, 600, false)
-	b.picture("overview", 1280, 600, true)
-	b.picture("overview", 390, 900, true)
+	for _, width := range widths {
+		b.picture("overview", width, 900, false)
+		b.picture("overview", width, 900, true)
+	}
 	b.do(chromedp.Evaluate[chromedp.Void]("[...document.querySelectorAll('a.row')].find((a) => a.innerText.includes('billing')).click()"))
 	b.see("Stopped by an error")
 	b.see("Start again")
@@ -198,10 +204,10 @@ func TestPictureOfATrace(t *testing.T) {
 	b.see("INSERT INTO `crm`.`person`")
 	b.see("Åsa Öberg")
 	for _, dark := range []bool{false, true} {
-		b.picture("trace", 1280, 1900, dark)
-		b.picture("trace", 390, 2600, dark)
+		for _, width := range widths {
+			b.picture("trace", width, 2200, dark)
+		}
 	}
-	b.picture("trace", 1920, 1900, false)
 	b.shape(1280, 960)
 	b.run("document.querySelector('.tabs').scrollIntoView()")
 	b.picture("way", 1280, 960, false)

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/dataflowsync/dfs"
+	"github.com/dataflowsync/dfs/internal/files"
 	"github.com/dataflowsync/dfs/internal/walrenew"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"

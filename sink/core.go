@@ -31,7 +31,7 @@ type core struct {
 	claimed  bool   // Checkpoint has succeeded once
 
 	base   uint64 // number of the last transaction committed
-	stands place  // the same with all that the checkpoint has
+	stands stand  // the same with all that the checkpoint has
 	at     uint64 // number of the last transaction or part taken
 	open   bool   // a transaction of the target holds parts
 
@@ -150,7 +150,7 @@ func (c *core) checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
 	if at.Seq != c.stands.at.Seq || !c.stands.any {
 		c.stands.id = ""
 	}
-	c.stands = place{at: at, id: c.stands.id, any: true}
+	c.stands = stand{at: at, id: c.stands.id, any: true}
 	return at, c.follow(at.State)
 }
 

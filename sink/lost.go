@@ -16,8 +16,8 @@ import (
 // is the process that has moved it last. So it keeps it, and the error says how to put it
 // back.
 
-// A place is where the target stands, by what this sink has read and committed.
-type place struct {
+// A stand is where the target stands, by what this sink has read and committed.
+type stand struct {
 	at  dfs.Checkpoint // with the latest State
 	id  string         // empty: not known
 	any bool           // it is known
@@ -27,7 +27,7 @@ type place struct {
 }
 
 // note notes that a run, which has ended, was committed.
-func (p *place) note(run []*dfs.Transaction) {
+func (p *stand) note(run []*dfs.Transaction) {
 	last := run[len(run)-1]
 	p.at.Seq, p.at.Pos, p.id = last.Seq, last.Pos, last.ID
 	for i := len(run) - 1; i >= 0; i-- {
@@ -39,7 +39,7 @@ func (p *place) note(run []*dfs.Transaction) {
 }
 
 // tried notes how Apply has ended.
-func (p *place) tried(err error) error {
+func (p *stand) tried(err error) error {
 	p.open = p.open || errors.Is(err, dfs.ErrTransient)
 	return err
 }
@@ -50,7 +50,7 @@ const longCure = 4096
 
 // lost returns the error of a sink whose checkpoint is gone. What says what is, and sql
 // puts it back.
-func (p *place) lost(log *slog.Logger, what, sql string) error {
+func (p *stand) lost(log *slog.Logger, what, sql string) error {
 	if !p.any {
 		return fmt.Errorf("%w: %s: put it back from a backup that is as new as the target's rows, or copy the tables anew; "+
 			"what begins without it does not know where the rows stand", dfs.ErrLost, what)
@@ -59,12 +59,12 @@ func (p *place) lost(log *slog.Logger, what, sql string) error {
 	if len(sql) > longCure {
 		sql = "the statements that the log of this moment has"
 	}
-	stand := fmt.Sprintf("the target's rows stand at transaction %s", txName(p.at.Seq, p.id))
+	rows := fmt.Sprintf("the target's rows stand at transaction %s", txName(p.at.Seq, p.id))
 	if p.open {
-		stand += ", or a little further, since the answer to a COMMIT was lost: what then comes again is refused as a conflict, and nothing is left out"
+		rows += ", or a little further, since the answer to a COMMIT was lost: what then comes again is refused as a conflict, and nothing is left out"
 	}
 	return fmt.Errorf("%w: %s. What begins without it does not know where the rows stand; %s. Put it back before anything else, by: %s; then start again",
-		dfs.ErrLost, what, stand, sql)
+		dfs.ErrLost, what, rows, sql)
 }
 
 // lost looks whether err came of a checkpoint that is gone, and then returns one that says

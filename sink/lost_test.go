@@ -19,7 +19,7 @@ import (
 type forgetful struct {
 	open  func(t *testing.T) dfs.Sink
 	exec  func(t *testing.T, sql string)
-	count func(t *testing.T) string   // row 0 of the ledger, which counts the transactions
+	count func(t *testing.T) string // row 0 of the ledger, which counts the transactions
 	ways  map[string]string         // to lose it
 }
 

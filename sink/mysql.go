@@ -126,7 +126,7 @@ type MySQL struct {
 	sess   *session
 	base   uint64 // number of the last transaction committed
 	at     uint64 // number of the last transaction or part written
-	stands place  // the same with all that the checkpoint has
+	stands stand  // the same with all that the checkpoint has
 	open   bool   // a transaction of the target holds parts
 
 	intent *intent              // of a statement that may have been run; see ddlrun.go
@@ -313,7 +313,7 @@ func (m *MySQL) Checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
 	if at.Seq != m.stands.at.Seq || !m.stands.any {
 		m.stands.id = ""
 	}
-	m.stands = place{at: at, id: m.stands.id, any: true}
+	m.stands = stand{at: at, id: m.stands.id, any: true}
 	m.base, m.at = at.Seq, at.Seq
 	err = m.unload(ctx)
 	if err == nil {
