@@ -15,19 +15,19 @@ import (
 // testLostCheckpoint drops the table of checkpoints under a running pipeline. What then
 // follows must never be a start from now that nobody has asked for.
 func (e *env) testLostCheckpoint(t *testing.T) {
-	e.both(t, "CREATE DATABASE shop_l", fmt.Sprintf(people, "shop_l"))
+	e.both(t, "CREATE DATABASE shop_gone", fmt.Sprintf(people, "shop_gone"))
 	e.target.Exec(t, "GRANT CREATE, SELECT, INSERT, UPDATE, DELETE ON dfs_lost.* TO dfs@'%'")
 	db := e.target.DB(t)
-	ids := "SELECT COALESCE(GROUP_CONCAT(id ORDER BY id), '') FROM shop_l.people"
+	ids := "SELECT COALESCE(GROUP_CONCAT(id ORDER BY id), '') FROM shop_gone.people"
 	edits := [][2]string{{"start:", ""}, {"queue:", ""}, {"path:", ""}, {"", "  schema: dfs_lost"}}
-	file := e.config(t, "shop_l", edits...)
-	change := func(id int) { e.source.Exec(t, fmt.Sprintf("INSERT INTO shop_l.people VALUES (%d, 'x', 1)", id)) }
+	file := e.config(t, "shop_gone", edits...)
+	change := func(id int) { e.source.Exec(t, fmt.Sprintf("INSERT INTO shop_gone.people VALUES (%d, 'x', 1)", id)) }
 	refused := func() {
 		t.Helper()
 		for _, command := range []string{"run", "check"} {
 			code, out := e.basic(t, command, "-c", file)
 			require.Equal(t, exitSetup, code, out)
-			require.Contains(t, out, `the target has no checkpoint of the pipeline "shop_l", and rows in shop_l.people. To begin now would leave out`)
+			require.Contains(t, out, `the target has no checkpoint of the pipeline "shop_gone", and rows in shop_gone.people. To begin now would leave out`)
 		}
 	}
 	stop := func(p *program) {
@@ -62,14 +62,14 @@ func (e *env) testLostCheckpoint(t *testing.T) {
 	stop(p)
 
 	// Another name, by mistake.
-	file = e.config(t, "shop_l", append(edits, [2]string{"name:", "name: shop_lo"})...)
+	file = e.config(t, "shop_gone", append(edits, [2]string{"name:", "name: shop_gone2"})...)
 	code, out = e.basic(t, "-c", file)
 	require.Equal(t, exitSetup, code, out)
-	require.Contains(t, out, `no checkpoint of the pipeline "shop_lo"`)
+	require.Contains(t, out, `no checkpoint of the pipeline "shop_gone2"`)
 
 	// A file that says now means it, and is told what that does.
 	e.target.Exec(t, "DROP DATABASE dfs_lost")
-	file = e.config(t, "shop_l", append([][2]string{{"start:", "  start: now"}}, edits[1:]...)...)
+	file = e.config(t, "shop_gone", append([][2]string{{"start:", "  start: now"}}, edits[1:]...)...)
 	p = e.start(t, "-c", file)
 	waitFor(t, func() bool { return strings.Contains(p.printed(), "reading the log") })
 	change(4)
@@ -84,7 +84,7 @@ func (e *env) testLostCheckpoint(t *testing.T) {
 
 	// A queue knows better than to begin anew.
 	e.target.Exec(t, "DELETE FROM dfs_lost.dfs_checkpoint")
-	file = e.config(t, "shop_l", append([][2]string{{"start:", "  start: now"}}, edits[3])...)
+	file = e.config(t, "shop_gone", append([][2]string{{"start:", "  start: now"}}, edits[3])...)
 	p = e.start(t, "-c", file)
 	waitFor(t, func() bool { return strings.Contains(p.printed(), "reading the log") })
 	id := 6
