@@ -73,7 +73,7 @@ func (p *parts) begins(ctx context.Context, c *config.Config, captured bool, tab
 		return nil
 	}
 	return fmt.Errorf("%s. To begin now would leave out what the source has written since these came, and nothing would tell. "+
-		"If the pipeline has run before, its checkpoint was lost, or the file leads elsewhere than before (name at %s, the target, its schema): "+
+		"If the pipeline has run before, its checkpoint was lost, or the file leads elsewhere than before (name at %s, the target, its checkpoint_schema): "+
 		"set that right, or put the row back, with what the log of DFS said when it was lost, or from a backup that is as new as the rows. "+
 		"If the place in the source's log is known that the rows are of, set source.start to it (gtid:SET or file:NAME:POSITION). "+
 		"To copy all anew, set source.snapshot to true and empty the tables. "+

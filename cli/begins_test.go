@@ -19,7 +19,7 @@ func (e *env) testLostCheckpoint(t *testing.T) {
 	e.target.Exec(t, "GRANT CREATE, SELECT, INSERT, UPDATE, DELETE ON dfs_lost.* TO dfs@'%'")
 	db := e.target.DB(t)
 	ids := "SELECT COALESCE(GROUP_CONCAT(id ORDER BY id), '') FROM shop_gone.people"
-	edits := [][2]string{{"start:", ""}, {"queue:", ""}, {"path:", ""}, {"", "  schema: dfs_lost"}}
+	edits := [][2]string{{"start:", ""}, {"queue:", ""}, {"path:", ""}, {"", "  checkpoint_schema: dfs_lost"}}
 	file := e.config(t, "shop_gone", edits...)
 	change := func(id int) { e.source.Exec(t, fmt.Sprintf("INSERT INTO shop_gone.people VALUES (%d, 'x', 1)", id)) }
 	refused := func() {
@@ -30,6 +30,19 @@ func (e *env) testLostCheckpoint(t *testing.T) {
 			require.Contains(t, out, `the target has no checkpoint of the pipeline "shop_gone", and rows in shop_gone.people. To begin now would leave out`)
 		}
 	}
+	says := func(p *program, text string) {
+		t.Helper()
+		ended := func() bool {
+			select {
+			case <-p.done:
+				return true
+			default:
+				return false
+			}
+		}
+		waitFor(t, func() bool { return ended() || strings.Contains(p.printed(), text) })
+		require.Contains(t, p.printed(), text)
+	}
 	stop := func(p *program) {
 		t.Helper()
 		p.signal(t, syscall.SIGTERM)
@@ -39,7 +52,7 @@ func (e *env) testLostCheckpoint(t *testing.T) {
 
 	// A target without rows is that of a first start.
 	p := e.start(t, "-c", file)
-	waitFor(t, func() bool { return strings.Contains(p.printed(), "reading the log") })
+	says(p, "reading the log")
 	change(1)
 	eventually(t, p, db, ids, "1")
 
@@ -71,7 +84,7 @@ func (e *env) testLostCheckpoint(t *testing.T) {
 	e.target.Exec(t, "DROP DATABASE dfs_lost")
 	file = e.config(t, "shop_gone", append([][2]string{{"start:", "  start: now"}}, edits[1:]...)...)
 	p = e.start(t, "-c", file)
-	waitFor(t, func() bool { return strings.Contains(p.printed(), "reading the log") })
+	says(p, "reading the log")
 	change(4)
 	eventually(t, p, db, ids, "1,2,3,4")
 	require.Contains(t, p.printed(), "it begins now, as source.start says")
@@ -86,7 +99,7 @@ func (e *env) testLostCheckpoint(t *testing.T) {
 	e.target.Exec(t, "DELETE FROM dfs_lost.dfs_checkpoint")
 	file = e.config(t, "shop_gone", append([][2]string{{"start:", "  start: now"}}, edits[3])...)
 	p = e.start(t, "-c", file)
-	waitFor(t, func() bool { return strings.Contains(p.printed(), "reading the log") })
+	says(p, "reading the log")
 	id := 6
 	waitFor(t, func() bool { // until the queue has let go of something
 		change(id)
