@@ -101,7 +101,11 @@ func (r *rig) newWorld(t *testing.T, l *line) *world {
 	w.file = filepath.Join(w.folder, "dfs.yaml")
 	_, port, err := net.SplitHostPort(w.source.Addr())
 	require.NoError(t, err)
-	text := fmt.Sprintf("name: S\nsource: {host: 127.0.0.1, port: %s, user: root, tables: S.*, snapshot: SNAPSHOT}\n%s", port, l.ends)
+	start := ""
+	if !l.copies {
+		start = ", start: now" // the target has the rows that the source has
+	}
+	text := fmt.Sprintf("name: S\nsource: {host: 127.0.0.1, port: %s, user: root, tables: S.*, snapshot: SNAPSHOT%s}\n%s", port, start, l.ends)
 	require.NoError(t, os.WriteFile(w.file, []byte(w.fill(text)), 0o600))
 	if !l.copies {
 		require.False(t, w.until("")) // from here on the log is followed
