@@ -75,15 +75,15 @@ func TestSmallRunsTakeOneRoundTrip(t *testing.T) {
 			require.Equal(t, seq, at.Seq)
 
 			// Somebody has taken the checkpoint over, or it is gone.
-			for _, sql := range []string{"UPDATE dfs.dfs_checkpoint SET owner='another' WHERE name='%s'",
-				"UPDATE dfs.dfs_checkpoint SET seq=seq+1 WHERE name='%s'", "DELETE FROM dfs.dfs_checkpoint WHERE name='%s'"} {
+			for sql, want := range map[string]error{"UPDATE dfs.dfs_checkpoint SET owner='another' WHERE name='%s'": dfs.ErrConflict,
+				"UPDATE dfs.dfs_checkpoint SET seq=seq+1 WHERE name='%s'": dfs.ErrConflict, "DELETE FROM dfs.dfs_checkpoint WHERE name='%s'": dfs.ErrLost} {
 				m := openSink(t, srv, &MySQLOptions{Name: s})
 				at, err := m.Checkpoint(t.Context())
 				require.NoError(t, err)
 				require.NoError(t, m.Apply(t.Context(), []*dfs.Transaction{txn(at.Seq+1, pairs(dfs.Update, p, 3, 1)...)}))
 				srv.Exec(t, fmt.Sprintf(sql, s))
 				err = m.Apply(t.Context(), []*dfs.Transaction{txn(at.Seq+2, pairs(dfs.Insert, p, 20, 1)...)})
-				require.ErrorIs(t, err, dfs.ErrConflict)
+				require.ErrorIs(t, err, want)
 				require.Equal(t, []string{"3|11|20", "7|10|20"}, rows(t, srv, "SELECT * FROM "+s+".p ORDER BY id"))
 				srv.Exec(t, "UPDATE "+s+".p SET x=10 WHERE id=3")
 			}
