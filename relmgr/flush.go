@@ -19,11 +19,11 @@ func (m *Manager) flush(ctx context.Context, head uint64) error {
 	// A statement that ctx cuts off may have been done, BEGIN and COMMIT too. It is
 	// a matter of milliseconds, so it is not cut off.
 	ctx = context.WithoutCancel(ctx)
-	if s.dead == nil && s.gone() {
-		return dfs.Standing(s.save(ctx))
-	}
 	if s.dead != nil {
 		return dfs.Standing(s.dead)
+	}
+	if s.gone() {
+		return dfs.Standing(s.save(ctx))
 	}
 	if _, err := s.begin.ExecContext(ctx); err != nil {
 		return s.wrap("store", err)

@@ -61,16 +61,13 @@ func (m *MySQL) apply(ctx context.Context, run []*dfs.Transaction, commit bool) 
 		m.at = last.Seq
 		switch {
 		case ended:
-			m.committed()
+			m.committed(run)
 		case commit:
-			err = m.commit(ctx)
+			err = m.commit(ctx, run)
 		}
 	}
 	if err != nil {
 		return m.fail(ctx, run, parts, err)
-	}
-	if commit {
-		m.stands.note(run)
 	}
 	m.count(run, list)
 	return nil
@@ -111,14 +108,14 @@ func (m *MySQL) again(ctx context.Context, move *dfs.Transaction, parts bool) er
 	return m.merged(ctx, nil, func() { m.begin(move, parts) })
 }
 
-// commit ends the open transaction. If its reply is lost, the error is
-// transient, and the checkpoint tells how it ended.
-func (m *MySQL) commit(ctx context.Context) error {
+// commit ends the open transaction, which ends with a run. If its reply is lost, the
+// error is transient, and the checkpoint tells how it ended.
+func (m *MySQL) commit(ctx context.Context, run []*dfs.Transaction) error {
 	failpoint.Hit("sink.commit")
 	if _, err := m.exec(ctx, []byte("COMMIT")); err != nil {
 		return fmt.Errorf("committing up to transaction %d: %w", m.at, err)
 	}
-	m.committed()
+	m.committed(run)
 	if m.copied {
 		m.loads = false // by appendMove
 		for _, h := range m.loader.helpers {
@@ -131,10 +128,11 @@ func (m *MySQL) commit(ctx context.Context) error {
 	return nil
 }
 
-// committed notes that the open transaction was committed.
-func (m *MySQL) committed() {
+// committed notes that a transaction was committed that ends with a run.
+func (m *MySQL) committed(run []*dfs.Transaction) {
 	failpoint.Hit("sink.committed")
-	m.base, m.open, m.intent = m.at, false, nil
+	m.stands.note(run)
+	m.open, m.intent = false, nil
 	m.stats.commits.Add(1)
 }
 
@@ -147,7 +145,7 @@ func (m *MySQL) fail(ctx context.Context, run []*dfs.Transaction, parts bool, er
 		}
 	}
 	m.open = false
-	m.at = m.base
+	m.at = m.stands.at.Seq
 	var stop *stopError
 	if !errors.As(err, &stop) || errors.Is(err, dfs.ErrTransient) || ctx.Err() != nil {
 		return err

@@ -260,7 +260,7 @@ func (m *MySQL) move(run []*dfs.Transaction) (*dfs.Transaction, error) {
 // appendMove appends the compare-and-set from the checkpoint of the last commit
 // to tx. If tx is nil, it changes nothing, and only locks the row.
 func (m *MySQL) appendMove(b []byte, tx *dfs.Transaction) []byte {
-	return m.appendMoveFrom(b, tx, m.base)
+	return m.appendMoveFrom(b, tx, m.stands.at.Seq)
 }
 
 // appendMoveFrom is appendMove from the number base.
@@ -291,7 +291,7 @@ func (m *MySQL) appendMoveFrom(b []byte, tx *dfs.Transaction, base uint64) []byt
 
 // appendFence appends the condition for the checkpoint's row, if it is this sink's and
 // stands where the last commit has left it.
-func (m *MySQL) appendFence(b []byte) []byte { return m.appendFenceAt(b, m.base) }
+func (m *MySQL) appendFence(b []byte) []byte { return m.appendFenceAt(b, m.stands.at.Seq) }
 
 // appendFenceAt is appendFence for a number that the row is to have.
 func (m *MySQL) appendFenceAt(b []byte, base uint64) []byte {

@@ -30,8 +30,7 @@ type core struct {
 	owner    string // the token in the checkpoint's row
 	claimed  bool   // Checkpoint has succeeded once
 
-	base   uint64 // number of the last transaction committed
-	stands stand  // the same with all that the checkpoint has
+	stands stand
 	at     uint64 // number of the last transaction or part taken
 	open   bool   // a transaction of the target holds parts
 
@@ -146,11 +145,8 @@ func (c *core) checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
 		c.db.drop()
 		return dfs.Checkpoint{}, fmt.Errorf("taking over the checkpoint %q: %w", c.name, err)
 	}
-	c.base, c.at = at.Seq, at.Seq
-	if at.Seq != c.stands.at.Seq || !c.stands.any {
-		c.stands.id = ""
-	}
-	c.stands = stand{at: at, id: c.stands.id, any: true}
+	c.stands.read(at)
+	c.at = at.Seq
 	return at, c.follow(at.State)
 }
 
@@ -233,7 +229,7 @@ func (c *core) move(run []*dfs.Transaction) stmt {
 	table := c.db.checkpointTable()
 	if run == nil {
 		return stmt{"UPDATE " + table + " SET seq=seq WHERE name=" + c.db.place(1) + " AND seq=" + c.db.place(2) + " AND owner=" + c.db.place(3),
-			[]any{c.name, int64(c.base), c.owner}, fence}
+			[]any{c.name, int64(c.stands.at.Seq), c.owner}, fence}
 	}
 	last := run[len(run)-1]
 	i := len(run) - 1
@@ -245,7 +241,7 @@ func (c *core) move(run []*dfs.Transaction) stmt {
 		committed = last.Committed.UTC().Format("2006-01-02 15:04:05.000000")
 	}
 	set := ""
-	args := []any{int64(last.Seq), string(last.Pos), limit(last.ID, 255), committed, now(), c.name, int64(c.base), c.owner}
+	args := []any{int64(last.Seq), string(last.Pos), limit(last.ID, 255), committed, now(), c.name, int64(c.stands.at.Seq), c.owner}
 	if run[i].State != "" {
 		set = ",state=" + c.db.place(9)
 		args = append(args, binaryArg(run[i].State))
@@ -381,16 +377,13 @@ func (c *core) apply(ctx context.Context, run []*dfs.Transaction, commit bool) e
 	if err == nil {
 		c.at = last.Seq
 		if commit {
-			err = c.commit(ctx)
+			err = c.commit(ctx, run)
 		} else {
 			failpoint.Hit("core.part")
 		}
 	}
 	if err != nil {
 		return c.fail(ctx, run, parts, c.fenced(err))
-	}
-	if commit {
-		c.stands.note(run)
 	}
 	c.count(run, list)
 	return nil
@@ -423,15 +416,16 @@ func (c *core) fenced(err error) error {
 	return err
 }
 
-// commit ends the open transaction. If its reply is lost, the error is transient,
-// and the checkpoint tells how it ended.
-func (c *core) commit(ctx context.Context) error {
+// commit ends the open transaction, which ends with a run. If its reply is lost, the
+// error is transient, and the checkpoint tells how it ended.
+func (c *core) commit(ctx context.Context, run []*dfs.Transaction) error {
 	failpoint.Hit("core.commit")
 	if _, err := c.db.exec(ctx, stmt{sql: "COMMIT", want: uncounted}); err != nil {
 		return fmt.Errorf("committing up to transaction %d: %w", c.at, err)
 	}
 	failpoint.Hit("core.committed")
-	c.base, c.open = c.at, false
+	c.stands.note(run)
+	c.open = false
 	if c.spool != nil {
 		c.stats.inserts.Add(c.spool.ops[dfs.Insert])
 		c.stats.updates.Add(c.spool.ops[dfs.Update])
@@ -451,7 +445,7 @@ func (c *core) fail(ctx context.Context, run []*dfs.Transaction, parts bool, err
 		}
 	}
 	c.open = false
-	c.at = c.base
+	c.at = c.stands.at.Seq
 	c.spool.reset()
 	var stop *stopError
 	if !errors.As(err, &stop) || errors.Is(err, dfs.ErrTransient) || ctx.Err() != nil {

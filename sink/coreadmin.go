@@ -122,9 +122,9 @@ func (c *core) Missing(ctx context.Context, tables []*dfs.Table) (list []*dfs.Ta
 	return list, nil
 }
 
-// CheckEmpty reports, as one error that joins those of each, the tables of the target that have rows, given
-// those of the source that are to be copied: their rows may be in the way. A table
-// that the target lacks is empty.
+// CheckEmpty reports, as one error that joins a *RowsError for each, the tables of the
+// target that have rows, given those of the source that are to be copied: their rows may
+// be in the way. A table that the target lacks is empty.
 func (c *core) CheckEmpty(ctx context.Context, tables []*dfs.Table) error {
 	missing, err := c.Missing(ctx, tables)
 	if err != nil {

@@ -45,11 +45,11 @@ func (m *MySQL) CheckCopy(ctx context.Context, tables []*dfs.Table) error {
 	return m.CheckEmpty(ctx, tables)
 }
 
-// CheckEmpty reports, as one error, the tables of the target that have rows, each by a
-// *RowsError, given
-// those of the source that are to be copied: their rows may be in the way. Where the
-// pipeline has stages, ask it before a copy begins (see Fresh), with the tables that
-// they make; else the pipeline does. A table that the target lacks is empty.
+// CheckEmpty reports, as one error that joins a *RowsError for each, the tables of the
+// target that have rows, given those of the source that are to be copied: their rows may
+// be in the way. Where the pipeline has stages, ask it before a copy begins (see Fresh),
+// with the tables that they make; else the pipeline does. A table that the target lacks
+// is empty.
 func (m *MySQL) CheckEmpty(ctx context.Context, tables []*dfs.Table) error {
 	if err := m.connected(ctx); err != nil {
 		return err

@@ -117,7 +117,7 @@ func (m *MySQL) feedTurns(ctx context.Context, f *feed) error {
 		return err
 	}
 	c.used, m.copied = time.Now(), false
-	f.each, f.last, f.base = (total+n-1)/n, f.batch[len(f.batch)-1].Seq, m.base
+	f.each, f.last, f.base = (total+n-1)/n, f.batch[len(f.batch)-1].Seq, m.stands.at.Seq
 	err := m.takeTurns(ctx, f)
 	switch {
 	case errors.Is(err, errNotInTurns):
@@ -226,8 +226,7 @@ func (m *MySQL) settleTurns(ctx context.Context, f *feed) error {
 	for len(f.way) > 0 && f.way[0].isCommitted() {
 		t := f.way[0]
 		m.at = t.run[len(t.run)-1].Seq
-		m.committed()
-		m.stands.note(t.run)
+		m.committed(t.run)
 		m.stats.turns.Add(1)
 		m.count(t.run, t.list)
 		if f.next != nil {

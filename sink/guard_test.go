@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -89,4 +90,30 @@ func TestSmallRunsTakeOneRoundTrip(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Where the target stands is also known after rows that were loaded by several connections:
+// the statements that put a lost checkpoint back had the number from before them.
+func TestALostCheckpointIsPutBackBehindLoadedRows(t *testing.T) {
+	srv := testenv.Shared(t, testenv.MySQL97)
+	s := srv.Schema(t)
+	srv.Exec(t, fmt.Sprintf(usersSQL, s))
+	m := openSink(t, srv, &MySQLOptions{Name: s})
+	run := copied(1, users(s), 0, 4000, 1000)
+	require.NoError(t, m.Apply(t.Context(), run))
+	require.EqualValues(t, 4000, m.Stats().Loaded)
+	var before string
+	stored := "SELECT CONCAT_WS('|',seq,pos,id,owner) FROM dfs.dfs_checkpoint WHERE name=?"
+	db := srv.DB(t)
+	require.NoError(t, db.QueryRow(stored, s).Scan(&before))
+	srv.Exec(t, "DELETE FROM dfs.dfs_checkpoint WHERE name='"+s+"'")
+	err := m.Apply(t.Context(), copied(5, users(s), 4000, 4001, 1))
+	require.ErrorIs(t, err, dfs.ErrLost)
+	_, sql, ok := strings.Cut(err.Error(), "before anything else, by: ")
+	require.True(t, ok, err)
+	sql, _, _ = strings.Cut(sql, "; then start again")
+	srv.Exec(t, sql)
+	var after string
+	require.NoError(t, db.QueryRow(stored, s).Scan(&after))
+	require.Equal(t, before, after)
 }

@@ -162,7 +162,7 @@ func (m *MySQL) load(ctx context.Context, run []*dfs.Transaction) error {
 	})
 	if err == nil {
 		m.at = run[len(run)-1].Seq
-		err = m.commit(ctx)
+		err = m.commit(ctx, run)
 	}
 	if err != nil {
 		return m.fail(ctx, run, false, err)

@@ -16,7 +16,8 @@ import (
 // is the process that has moved it last. So it keeps it, and the error says how to put it
 // back.
 
-// A stand is where the target stands, by what this sink has read and committed.
+// A stand is where the target stands: the last transaction committed, by what this sink
+// has read and committed.
 type stand struct {
 	at  dfs.Checkpoint // with the latest State
 	id  string         // empty: not known
@@ -24,6 +25,14 @@ type stand struct {
 
 	// open is set while a COMMIT whose answer was lost may have moved it further.
 	open bool
+}
+
+// read notes the checkpoint that the target has.
+func (p *stand) read(at dfs.Checkpoint) {
+	if at.Seq != p.at.Seq {
+		p.id = ""
+	}
+	p.at, p.any, p.open = at, true, false
 }
 
 // note notes that a run, which has ended, was committed.

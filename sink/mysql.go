@@ -124,9 +124,8 @@ type MySQL struct {
 
 	// The connection, nil if it is lost. Then Checkpoint makes a new one.
 	sess   *session
-	base   uint64 // number of the last transaction committed
+	stands stand
 	at     uint64 // number of the last transaction or part written
-	stands stand  // the same with all that the checkpoint has
 	open   bool   // a transaction of the target holds parts
 
 	intent *intent              // of a statement that may have been run; see ddlrun.go
@@ -310,11 +309,8 @@ func (m *MySQL) Checkpoint(ctx context.Context) (dfs.Checkpoint, error) {
 		m.drop()
 		return dfs.Checkpoint{}, fmt.Errorf("taking over the checkpoint %q: %w", m.name, err)
 	}
-	if at.Seq != m.stands.at.Seq || !m.stands.any {
-		m.stands.id = ""
-	}
-	m.stands = stand{at: at, id: m.stands.id, any: true}
-	m.base, m.at = at.Seq, at.Seq
+	m.stands.read(at)
+	m.at = at.Seq
 	err = m.unload(ctx)
 	if err == nil {
 		err = m.follow(at.State)
