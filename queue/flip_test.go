@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -53,9 +54,9 @@ func TestAChangedBitOfLetters(t *testing.T) {
 	file, err := os.ReadFile(path)
 	require.NoError(t, err)
 	rng := rand.New(rand.NewPCG(testseed.New(t), 1))
-	told, runs := 0, lessUnderRace(150)
-	for range runs {
-		at, bit := rng.IntN(len(file)), rng.IntN(8)
+	told, runs := 0, 0
+	change := func(at, bit int) {
+		runs++
 		for _, name := range []string{"-wal", "-shm", ".lock"} {
 			os.Remove(path + name)
 		}
@@ -65,10 +66,21 @@ func TestAChangedBitOfLetters(t *testing.T) {
 		got, err := all()
 		if err != nil {
 			told++
-			continue
+			return
 		}
 		if got != want {
 			t.Fatalf("bit %d of byte %d: something else is read, and no error", bit, at)
+		}
+	}
+	for range lessUnderRace(150) {
+		change(rng.IntN(len(file)), rng.IntN(8))
+	}
+	// Where a name is damaged, what is noted under it is not what was never noted.
+	for _, name := range []string{"keys[", "next13", "reached12"} {
+		at := bytes.Index(file, []byte(name))
+		require.Positive(t, at, name)
+		for i := range 8 {
+			change(at+i%4, i)
 		}
 	}
 	t.Logf("of %d changed bits %d were told, the others harmless", runs, told)

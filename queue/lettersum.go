@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"strconv"
@@ -46,16 +45,28 @@ func (l *Letters) sum() string {
 	return "sum"
 }
 
+// memo returns what is noted under a name, or "" if nothing is. It reads all, by no index:
+// the name may be what is damaged, and then nothing would be found by it.
 func (l *Letters) memo(ctx context.Context, q querier, name string) (value string, err error) {
-	var sum sql.NullInt64
-	err = q.QueryRowContext(ctx, "SELECT value, "+l.sum()+" FROM memo WHERE name = ?", name).Scan(&value, &sum)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", nil
-	}
+	rows, err := q.QueryContext(ctx, "SELECT name, value, "+l.sum()+" FROM memo")
 	if err != nil {
 		return "", l.wrap("read", err)
 	}
-	return value, l.fits(sum, rowSum(name+"\x00"+value), "what it notes as "+name)
+	defer rows.Close()
+	for rows.Next() {
+		var n, v string
+		var sum sql.NullInt64
+		if err := rows.Scan(&n, &v, &sum); err != nil {
+			return "", l.wrap("read", err)
+		}
+		if err := l.fits(sum, rowSum(n+"\x00"+v), "what it notes as "+strconv.Quote(n)); err != nil {
+			return "", err
+		}
+		if n == name {
+			value = v
+		}
+	}
+	return value, l.wrap("read", rows.Err())
 }
 
 func setMemo(ctx context.Context, tx *sql.Tx, name, value string) error {
